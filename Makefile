@@ -1,0 +1,27 @@
+# Every target builds .venv on its own: a fresh machine needs Python 3.11 and make, nothing else.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: demo test check format bench clean
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: .venv/.ready  ## compare every method on real data; writes runs/digits/
+	$(BIN)/rankwise compare digits --output runs/digits
+
+test: .venv/.ready  ## all tests, offline, on both cores
+	$(BIN)/python -m pytest --numprocesses 2
+
+check: .venv/.ready  ## format, lint, types, imports
+	scripts/check $(BIN)
+
+format: .venv/.ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv runs build dist

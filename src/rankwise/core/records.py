@@ -1,0 +1,59 @@
+"""JSON files that are either whole or absent: every record, summary and ledger header goes through here.
+
+A file is written beside its target and renamed over it, so a reader never sees half of it, whenever
+the writer is killed. Each carries the version of its format, and a reader refuses one that is newer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rankwise.core.errors import AdapterError
+
+FORMAT_VERSION = 1
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` atomically, creating the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_record(path: Path, content: dict[str, Any]) -> None:
+    """Write ``content`` as JSON with the format version; numbers that are not finite are refused."""
+    text = json.dumps({"format_version": FORMAT_VERSION, **content}, indent=2, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read what :func:`write_record` wrote.
+
+    Raises:
+        AdapterError: The file is missing, is not a JSON object, or was written by a newer version.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AdapterError(f"no record at {path}: check the path") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise AdapterError(f"{path} is not valid JSON ({error}): delete it and run again") from None
+    if not isinstance(content, dict):
+        raise AdapterError(f"{path} must hold a JSON object, got {type(content).__name__}")
+    version = content.pop("format_version", None)
+    if version != FORMAT_VERSION:
+        raise AdapterError(
+            f"{path} has format version {version!r}, this Rankwise reads {FORMAT_VERSION}: "
+            "install the version that wrote it"
+        )
+    return content

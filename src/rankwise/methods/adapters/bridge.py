@@ -1,0 +1,143 @@
+"""The one door to PEFT's inner classes.
+
+The rest of the house asks this file what it needs to know of any LoRA-like layer, PEFT's included:
+which layers an adapter has, the factors of its change, and how to freeze, write and delete parts of it.
+All matrices are in the layout of ``torch.nn.Linear``: weight and change (out, in), B (out, k), A (k, in).
+Layers that store their weight transposed (``Conv1D`` of GPT-2) are turned here and nowhere else.
+
+A layer of ours declares the same by two methods: ``lora_factors(adapter_name)`` and
+``write_factors(adapter_name, B, R, A)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol, runtime_checkable
+
+import torch
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from rankwise.core.errors import ModelError
+
+
+@runtime_checkable
+class FactoredLayer(Protocol):
+    """What an adapter layer of ours offers beyond PEFT's contract."""
+
+    def lora_factors(self, adapter_name: str) -> tuple[Tensor, Tensor]:
+        """Return (B, A) with ΔW = B A exactly, scaling included."""
+        ...
+
+    def write_factors(self, adapter_name: str, B: Tensor, R: Tensor, A: Tensor) -> None:
+        """Start the adapter from the product B R A, B with orthonormal columns, A with such rows."""
+        ...
+
+
+def adapted_layers(model: nn.Module, adapter_name: str = "default") -> dict[str, BaseTunerLayer]:
+    """Map the names of the layers that carry ``adapter_name``, as named in ``model``, to them.
+
+    Raises:
+        ModelError: No layer carries an adapter of that name.
+    """
+    layers = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, BaseTunerLayer) and adapter_name in module._get_available_adapters()
+    }
+    if not layers:
+        raise ModelError(
+            f"no layer of {type(model).__name__} carries an adapter named {adapter_name!r}: "
+            "attach one with peft.get_peft_model, or pass adapter_name"
+        )
+    return layers
+
+
+def adapter_parameters(layer: BaseTunerLayer, adapter_name: str) -> dict[str, nn.Parameter]:
+    """Map PEFT's names of the parts of an adapter (``lora_A``, ...) to their parameters in ``layer``."""
+    parameters = {}
+    for part in layer.adapter_layer_names:
+        container = getattr(layer, part)
+        if adapter_name in container:
+            entry = container[adapter_name]
+            parameters[part] = entry if isinstance(entry, nn.Parameter) else entry.weight
+    return parameters
+
+
+def factors(layer: BaseTunerLayer, adapter_name: str) -> tuple[Tensor, Tensor]:
+    """Return (B, A) of shapes (out, k) and (k, in) with ΔW = B A exactly, the scaling folded into B.
+
+    Raises:
+        ModelError: The change of the layer is not a product of two small factors (DoRA, embeddings, ...).
+    """
+    if isinstance(layer, FactoredLayer):
+        return layer.lora_factors(adapter_name)
+    lora = _plain_lora(layer, adapter_name)
+    B = lora.lora_B[adapter_name].weight * lora.scaling[adapter_name]
+    return B, lora.lora_A[adapter_name].weight
+
+
+def delta(layer: BaseTunerLayer, adapter_name: str) -> Tensor:
+    """Return the dense change ΔW (out, in) that the adapter makes to the layer's weight."""
+    change = layer.get_delta_weight(adapter_name)  # type: ignore[attr-defined]
+    return change.T if _is_transposed(layer) else change
+
+
+def write_factors(
+    layer: BaseTunerLayer, adapter_name: str, B: Tensor, R: Tensor, A: Tensor
+) -> None:
+    """Start the adapter from B R A: B (out, r) and A (r, in) orthonormal, R (r, r) diagonal, R >= 0.
+
+    Plain LoRA gets ΔW = B R A, shared evenly: B √R / √s and √R A / √s with s its scaling.
+    """
+    with torch.no_grad():
+        if isinstance(layer, FactoredLayer):
+            layer.write_factors(adapter_name, B, R, A)
+            return
+        lora = _plain_lora(layer, adapter_name)
+        root = (R.diagonal() / lora.scaling[adapter_name]).sqrt()
+        lora.lora_B[adapter_name].weight.copy_(B * root)
+        lora.lora_A[adapter_name].weight.copy_(root.unsqueeze(1) * A)
+
+
+def freeze(layer: BaseTunerLayer, adapter_name: str, parts: Iterable[str]) -> None:
+    """Freeze the named parts of an adapter for good: PEFT's ``set_adapter`` leaves them frozen too.
+
+    ``parts`` are PEFT's names (``"lora_A"``); an empty ``parts`` thaws the adapter again.
+    """
+    frozen = {**layer.frozen_peft_weight_names, adapter_name: tuple(parts)}
+    layer.frozen_peft_weight_names = {name: parts for name, parts in frozen.items() if parts}
+    for part, parameter in adapter_parameters(layer, adapter_name).items():
+        parameter.requires_grad_(part not in frozen[adapter_name])
+
+
+def base_weight(layer: BaseTunerLayer) -> Tensor:
+    """Return the weight (out, in) of the layer below the adapter, dequantised if need be."""
+    weight = layer.get_base_weight()
+    return weight.T if _is_transposed(layer) else weight
+
+
+def rank(layer: BaseTunerLayer, adapter_name: str) -> int:
+    """Return the rank r that the adapter has in this layer."""
+    return layer.r[adapter_name]  # type: ignore[attr-defined]
+
+
+def _plain_lora(layer: BaseTunerLayer, adapter_name: str) -> LoraLayer:
+    if not isinstance(layer, LoraLayer) or adapter_name not in layer.lora_A:
+        raise ModelError(
+            f"{type(layer).__name__} has no LoRA factors for adapter {adapter_name!r}: "
+            "target linear layers only"
+        )
+    if adapter_name in layer.lora_variant:
+        variant = type(layer.lora_variant[adapter_name]).__name__
+        raise ModelError(
+            f"{type(layer).__name__} uses PEFT's {variant}, whose change is not B A: use plain LoRA"
+        )
+    if layer.lora_bias[adapter_name]:
+        raise ModelError("lora_bias=True adds a bias that factors cannot hold: set lora_bias=False")
+    return layer
+
+
+def _is_transposed(layer: BaseTunerLayer) -> bool:
+    return bool(getattr(layer, "fan_in_fan_out", False))
