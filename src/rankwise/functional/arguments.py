@@ -1,0 +1,52 @@
+"""What the formulas ask of their arguments, said once so that every message reads alike."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def working_dtype(*tensors: Tensor) -> torch.dtype:
+    """The dtype to compute in: the widest of ``tensors``, and float32 at least."""
+    dtype = torch.float32
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    return dtype
+
+
+def check_rank(r: int, limit: int, limit_name: str) -> None:
+    """Refuse a rank that does not fit; ``limit_name`` says which side of what sets the limit."""
+    if not (isinstance(r, int) and 1 <= r <= limit):
+        raise ValueError(f"r must be between 1 and {limit} ({limit_name}), got {r!r}")
+
+
+def check_matrix(matrix: Tensor, name: str) -> None:
+    """Refuse what is not a matrix of finite real numbers."""
+    if matrix.ndim != 2 or not matrix.is_floating_point():
+        raise ValueError(
+            f"{name} must be a floating-point matrix (out, in), "
+            f"got shape {tuple(matrix.shape)} and {matrix.dtype}"
+        )
+    if not matrix.isfinite().all():
+        raise ValueError(f"{name} holds NaN or infinite values: find where they arise")
+
+
+def check_gradient(gradient: Tensor) -> None:
+    """Refuse a gradient without a direction: not a finite matrix, or zero everywhere."""
+    check_matrix(gradient, "gradient")
+    if not gradient.any():
+        raise ValueError(
+            "gradient is zero everywhere, so it has no direction: "
+            "check that the loss depends on this layer"
+        )
+
+
+def check_factors(B: Tensor, A: Tensor, shape: tuple[int, ...] | None = None) -> None:
+    """Refuse factors that do not multiply to a matrix, or not to one of ``shape`` (out, in)."""
+    fits = B.ndim == A.ndim == 2 and B.shape[1] == A.shape[0]
+    if not fits or (shape is not None and (B.shape[0], A.shape[1]) != shape):
+        target = "" if shape is None else f" whose product has shape {tuple(shape)}"
+        raise ValueError(
+            f"B must be (out, r) and A (r, in){target}, "
+            f"got B {tuple(B.shape)} and A {tuple(A.shape)}"
+        )

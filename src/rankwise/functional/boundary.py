@@ -1,0 +1,158 @@
+"""ABM-LoRA: the loss that matches activation boundaries, and how far two models agree on them.
+
+ABM-LoRA (2025), arXiv 2511.19145, Eq. 22; code lee-research/ABM-LoRA @ 39fac98, src/abm/utils.py. We
+differ from that code: positions can be masked (padding counts there), and whatever it skips in
+silence (layers that are missing, differ in shape or are not finite) is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rankwise.functional.arguments import working_dtype
+
+Masks = Sequence[Tensor | None] | None
+
+
+def boundary_loss(
+    student: Sequence[Tensor],
+    reference: Sequence[Tensor],
+    *,
+    margin: float,
+    layer_weights: Sequence[float] | Tensor,
+    masks: Masks = None,
+    reduction: Literal["mean", "sum"] = "mean",
+) -> Tensor:
+    """Push each pre-activation to the side of zero where the reference has it, a margin away.
+
+    An element costs max(0, m − τ z)², with τ = +1 where the reference is positive and −1 elsewhere.
+    A layer's cost is multiplied once by its weight: these are the w² of Eq. 22.
+
+    Args:
+        student: Pre-activations z, one tensor (batch, positions..., neurons) a layer.
+        reference: The reference's pre-activations, or boolean tensors "is positive", of the same
+            shapes. No gradient flows into them.
+        margin: m >= 0.
+        layer_weights: One non-negative weight a layer; see :func:`boundary_layer_weights`.
+        masks: One boolean tensor (batch, positions...) a layer, True where a position counts, or
+            None where all do.
+        reduction: ``"mean"`` averages over the elements of a layer, then over layers, as the
+            released code does; ``"sum"`` averages over samples and positions and sums over neurons
+            and layers, as Eq. 22 does: larger by the number of layers times that of neurons.
+
+    Returns:
+        A scalar, in the dtype of ``student`` and float32 at least.
+
+    Raises:
+        TypeError: A mask is not boolean.
+        ValueError: Lengths or shapes differ, a layer has nothing that counts, a value that counts
+            is not finite, or another argument is wrong.
+
+    Example:
+        >>> student, reference = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, -1.0]])
+        >>> boundary_loss([student], [reference], margin=0.5, layer_weights=[1.0])
+        tensor(0.1250)
+    """
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
+    if not 0 <= margin < math.inf:
+        raise ValueError(f"margin must be finite and not negative, got {margin!r}")
+    weights = _checked_weights(layer_weights, len(student))
+    costs = []
+    for weight, (values, active) in zip(weights, _counted(student, reference, masks), strict=True):
+        excess = torch.where(active, margin - values, margin + values).clamp(min=0).square()
+        of_position = excess.mean(dim=-1) if reduction == "mean" else excess.sum(dim=-1)
+        costs.append(weight * of_position.mean())
+    total = torch.stack(costs).sum()
+    return total / len(costs) if reduction == "mean" else total
+
+
+def sign_agreement(
+    student: Sequence[Tensor], reference: Sequence[Tensor], *, masks: Masks = None
+) -> Tensor:
+    """Measure on which share of neurons two models agree: mean over layers of mean((s>0) = (t>0)).
+
+    Arguments and errors are those of :func:`boundary_loss`; the result is a scalar from 0 to 1.
+
+    Example:
+        >>> sign_agreement([torch.tensor([[2.0, -1.0]])], [torch.tensor([[True, True]])])
+        tensor(0.5000)
+    """
+    shares = [
+        ((values > 0) == active).to(values.dtype).mean()
+        for values, active in _counted(student, reference, masks)
+    ]
+    return torch.stack(shares).mean()
+
+
+def boundary_layer_weights(n: int, power: float = 2) -> list[float]:
+    """Weigh later layers more: ((l + 1) / n)^power for l = 0, ..., n − 1.
+
+    In an encoder-decoder model each stack counts its own layers: concatenate two lists.
+
+    Raises:
+        ValueError: ``n`` is below 1.
+
+    Example:
+        >>> boundary_layer_weights(2)
+        [0.25, 1.0]
+    """
+    if n < 1:
+        raise ValueError(f"n must be at least 1 layer, got {n!r}")
+    return [((layer + 1) / n) ** power for layer in range(n)]
+
+
+def _checked_weights(layer_weights: Sequence[float] | Tensor, layers: int) -> list[float]:
+    weights = [float(weight) for weight in layer_weights]
+    if len(weights) != layers:
+        raise ValueError(
+            f"layer_weights must hold one weight for each of {layers} layers, got {len(weights)}"
+        )
+    if not all(0 <= weight < math.inf for weight in weights):
+        raise ValueError(f"layer_weights must be finite and not negative, got {weights}")
+    return weights
+
+
+def _counted(
+    student: Sequence[Tensor], reference: Sequence[Tensor], masks: Masks
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield each layer's values that count (..., neurons) and where the reference is positive."""
+    masks = [None] * len(student) if masks is None else masks
+    if not student:
+        raise ValueError("student has no layers: give one tensor for each monitored layer")
+    if not len(student) == len(reference) == len(masks):
+        raise ValueError(
+            "student, reference and masks must have the same layers, "
+            f"got {len(student)}, {len(reference)} and {len(masks)}"
+        )
+    for layer, (values, target, mask) in enumerate(zip(student, reference, masks, strict=True)):
+        if values.shape != target.shape:
+            raise ValueError(
+                f"layer {layer}: student and reference must have the same shape, "
+                f"got {tuple(values.shape)} and {tuple(target.shape)}"
+            )
+        if mask is not None:
+            _check_mask(mask, values, layer)
+            values, target = values[mask], target[mask]
+        if values.numel() == 0:
+            raise ValueError(f"layer {layer}: no position counts; drop the batch or mend its mask")
+        if not (values.isfinite().all() and target.isfinite().all()):
+            raise ValueError(f"layer {layer}: activations hold NaN or infinite values")
+        yield values.to(working_dtype(values)), target > 0
+
+
+def _check_mask(mask: Tensor, values: Tensor, layer: int) -> None:
+    if mask.dtype is not torch.bool:
+        raise TypeError(
+            f"layer {layer}: the mask must be boolean, got {mask.dtype}; use mask.bool()"
+        )
+    if mask.shape != values.shape[:-1]:
+        raise ValueError(
+            f"layer {layer}: the mask must have shape {tuple(values.shape[:-1])}, the layer's "
+            f"without neurons, got {tuple(mask.shape)}"
+        )

@@ -1,0 +1,70 @@
+"""A sum of low-rank changes, such as a chain of adapters, brought to one rank in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from rankwise.functional.arguments import check_factors, check_matrix, working_dtype
+
+
+@torch.no_grad()
+def compress(factors: Sequence[tuple[Tensor, Tensor]], r: int) -> tuple[Tensor, Tensor, float]:
+    """Bring ΔW = Σ B_i A_i to the nearest change of rank r, shared evenly between B and A.
+
+    With [B_1 B_2 …] = Q_B T_B and [A_1; A_2; …]ᵀ = Q_A T_A, the singular values of ΔW are those of
+    the small T_B T_Aᵀ = U S Vᵀ: B = Q_B U √S and A = √S Vᵀ Q_Aᵀ. ΔW itself is never formed.
+
+    Args:
+        factors: Pairs of B_i (out, r_i) and A_i (r_i, in); the r_i may differ.
+        r: Rank of the result. Beyond Σ r_i nothing is lost and the rest is filled with zeros.
+
+    Returns:
+        B (out, r), A (r, in), in the widest dtype of the factors and float32 at least, and the
+        relative error ‖ΔW − B A‖_F / ‖ΔW‖_F (0.0 for ΔW = 0).
+
+    Raises:
+        ValueError: There are no factors, their shapes do not fit, a value is not finite, or r < 1.
+
+    Example:
+        >>> first = torch.tensor([[4.0], [0.0]]), torch.tensor([[1.0, 0.0]])
+        >>> second = torch.tensor([[0.0], [3.0]]), torch.tensor([[0.0, 1.0]])
+        >>> B, A, error = compress([first, second], 1)
+        >>> round(error, 3)
+        0.6
+    """
+    if not (isinstance(r, int) and r >= 1):
+        raise ValueError(f"r must be an integer of at least 1, got {r!r}")
+    stacked_B, stacked_A = _concatenated(factors)
+    basis_B, triangle_B = torch.linalg.qr(stacked_B)
+    basis_A, triangle_A = torch.linalg.qr(stacked_A.T)
+    U, S, Vh = torch.linalg.svd(triangle_B @ triangle_A.T, full_matrices=False)
+    root = S[:r].sqrt()
+    B = (basis_B @ U[:, :r]) * root
+    A = root.unsqueeze(1) * (Vh[:r] @ basis_A.T)
+    missing = r - len(root)
+    if missing > 0:
+        B, A = pad(B, (0, missing)), pad(A, (0, 0, 0, missing))
+    return B, A, _relative_error(S, r)
+
+
+def _concatenated(factors: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    if not factors:
+        raise ValueError("factors is empty: give at least one pair (B, A)")
+    shape = (factors[0][0].shape[0], factors[0][1].shape[-1])
+    for B, A in factors:
+        check_factors(B, A, shape)
+    dtype = working_dtype(*(factor for pair in factors for factor in pair))
+    stacked_B = torch.cat([B.to(dtype) for B, _ in factors], dim=1)
+    stacked_A = torch.cat([A.to(dtype) for _, A in factors], dim=0)
+    check_matrix(stacked_B, "B")
+    check_matrix(stacked_A, "A")
+    return stacked_B, stacked_A
+
+
+def _relative_error(singular_values: Tensor, r: int) -> float:
+    lost, total = singular_values[r:].norm(), singular_values.norm()
+    return float(lost / total) if total > 0 else 0.0

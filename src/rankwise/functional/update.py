@@ -1,0 +1,60 @@
+"""LoRA-SB: the best rank-r approximation of the first full fine-tuning update.
+
+Ponkshe et al. (2024), arXiv 2411.19557, the initialisation step and Theorem 6. We differ from the
+released code in three ways: the factors keep at least float32 instead of being rounded to bfloat16,
+the decomposition is exact or checked (see ``svd.py``), and the global random state is left alone.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rankwise.functional.arguments import check_gradient
+from rankwise.functional.svd import truncated_svd
+
+
+def update_factors(
+    gradient: Tensor,
+    *,
+    r: int,
+    lr: float,
+    mode: Literal["sign", "raw"] = "sign",
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Factor the first optimizer step of full fine-tuning, ΔW ≈ B R A with rank r.
+
+    ΔW = −lr · sign(G), the first step of Adam and its kin (``mode="sign"``, with sign(0) = 0), or
+    ΔW = −lr · G, that of SGD (``mode="raw"``). Among all matrices of rank r, B R A is the nearest.
+
+    Args:
+        gradient: G (out, in), the gradient of the loss for the full weight.
+        r: Rank, at most the smaller side of G.
+        lr: Learning rate of the step that is estimated.
+        mode: Which optimizer's step.
+        generator: Starts the randomised decomposition of a large G; see :func:`truncated_svd`.
+
+    Returns:
+        B (out, r) with orthonormal columns, R (r, r) diagonal, non-negative and descending, and A
+        (r, in) with orthonormal rows, in the dtype of ``gradient`` and float32 at least.
+
+    Raises:
+        ValueError: ``gradient`` is zero or not a finite matrix; ``r``, ``lr`` or ``mode`` is wrong.
+
+    Example:
+        >>> B, R, A = update_factors(torch.tensor([[4.0, 1.0], [2.0, 0.5]]), r=1, lr=0.1)
+        >>> B @ R @ A
+        tensor([[-0.1000, -0.1000],
+                [-0.1000, -0.1000]])
+    """
+    if mode not in ("sign", "raw"):
+        raise ValueError(f"mode must be 'sign' or 'raw', got {mode!r}")
+    if not 0 < lr < math.inf:
+        raise ValueError(f"lr must be positive and finite, got {lr!r}")
+    check_gradient(gradient)
+    descent = -gradient.sign() if mode == "sign" else -gradient
+    B, S, A = truncated_svd(descent, r, generator=generator)
+    return B, torch.diag(lr * S), A
