@@ -1,7 +1,7 @@
 """ABM-LoRA: the loss that matches activation boundaries, and how far two models agree on them.
 
-ABM-LoRA (2025), arXiv 2511.19145, Eq. 22; code lee-research/ABM-LoRA @ 39fac98, src/abm/utils.py. We
-differ from that code: positions can be masked (padding counts there), and whatever it skips in
+ABM-LoRA (2025), arXiv 2511.19145, Eq. 22; code lee-research/ABM-LoRA @ 39fac98, src/abm/utils.py.
+We differ from that code: positions can be masked (padding counts there), and whatever it skips in
 silence (layers that are missing, differ in shape or are not finite) is refused.
 """
 

@@ -1,9 +1,9 @@
 """RAC-LoRA: the frozen factor that each block of a chain draws.
 
-Malinovsky et al. (2024), arXiv 2410.08305. With a left sketch B frozen and scaling s, a gradient step
-on A moves W by −lr s² H ∇f with H = B Bᵀ; with a right sketch A it is −lr s² ∇f H with H = Aᵀ A. The
-paper's analysis (Eqs. 3 and 4) takes H to be an orthogonal projector: of the kinds below that holds
-for ``orthonormal``, ``selector`` and ``gradient``.
+Malinovsky et al. (2024), arXiv 2410.08305. With a left sketch B frozen and scaling s, a gradient
+step on A moves W by −lr s² H ∇f with H = B Bᵀ; with a right sketch A by −lr s² ∇f H with H = Aᵀ A.
+The paper's analysis (Eqs. 3 and 4) takes H to be an orthogonal projector: of the kinds below that
+holds for ``orthonormal``, ``selector`` and ``gradient``.
 """
 
 from __future__ import annotations

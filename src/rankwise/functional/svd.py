@@ -1,11 +1,11 @@
 """Truncated singular value decomposition: exact for small matrices, randomised for large ones.
 
-The randomised range finder is that of Halko, Martinsson and Tropp (2011), arXiv 0909.4061, Algorithm
-4.4, with oversampling. Power iterations go on until the result passes a test that costs next to
-nothing: a computed triplet has Mᵀ u_i = σ_i v_i by construction, so the residual ‖M v_i − σ_i u_i‖
-bounds the distance from σ_i to a singular value of M. Iteration stops when each residual is at most
-0.05 σ_i + rounding. The errors that remain are of second order: on random sign matrices of side 2048,
-the hardest case that occurs here, ‖M − U S Vᵀ‖_F² was then within 0.2 % of the optimum.
+The randomised range finder is that of Halko, Martinsson and Tropp (2011), arXiv 0909.4061,
+Algorithm 4.4, with oversampling. Power iterations go on until the result passes a test that costs
+next to nothing: a computed triplet has Mᵀ u_i = σ_i v_i by construction, so ‖M v_i − σ_i u_i‖
+bounds the distance from σ_i to a singular value of M. Iteration stops when each of these residuals
+is at most 0.05 σ_i + rounding. The errors that remain are of second order: on random sign matrices
+of side 2048, the hardest case that occurs here, ‖M − U S Vᵀ‖_F² was within 0.2 % of the optimum.
 """
 
 from __future__ import annotations
