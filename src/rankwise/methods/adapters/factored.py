@@ -1,0 +1,230 @@
+"""What our adapters share: a linear layer beside which products of small factors run.
+
+    y = W x + Σ ΔWᵢ dropout(x)        over the active adapters i, each ΔWᵢ = Bᵢ Aᵢ
+
+An adapter type says what its factors are; attaching, merging, switching and loading are here.
+Three choices differ from PEFT's own layers:
+
+- Factors are float32 (float64 for such a base) whatever the base is, when made and when loaded:
+  a bfloat16 core would lose the updates of a small learning rate. PEFT's ``autocast_adapter_dtype``
+  therefore makes no difference.
+- While merged the layer keeps the weight it had, and unmerging puts it back bit for bit.
+  Subtracting what was added leaves a rounding error each time, up to 0.4 % of a weight in bfloat16.
+  The price is the memory of that weight until the layer is unmerged or unloaded.
+- A file that lacks a tensor of the adapter is refused; PEFT goes on with an untrained value.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from peft import PeftConfig
+from peft.tuners._buffer_dict import BufferDict
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_adapters_to_merge
+from peft.utils.other import get_pattern_key
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from rankwise.core.errors import AdapterError, ModelError
+from rankwise.methods.adapters.bridge import base_weight
+
+
+class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
+    """A frozen ``Linear`` or ``Conv1D`` layer with any number of adapters ΔW = B A.
+
+    A concrete class names the parts of an adapter: those in ``adapter_layer_names`` train, those in
+    ``frozen_names`` are fixed and saved with it.
+    """
+
+    frozen_names: tuple[str, ...] = ()
+    # The parts that scale a whole change: they take their own learning rate and no weight decay.
+    strength_names: tuple[str, ...] = ()
+
+    def __init__(self, base_layer: nn.Module) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.fan_in_fan_out = isinstance(self.get_base_layer(), Conv1D)  # stored as (in, out)
+        self.out_features, self.in_features = base_weight(self).shape
+        self.r: dict[str, int] = {}
+        self.dropout = nn.ModuleDict()
+        for part in self.adapter_layer_names:
+            self.add_module(part, nn.ParameterDict())
+        for part in self.frozen_names:
+            self.add_module(part, BufferDict(persistent=True))
+        self.merged_adapters: list[str] = []
+        self._weight_before_merge: Tensor | None = None
+
+    @abstractmethod
+    def update_layer(self, adapter_name: str, *, r: int, config: Any, module_name: str) -> None:
+        """Add an adapter of rank ``r``, as ``config`` says; ``module_name`` is the layer's."""
+
+    @abstractmethod
+    def lora_factors(self, adapter_name: str) -> tuple[Tensor, Tensor]:
+        """Return (B, A) of shapes (out, k) and (k, in) with ΔW = B A exactly, scaling included."""
+
+    @abstractmethod
+    def write_factors(self, adapter_name: str, B: Tensor, R: Tensor, A: Tensor) -> None:
+        """Start from B (out, r) and A (r, in), orthonormal, and R (r, r), diagonal."""
+
+    @abstractmethod
+    def _part_shapes(self, r: int) -> list[tuple[int, ...]]:
+        """Return the shapes of the parts of an adapter of rank ``r``: trained, then frozen."""
+
+    @abstractmethod
+    def _change(self, adapter_name: str, x: Tensor) -> Tensor:
+        """Return ΔW x for inputs (..., in)."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if self.disable_adapters and self.merged:
+            self.unmerge()
+        output = self.base_layer(x, *args, **kwargs)
+        if self.disable_adapters or self.merged:
+            return output
+        total = output
+        for adapter_name in self.active_adapters:
+            if adapter_name in self.r:
+                total = total + self._change(adapter_name, self.dropout[adapter_name](x))
+        return total.to(output.dtype)
+
+    def parts(self, adapter_name: str) -> list[Tensor]:
+        """Return the tensors of an adapter: those that train, then the frozen ones."""
+        names = self.adapter_layer_names + self.frozen_names
+        return [getattr(self, part)[adapter_name] for part in names]
+
+    def get_delta_weight(self, adapter_name: str) -> Tensor:
+        """Return the dense change ΔW, laid out as the layer's weight."""
+        B, A = self.lora_factors(adapter_name)
+        change = B @ A
+        return change.T if self.fan_in_fan_out else change
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Add the changes of the named adapters (by default the active ones) to the weight.
+
+        Raises:
+            ModelError: ``safe_merge`` is set and the merged weight is not finite.
+        """
+        weight = self.weight
+        for adapter_name in check_adapters_to_merge(self, adapter_names):
+            if adapter_name not in self.r:
+                continue
+            merged = (weight.data + self.get_delta_weight(adapter_name).detach()).to(weight.dtype)
+            if safe_merge and not torch.isfinite(merged).all():
+                raise ModelError(
+                    f"merging adapter {adapter_name!r} gives a weight that is not finite: "
+                    "the adapter has diverged, load an earlier checkpoint"
+                )
+            if self._weight_before_merge is None:
+                self._weight_before_merge = weight.data
+            weight.data = merged
+            self.merged_adapters.append(adapter_name)
+
+    def unmerge(self) -> None:
+        """Put back, bit for bit, the weight that the layer had before it was merged."""
+        if self._weight_before_merge is not None:
+            weight = self.weight
+            weight.data = self._weight_before_merge.to(weight.device, weight.dtype)
+        self._weight_before_merge = None
+        self.merged_adapters.clear()
+
+    def supports_lora_conversion(self, adapter_name: str = "default") -> bool:  # noqa: ARG002
+        return True
+
+    def _allocate(self, adapter_name: str, *, r: int, dropout: float) -> None:
+        self.r[adapter_name] = r
+        self.dropout[adapter_name] = nn.Dropout(dropout)
+        names = self.adapter_layer_names + self.frozen_names
+        for part, shape in zip(names, self._part_shapes(r), strict=True):
+            zeros = torch.zeros(shape, device=self.weight.device, dtype=_factor_dtype(self.weight))
+            getattr(self, part)[adapter_name] = zeros
+
+    def _is_to_be_loaded(self, adapter_name: str, config: PeftConfig) -> bool:
+        """Tell whether a file is about to fill the adapter, so that no start is to be computed.
+
+        Loaders make adapters for inference, or without memory (``low_cpu_mem_usage``).
+        """
+        return config.inference_mode or self.parts(adapter_name)[0].is_meta
+
+    def _move_adapter_to_device_of_base_layer(
+        self, adapter_name: str, device: torch.device | None = None
+    ) -> None:
+        # PEFT calls this after loading without memory. Its own version rounds to the base's dtype.
+        for part in self.adapter_layer_names + self.frozen_names:
+            container = getattr(self, part)
+            if adapter_name not in container or container[adapter_name].is_meta:
+                continue
+            entry = container[adapter_name]
+            target = device or self.weight.device
+            moved = entry.detach().to(target, _factor_dtype(self.weight))
+            if isinstance(entry, nn.Parameter):
+                moved = nn.Parameter(moved, requires_grad=entry.requires_grad)
+            container[adapter_name] = moved
+
+
+class FactoredTuner(BaseTuner, ABC):
+    """Puts layers of one :class:`FactoredLinear` class in the place of the targeted ones.
+
+    A concrete class sets ``prefix``, ``tuner_layer_cls`` and ``target_module_mapping``.
+    """
+
+    def _create_and_replace(
+        self,
+        peft_config: Any,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        parameter_name: str | None = None,  # noqa: ARG002
+    ) -> None:
+        is_new = not isinstance(target, self.tuner_layer_cls)
+        layer: Any = target
+        if is_new:
+            _check_adaptable(target, current_key)
+            layer = self.tuner_layer_cls(target)  # type: ignore[call-arg]
+        ranks = peft_config.rank_pattern or {}
+        r = ranks.get(get_pattern_key(list(ranks), current_key), peft_config.r)
+        layer.update_layer(adapter_name, r=r, config=peft_config, module_name=current_key)
+        if is_new:
+            self._replace_module(parent, target_name, layer, target)
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        tensors = super()._remap_adapter_state_dict_for_load(
+            model, config, adapter_name, state_dict
+        )
+        expected = {
+            key
+            for key in model.state_dict()
+            if f".{cls.prefix}" in key and key.endswith(f".{adapter_name}")
+        }
+        missing = sorted(expected - tensors.keys())
+        if missing:
+            raise AdapterError(
+                f"the adapter file lacks {len(missing)} of {len(expected)} tensors, the first is "
+                f"{missing[0]!r}: it is cut short or was saved from another model"
+            )
+        return tensors
+
+
+def _factor_dtype(weight: Tensor) -> torch.dtype:
+    return torch.promote_types(weight.dtype, torch.float32)
+
+
+def _check_adaptable(module: nn.Module, name: str) -> None:
+    base = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
+    if not isinstance(base, nn.Linear | Conv1D):
+        raise ModelError(
+            f"{name} is of type {type(base).__name__}, but only Linear and Conv1D layers can be "
+            "adapted: leave it out of target_modules, or name it in exclude_modules"
+        )
+    # Quantised and sharded weights are integers or subclasses of Parameter.
+    if type(base.weight) is not nn.Parameter or not base.weight.is_floating_point():
+        raise ModelError(
+            f"{name} ({type(base).__name__}) has a weight of type {type(base.weight).__name__} and "
+            f"{base.weight.dtype}, but only plain floating-point weights can be adapted: "
+            "load the model without quantisation"
+        )

@@ -1,0 +1,169 @@
+"""LoRA-XS (Bałazy et al. 2024, arXiv 2405.17604): a small core trains between frozen factors.
+
+    ΔW = s · B R A        B (out, r) and A (r, in) frozen, R (r, r) trains
+
+B = U_r and A = S_r V_rᵀ come from the truncated SVD of the weight, R ~ N(0, (1e-5)²), as in the
+paper and its released code. Only r² numbers of a layer train, but r (in + out + r) are stored: the
+frozen factors are saved with the adapter. Recomputing them at load, as the released code does, can
+give other signs or another order on another device.
+
+This is also the layer of LoRA-SB (Ponkshe et al. 2024, arXiv 2411.19557), which differs in where
+B, R and A begin: ``rankwise.initialize`` with ``UpdateApproximation``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from peft import PeftConfig
+from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from torch import Tensor, nn
+
+from rankwise.core.errors import ModelError, SettingsError
+from rankwise.core.seeds import derive_seed
+from rankwise.functional.svd import truncated_svd
+from rankwise.methods.adapters.bridge import base_weight
+from rankwise.methods.adapters.factored import FactoredLinear, FactoredTuner
+from rankwise.methods.adapters.peft_types import RankwisePeftType, register
+
+INITIAL_CORE_STD = 1e-5
+
+
+@dataclass
+class LoraXSConfig(PeftConfig):
+    """Configure LoRA-XS; fields that :class:`peft.LoraConfig` has too mean the same.
+
+    Attributes:
+        r: Rank; the core is (r, r).
+        lora_alpha: The scaling is s = lora_alpha / r. ``None`` means s = 1 at every rank.
+        lora_dropout: Dropout on the input of the adapter.
+        target_modules: Names of the layers to adapt, a regular expression, or ``"all-linear"``.
+        exclude_modules: Names of layers to leave out, or a regular expression.
+        layers_to_transform: Numbers of the blocks to adapt; needs a list of ``target_modules``.
+        layers_pattern: Name of the list of blocks that ``layers_to_transform`` counts.
+        rank_pattern: Ranks of single layers, by name or regular expression.
+        modules_to_save: Further modules that train and are saved, such as a classifier.
+        init_weights: ``True`` starts as in the paper. ``False`` takes random orthonormal B and A
+            and spares the SVD: for :func:`rankwise.initialize`, which writes its own, or as a
+            control. In ``inference_mode`` the adapter is about to be loaded and starts at zero.
+        seed: Seed of the start. The global random state is neither used nor changed.
+
+    Example:
+        >>> from torch import nn
+        >>> from peft import get_peft_model
+        >>> config = LoraXSConfig(r=4, target_modules=["0"])
+        >>> model = get_peft_model(nn.Sequential(nn.Linear(8, 6)), config)
+        >>> sum(p.numel() for p in model.parameters() if p.requires_grad)
+        16
+    """
+
+    r: int = 64
+    lora_alpha: float | None = None
+    lora_dropout: float = 0.0
+    target_modules: list[str] | set[str] | str | None = None
+    exclude_modules: list[str] | set[str] | str | None = None
+    layers_to_transform: list[int] | int | None = None
+    layers_pattern: list[str] | str | None = None
+    rank_pattern: dict[str, int] = field(default_factory=dict)
+    modules_to_save: list[str] | None = None
+    init_weights: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = RankwisePeftType.RANKWISE_XS  # type: ignore[assignment]
+        # Sets, as in PEFT's own configs: its injection code computes with them.
+        if isinstance(self.target_modules, list):
+            self.target_modules = set(self.target_modules)
+        if isinstance(self.exclude_modules, list):
+            self.exclude_modules = set(self.exclude_modules)
+        if self.lora_alpha is not None and self.lora_alpha <= 0:
+            raise SettingsError(f"lora_alpha must be positive, got {self.lora_alpha}")
+        if self.layers_to_transform is not None and isinstance(self.target_modules, str):
+            raise SettingsError(
+                f"layers_to_transform has no effect on target_modules={self.target_modules!r}: "
+                "write the block numbers into the regular expression, or list the names"
+            )
+        if self.layers_pattern and self.layers_to_transform is None:
+            raise SettingsError(
+                "layers_pattern has no effect without layers_to_transform: set both"
+            )
+
+
+class LoraXSLinear(FactoredLinear):
+    """A linear layer with adapters ΔW = s · B R A."""
+
+    adapter_layer_names = ("rankwise_xs_R",)
+    frozen_names = ("rankwise_xs_B", "rankwise_xs_A")
+    other_param_names = (*frozen_names, "scaling", "r", "dropout")
+
+    def __init__(self, base_layer: nn.Module) -> None:
+        super().__init__(base_layer)
+        self.scaling: dict[str, float] = {}
+
+    def update_layer(
+        self, adapter_name: str, *, r: int, config: LoraXSConfig, module_name: str
+    ) -> None:
+        largest = min(self.in_features, self.out_features)
+        if not 1 <= r <= largest:
+            raise ModelError(
+                f"r must be between 1 and {largest} (the smaller side of {module_name}), got {r}: "
+                "lower r, or give this layer a rank of its own in rank_pattern"
+            )
+        self._allocate(adapter_name, r=r, dropout=config.lora_dropout)
+        self.scaling[adapter_name] = 1.0 if config.lora_alpha is None else config.lora_alpha / r
+        if not self._is_to_be_loaded(adapter_name, config):
+            seed = derive_seed(config.seed, module_name)
+            self._start(adapter_name, from_weight=config.init_weights, seed=seed)
+
+    def lora_factors(self, adapter_name: str) -> tuple[Tensor, Tensor]:
+        """Return (s B R, A), of rank r."""
+        R, B, A = self.parts(adapter_name)
+        return B @ (self.scaling[adapter_name] * R), A
+
+    @torch.no_grad()
+    def write_factors(self, adapter_name: str, B: Tensor, R: Tensor, A: Tensor) -> None:
+        """Start from ΔW = B R A: the frozen factors become B and A, the core R / s."""
+        core, left, right = self.parts(adapter_name)
+        core.copy_(R / self.scaling[adapter_name])
+        left.copy_(B)
+        right.copy_(A)
+
+    def _part_shapes(self, r: int) -> list[tuple[int, ...]]:
+        return [(r, r), (self.out_features, r), (r, self.in_features)]
+
+    def _change(self, adapter_name: str, x: Tensor) -> Tensor:
+        # Three products, not two with R folded into a factor: as A is frozen, backward then keeps
+        # the short vectors A x and not the inputs.
+        R, B, A = self.parts(adapter_name)
+        hidden = nn.functional.linear(self._cast_input_dtype(x, A.dtype), A)
+        hidden = nn.functional.linear(hidden, self.scaling[adapter_name] * R)
+        return nn.functional.linear(hidden, B)
+
+    @torch.no_grad()
+    def _start(self, adapter_name: str, *, from_weight: bool, seed: int) -> None:
+        R, B, A = self.parts(adapter_name)
+        # Drawn on the CPU, so that a seed means the same on every device.
+        generator = torch.Generator().manual_seed(seed)
+        R.copy_(INITIAL_CORE_STD * torch.randn(R.shape, generator=generator))
+        if from_weight:
+            weight = base_weight(self).to(A.dtype)
+            U, S, Vh = truncated_svd(weight, len(R), generator=generator)
+            B.copy_(U)
+            A.copy_(S.unsqueeze(1) * Vh)
+        else:
+            B.copy_(torch.linalg.qr(torch.randn(B.shape, generator=generator)).Q)
+            A.copy_(torch.linalg.qr(torch.randn(A.T.shape, generator=generator)).Q.T)
+
+
+class LoraXSModel(FactoredTuner):
+    """PEFT's tuner for :class:`LoraXSConfig`."""
+
+    prefix = "rankwise_xs_"
+    tuner_layer_cls = LoraXSLinear
+    target_module_mapping: dict[str, Any] = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+
+
+register(RankwisePeftType.RANKWISE_XS, LoraXSConfig, LoraXSModel)
