@@ -81,7 +81,7 @@ def sketch(
     size, dimension = (shape[0], "rows") if side == "left" else (shape[1], "columns")
     check_rank(r, size, f"the {dimension} of the weight")
     tall = _DRAWS[kind](size, r, generator).to(torch.get_default_dtype())
-    return tall if side == "left" else tall.T.contiguous()
+    return (tall if side == "left" else tall.T).contiguous()
 
 
 def _leading_directions(
