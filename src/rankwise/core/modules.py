@@ -18,6 +18,9 @@ def preserved_state(model: nn.Module) -> Iterator[None]:
     """
     modes = {module: module.training for module in model.modules()}
     parameters = [(p, p.requires_grad, p.grad) for p in model.parameters()]
+    for parameter, _, _ in parameters:
+        # A backward pass inside must not add to the caller's own tensor.
+        parameter.grad = None
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         try:

@@ -1,0 +1,84 @@
+"""The command ``rankwise``: parses, hands over, and turns errors into one message and an exit code.
+
+Exit codes: 0 success; 1 a comparison in which no method could be scored; 2 a mistake of the user's, told
+in one message; 130 stopped by Ctrl-C. A traceback means a fault of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rankwise.cli.overrides import parse_overrides
+from rankwise.core.errors import RankwiseError, SettingsError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; what it does not know is a dotted setting."""
+    parser = argparse.ArgumentParser(
+        prog="rankwise",
+        description="Low-rank fine-tuning that keeps up with full fine-tuning.",
+        epilog="Settings of a recipe are changed by dotted options: --training.epochs 3",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    train = commands.add_parser(
+        "train", help="one run: initialise, train, evaluate, save, record", allow_abbrev=False
+    )
+    _add_recipe(train)
+    train.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+
+    compare = commands.add_parser(
+        "compare", help="methods × learning rates × seeds on one task", allow_abbrev=False
+    )
+    _add_recipe(compare)
+    compare.add_argument("--workers", type=_positive, help="processes (default: one a core)")
+
+    report = commands.add_parser(
+        "report", help="rebuild report.html from the records of a comparison", allow_abbrev=False
+    )
+    report.add_argument("output", type=Path, help="the folder that `rankwise compare` wrote")
+
+    listing = commands.add_parser("list", help="what there is to choose from", allow_abbrev=False)
+    listing.add_argument("what", choices=("methods", "tasks", "recipes"))
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    known, rest = build_parser().parse_known_args(arguments)
+    try:
+        overrides = parse_overrides(rest)
+        if overrides and known.command not in ("train", "compare"):
+            raise SettingsError(
+                f"`rankwise {known.command}` takes no settings, got {' '.join(rest)}"
+            )
+        # A command loads what it needs when it is used: `list` does not wait for the Trainer.
+        command = importlib.import_module(f"rankwise.cli.{known.command}_command")
+        return command.run(known, overrides)
+    except RankwiseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on where it stood", file=sys.stderr)
+        return 130
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", help="the name of a shipped recipe, or a YAML file")
+    parser.add_argument("--output", type=Path, required=True, help="folder for results")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+"""``rankwise train``: one run."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from rich.console import Console
+
+from rankwise.training.recipes import load_recipe
+from rankwise.training.run import score_test, train_run
+
+
+def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
+    """Train the run that the recipe describes, read test once, and say where everything is."""
+    settings = load_recipe(arguments.recipe, overrides).run()
+    record = train_run(settings, arguments.output, resume=arguments.resume)
+    test = score_test(settings, arguments.output)
+    console = Console()
+    console.print(
+        f"{record['run']}: {record['trainable_parameters']:,} trainable parameters, "
+        f"{record['metric']} {record['score_validation']:.3f} on validation, "
+        f"{test['score_test']:.3f} on test, {record['seconds']['total']:.1f} s",
+        highlight=False,
+    )
+    console.print(f"written to {arguments.output / 'runs' / record['run']}", highlight=False)
+    return 0

@@ -1,0 +1,66 @@
+"""The grid of a comparison: methods × learning rates × seeds, and how it is widened.
+
+A grid is widened while the best learning rate stands at its edge: a best value at an edge says only that
+the grid was too small. One step of widening keeps the spacing that the grid has at that edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rankwise.core.errors import SettingsError
+from rankwise.training.settings import ComparisonSettings, MethodSettings, Recipe, RunSettings
+
+
+def comparison_of(recipe: Recipe) -> ComparisonSettings:
+    """Return the recipe's comparison.
+
+    Raises:
+        SettingsError: The recipe has none, or its baseline is not among the methods.
+    """
+    comparison = recipe.compare
+    if comparison is None:
+        raise SettingsError(
+            "this recipe has no section 'compare': add one with methods and learning_rates, "
+            "or use `rankwise train`"
+        )
+    names = {method.name for method in comparison.methods}
+    if comparison.baseline not in names:
+        raise SettingsError(
+            f"compare.baseline {comparison.baseline!r} must be one of the methods compared: "
+            f"{', '.join(sorted(names))}"
+        )
+    return comparison
+
+
+def runs_of(
+    recipe: Recipe, method: MethodSettings, learning_rates: Sequence[float]
+) -> list[RunSettings]:
+    """Return the runs of one method: each learning rate with each seed."""
+    comparison = comparison_of(recipe)
+    return [
+        RunSettings(
+            task=recipe.task,
+            method=method,
+            training=recipe.training.model_copy(update={"learning_rate": rate}),
+            seed=seed,
+        )
+        for rate in learning_rates
+        for seed in comparison.seeds
+    ]
+
+
+def widened(rates: Sequence[float], best: float) -> float | None:
+    """Return the next rate beyond the edge at which ``best`` stands, or None if it is inside.
+
+    >>> widened([0.001, 0.003, 0.01], best=0.01)
+    0.03
+    """
+    ordered = sorted(rates)
+    if len(ordered) < 2 or ordered[0] < best < ordered[-1]:
+        return None
+    if best == ordered[0]:
+        ordered.reverse()
+    # Steps of 3 and 3.3 take turns in a grid like 1e-3, 3e-3, 1e-2: the last step but one comes next.
+    edge, steps = ordered[-1], [ordered[i + 1] / ordered[i] for i in range(len(ordered) - 1)]
+    return float(f"{edge * steps[-2 if len(steps) > 1 else -1]:.3g}")

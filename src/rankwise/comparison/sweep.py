@@ -1,0 +1,81 @@
+"""A comparison from beginning to end: sweep, widen, choose on validation, read test once, sum up.
+
+Every finished run is a record on disk, so a comparison that was stopped goes on where it stood; a run
+with other settings is another run, in another folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from rankwise.comparison.choice import MethodSweep
+from rankwise.comparison.engine import LocalEngine
+from rankwise.comparison.grid import comparison_of, runs_of, widened
+from rankwise.training.build import build_task
+from rankwise.training.run import RunFolder, run_and_record, score_test
+from rankwise.training.settings import Recipe, RunSettings
+
+Record = dict[str, Any]
+
+
+class Watcher(Protocol):
+    """Somebody who is told how far a comparison is."""
+
+    def plan(self, runs: int) -> None:
+        """``runs`` more runs are to be done."""
+        ...
+
+    def done(self, record: Record) -> None:
+        """One more run is done, or was found done."""
+        ...
+
+
+def sweep(
+    recipe: Recipe, output: Path, *, engine: LocalEngine, watcher: Watcher
+) -> list[MethodSweep]:
+    """Run what has no record yet, widening each method's grid while its best rate is at an edge."""
+    comparison = comparison_of(recipe)
+    # Made once and here, so that no two workers make the base model at the same time.
+    build_task(recipe.task).base_model(output / "base")
+    sweeps = [MethodSweep(method, []) for method in comparison.methods]
+    fresh = [(method, list(comparison.learning_rates)) for method in sweeps]
+    for left in reversed(range(comparison.widenings + 1)):
+        runs = {}
+        for method, rates in fresh:
+            method.rates += rates
+            runs |= {
+                settings.name: (settings, method)
+                for settings in runs_of(recipe, method.method, rates)
+            }
+        _run(runs, output, engine=engine, watcher=watcher)
+        grown = [
+            (method, widened(method.rates, best)) for method in sweeps if (best := method.best())
+        ]
+        fresh = [(method, [rate]) for method, rate in grown if rate is not None]
+        if not fresh or not left:
+            break
+    return sweeps
+
+
+def read_test(sweeps: list[MethodSweep], output: Path, *, engine: LocalEngine) -> dict[str, Record]:
+    """Score on test the runs of each method's chosen rate, and no others; keyed by the run's name."""
+    chosen = [
+        record for method in sweeps if (best := method.best()) for record in method.of_rate(best)
+    ]
+    calls = [(RunSettings.model_validate(record["settings"]), output) for record in chosen]
+    return {result["run"]: result for result in engine.run(score_test, calls)}
+
+
+def _run(
+    runs: dict[str, tuple[RunSettings, MethodSweep]],
+    output: Path,
+    *,
+    engine: LocalEngine,
+    watcher: Watcher,
+) -> None:
+    watcher.plan(len(runs))
+    calls = [(settings, output) for settings, _ in runs.values()]
+    for record in engine.run(run_and_record, calls):
+        runs[record["run"]][1].records.append(record)
+        watcher.done(record)

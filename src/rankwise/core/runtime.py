@@ -1,0 +1,54 @@
+"""Facts about this process: versions, commit and peak memory. Recorded beside every result."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+_STATUS = Path("/proc/self/status")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+_PACKAGES = ("rankwise", "torch", "peft", "transformers", "accelerate", "safetensors", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that a result depends on."""
+    return {"python": platform.python_version()} | {
+        package: metadata.version(package) for package in _PACKAGES
+    }
+
+
+def commit() -> str | None:
+    """Return the git commit of the source tree that runs, or None outside of one."""
+    folder = Path(__file__).resolve().parent
+    try:
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.strip()
+
+
+def reset_peak_memory() -> None:
+    """Start a new measurement; where the system cannot (not Linux), the peak is the process's own."""
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+    if _CLEAR_REFS.exists():
+        _CLEAR_REFS.write_text("5")
+
+
+def peak_memory_bytes() -> int:
+    """Return the peak since :func:`reset_peak_memory`: of the accelerator if one is used, else of RAM."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    if _STATUS.exists():
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kibibytes * (1 if platform.system() == "Darwin" else 1024)

@@ -1,0 +1,65 @@
+"""A plain training loop for tiny models, where a ``Trainer`` costs more than the model itself.
+
+Equal to ``Trainer`` with ``ChainCallback``: the same rows in the same order, the same optimizer and
+schedule, the same folds. ``tests/training/test_lean.py`` holds the two against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import torch
+from torch import nn
+
+from rankwise.evaluation.classification import evaluate
+from rankwise.methods.chain import Chain
+from rankwise.training.chains import build_chain, finish_chain, resets_optimizer
+from rankwise.training.job import Job
+from rankwise.training.optimization import build_optimizer, build_schedule, trained_parameters
+from rankwise.training.order import epoch_order
+from rankwise.training.progress import CurvePoint, Trained, finite_loss_required
+
+
+def train_lean(job: Job) -> Trained:
+    """Train the job to its end; an error leaves the base as it was."""
+    chain = build_chain(job)
+    with chain or nullcontext(), finite_loss_required(job.model):
+        optimizer = build_optimizer(job.model, job.settings)
+        trainable = sum(parameter.numel() for parameter in trained_parameters(optimizer))
+        curve = [_point(job, step=0, train_loss=None)]
+        curve += _train(job, optimizer, chain)
+        if chain is not None:
+            finish_chain(job, chain)
+    return Trained(curve, trainable)
+
+
+def _train(job: Job, optimizer: torch.optim.Optimizer, chain: Chain | None) -> Iterator[CurvePoint]:
+    training, step = job.settings.training, 0
+    schedule = build_schedule(optimizer, training, steps=job.steps)
+    for epoch in range(training.epochs):
+        job.model.train()
+        losses = []
+        order = epoch_order(len(job.splits.train), seed=job.settings.seed, epoch=epoch)
+        for index in order.split(training.batch_size):
+            losses.append(_step(job, optimizer, index))
+            schedule.step()
+            step += 1
+            if chain is not None and step in job.fold_steps:
+                chain.fold(optimizer if resets_optimizer(job) else None)
+        yield _point(job, step=step, train_loss=sum(losses) / len(losses))
+
+
+def _step(job: Job, optimizer: torch.optim.Optimizer, index: torch.Tensor) -> float:
+    loss = job.model(**job.splits.train.take(index))["loss"]
+    loss.backward()
+    if (norm := job.settings.training.max_grad_norm) is not None:
+        nn.utils.clip_grad_norm_(trained_parameters(optimizer), norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.item()
+
+
+def _point(job: Job, *, step: int, train_loss: float | None) -> CurvePoint:
+    result = evaluate(job.model, job.splits.validation)
+    return CurvePoint(step, train_loss, result.loss, result.score)

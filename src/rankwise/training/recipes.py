@@ -1,0 +1,160 @@
+"""Recipes: a shipped name or a YAML file, with dotted overrides, read strictly into settings."""
+
+from __future__ import annotations
+
+import typing
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from rankwise.core.errors import SettingsError, nearest_names
+from rankwise.methods.table import find_method
+from rankwise.training.settings import Recipe
+
+Tree = dict[str, Any]
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that ship with Rankwise."""
+    folder = resources.files("rankwise") / "recipes"
+    return sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".yaml")
+    )
+
+
+def recipe_summary(name: str) -> str:
+    """Return the comment on the first line of a shipped recipe."""
+    text = (resources.files("rankwise") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+    return text.splitlines()[0].removeprefix("#").strip()
+
+
+def load_recipe(name: str, overrides: Tree | None = None) -> Recipe:
+    """Load the recipe ``name`` (shipped, or the path of a YAML file) with ``overrides`` on top.
+
+    Raises:
+        SettingsError: No such recipe, YAML that cannot be read, an unknown key or a wrong value.
+    """
+    tree = _merged(_read_yaml(name), overrides or {})
+    tree["method"] = _with_named_parts(tree.get("method", {}), place="method")
+    comparison = tree.get("compare")
+    if isinstance(comparison, dict) and isinstance(comparison.get("methods"), list):
+        methods = [
+            _with_named_parts(method, place=f"compare.methods[{position}]")
+            for position, method in enumerate(comparison["methods"])
+        ]
+        tree["compare"] = {**comparison, "methods": methods}
+    return _validated(tree)
+
+
+def _validated(tree: Tree) -> Recipe:
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise SettingsError(_explain(error.errors())) from None
+
+
+def _read_yaml(name: str) -> Tree:
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise SettingsError(f"no recipe file {name}: check the path")
+        text = path.read_text(encoding="utf-8")
+    elif name in recipe_names():
+        text = (resources.files("rankwise") / "recipes" / f"{name}.yaml").read_text(
+            encoding="utf-8"
+        )
+    else:
+        raise SettingsError(
+            f"no recipe {name!r} (a file must end in .yaml); {nearest_names(name, recipe_names())}"
+        )
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"recipe {name} is not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise SettingsError(f"recipe {name} must hold a mapping, got {type(tree).__name__}")
+    return tree
+
+
+def _with_named_parts(method: Any, *, place: str) -> Tree:
+    """Fill the axes that ``method`` leaves open from the table of named methods."""
+    if isinstance(method, str):
+        method = {"name": method}
+    if not isinstance(method, dict):
+        raise SettingsError(f"{place} must be a method's name or a mapping, got {method!r}")
+    return _merged(find_method(str(method.get("name", "lora"))).parts(), method)
+
+
+def _merged(below: Tree, above: Tree) -> Tree:
+    """Lay ``above`` over ``below``; a part whose ``kind`` changes starts from its own defaults."""
+    merged = dict(below)
+    for key, value in above.items():
+        under = below.get(key)
+        same_kind = (
+            isinstance(value, dict)
+            and isinstance(under, dict)
+            and value.get("kind", under.get("kind")) == under.get("kind")
+        )
+        merged[key] = _merged(under, value) if same_kind and isinstance(under, dict) else value
+    return merged
+
+
+def _explain(errors: list[Any]) -> str:
+    """Turn pydantic's errors into one line each, in the words of the recipe."""
+    lines = []
+    for error in errors:
+        location = error["loc"]
+        # A list whose items are wrong is also called too short: the items say it better.
+        if any(other["loc"][: len(location)] == location != other["loc"] for other in errors):
+            continue
+        place, siblings = _place(location)
+        message = error["msg"].removeprefix("Value error, ")
+        if error["type"] == "extra_forbidden":
+            message = f"unknown setting; {nearest_names(str(location[-1]), siblings)}"
+        elif error["type"] != "value_error":
+            message = f"{message}, got {error['input']!r}"
+        lines.append(f"{place}: {message}")
+    return "\n".join(lines)
+
+
+def _place(location: tuple[str | int, ...]) -> tuple[str, set[str]]:
+    """Return the dotted name of ``location`` and the settings that exist beside its last part.
+
+    Pydantic puts the tag of a union of settings into the location; it is no part of the name.
+    """
+    place, classes, siblings = "", {Recipe}, set[str]()
+    for part in location:
+        fields = {name for kind in classes for name in kind.model_fields}
+        if isinstance(part, int):
+            place += f"[{part}]"
+        elif tagged := {kind for kind in classes if part == _tag(kind) and part not in fields}:
+            classes = tagged
+        else:
+            place += f".{part}"
+            siblings = fields
+            classes = {inner for kind in classes for inner in _settings_in(kind, part)}
+    return place.removeprefix(".") or "recipe", siblings
+
+
+def _tag(kind: type[BaseModel]) -> Any:
+    field = kind.model_fields.get("kind")
+    return field.default if field else None
+
+
+def _settings_in(kind: type[BaseModel], name: str) -> set[type[BaseModel]]:
+    """Return the settings classes in the annotation of one field."""
+    found, open_types = (
+        set(),
+        [kind.model_fields[name].annotation] if name in kind.model_fields else [],
+    )
+    while open_types:
+        annotation = open_types.pop()
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            found.add(annotation)
+        open_types += typing.get_args(annotation)
+    return found

@@ -1,0 +1,170 @@
+"""One run from settings to record: build, initialise, train, evaluate, save.
+
+A run that fails by a mistake in its settings, or whose training breaks down, leaves a record that says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from rankwise.core import runtime
+from rankwise.core.errors import RankwiseError, SettingsError
+from rankwise.core.records import read_record, write_record
+from rankwise.evaluation.classification import evaluate
+from rankwise.training.build import attach_adapter, build_task, count_trainable, state_bytes
+from rankwise.training.folder import RunFolder
+from rankwise.training.job import Job
+from rankwise.training.lean import train_lean
+from rankwise.training.progress import Trained
+from rankwise.training.settings import RunSettings
+from rankwise.training.start import needs_reference, reference_method, start
+from rankwise.training.stopwatch import Stopwatch
+from rankwise.training.trainer import train_with_trainer
+
+Record = dict[str, Any]
+
+
+def train_run(settings: RunSettings, output: Path, *, resume: bool = False) -> Record:
+    """Perform the run below ``output`` and return its record, which is also written there.
+
+    With ``resume``, a finished run is returned as recorded and an interrupted one goes on.
+
+    Raises:
+        SettingsError: The folder already holds this run, and ``resume`` was not asked for.
+    """
+    folder = RunFolder(output, settings.name)
+    if folder.path.exists() and not resume:
+        raise SettingsError(
+            f"{folder.path} holds this run already: add --resume to go on with it, "
+            "or choose another --output"
+        )
+    if (finished := finished_record(folder)) is not None:
+        return finished
+    record = _perform(settings, folder, resume=resume)
+    write_record(folder.record, record)
+    return record
+
+
+def run_and_record(settings: RunSettings, output: Path) -> Record:
+    """Perform the run unless it is recorded already; an error of the run becomes a record."""
+    folder = RunFolder(output, settings.name)
+    if (finished := finished_record(folder)) is not None:
+        return finished
+    try:
+        record = _perform(settings, folder, resume=True)
+    except RankwiseError as error:
+        record = _head(settings) | {
+            "status": "failed",
+            "error": str(error),
+            "seconds": {"total": 0.0},
+        }
+    write_record(folder.record, record)
+    return record
+
+
+def finished_record(folder: RunFolder) -> Record | None:
+    """Return the record of a run that is done, or None."""
+    if not folder.record.exists():
+        return None
+    record = read_record(folder.record)
+    return record if record["status"] == "done" else None
+
+
+def score_test(settings: RunSettings, output: Path) -> Record:
+    """Score the trained model of a run on test, once: a second call returns what the first wrote."""
+    folder = RunFolder(output, settings.name)
+    if folder.test.exists():
+        return read_record(folder.test)
+    task = build_task(settings.task)
+    result = evaluate(trained_model(settings, folder), task.splits().test)
+    content = {"run": settings.name, "score_test": result.score, "correct": result.correct}
+    write_record(folder.test, content)
+    return content
+
+
+def trained_model(settings: RunSettings, folder: RunFolder) -> nn.Module:
+    """Return the model that the run saved, on a fresh base."""
+    base = build_task(settings.task).base_model(folder.base)
+    if settings.method.adapter.kind == "full":
+        base.load_state_dict(load_file(folder.adapter / "model.safetensors"))
+        return base
+    return PeftModel.from_pretrained(base, str(folder.adapter))
+
+
+def _perform(settings: RunSettings, folder: RunFolder, *, resume: bool) -> Record:
+    watch = Stopwatch()
+    runtime.reset_peak_memory()
+    task = build_task(settings.task)
+    with watch.part("build"):
+        base = task.base_model(folder.base)
+        model = attach_adapter(base, settings.method, task=task, seed=settings.seed)
+        job = Job(settings, model, task.splits())
+    with watch.part("init"):
+        if needs_reference(settings.method):
+            _train_reference(job, folder)
+        report = start(job, folder)
+    with watch.part("train"):
+        trained = _train(job, folder, resume=resume)
+    with watch.part("save"):
+        _save(model, folder.adapter)
+    return _head(settings) | {
+        "status": "done",
+        "error": None,
+        "metric": task.metric,
+        "trainable_parameters": trained.trainable_parameters,
+        "stored_bytes": state_bytes(folder.adapter),
+        "score_validation": trained.curve[-1].validation_score,
+        "curve": [asdict(point) for point in trained.curve],
+        "folds": job.fold_steps,
+        "init": report,
+        "seconds": watch.seconds(),
+        "peak_memory_bytes": runtime.peak_memory_bytes(),
+    }
+
+
+def _head(settings: RunSettings) -> Record:
+    method = settings.method
+    return {
+        "run": settings.name,
+        "method": {
+            "name": method.name,
+            "r": method.r,
+            "side": getattr(method.schedule, "side", None),
+            "budget": method.budget,
+        },
+        "seed": settings.seed,
+        "learning_rate": settings.training.learning_rate,
+        "settings": settings.model_dump(mode="json"),
+        "versions": runtime.versions(),
+        "commit": runtime.commit(),
+    }
+
+
+def _train_reference(job: Job, folder: RunFolder) -> None:
+    """Train the plain LoRA whose boundaries are to be matched, on the same task in the same way."""
+    settings = job.settings.model_copy(update={"method": reference_method(job.settings.method)})
+    task = build_task(settings.task)
+    base = task.base_model(folder.base)
+    model = attach_adapter(base, settings.method, task=task, seed=settings.seed)
+    train_lean(Job(settings, model, job.splits))
+    _save(model, folder.reference)
+
+
+def _train(job: Job, folder: RunFolder, *, resume: bool) -> Trained:
+    if job.settings.training.loop == "lean":
+        return train_lean(job)
+    return train_with_trainer(job, folder.checkpoints, resume=resume)
+
+
+def _save(model: nn.Module, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(model, PeftModel):
+        model.save_pretrained(str(folder))
+    else:
+        save_file(model.state_dict(), folder / "model.safetensors")

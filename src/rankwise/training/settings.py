@@ -1,0 +1,225 @@
+"""The settings of a run and of a comparison: small, strict, immutable.
+
+One model serves every command. An unknown key is an error; a named method fills the parts that the user
+leaves open (``methods/table.py``). Settings stop in this folder: they are unpacked into plain arguments.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+SketchKind = Literal["gaussian", "orthonormal", "kaiming", "selector", "gradient"]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and strict about keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class TaskSettings(Settings):
+    """Which data, and how its base model is made."""
+
+    name: str = "digits"
+    seed: int = Field(0, ge=0, description="seed of the split and of the base model")
+    pretrain_epochs: PositiveInt = 30
+    pretrain_learning_rate: PositiveFloat = 3e-3
+
+
+class FullSettings(Settings):
+    """No adapter: every weight of the model trains."""
+
+    kind: Literal["full"] = "full"
+
+
+class LoraSettings(Settings):
+    """PEFT's LoRA, ΔW = (alpha / r) B A."""
+
+    kind: Literal["lora"] = "lora"
+    alpha: PositiveFloat | None = Field(None, description="None means r, a scaling of 1")
+    dropout: Fraction = 0.0
+    rank_pattern: dict[str, PositiveInt] = Field(default_factory=dict)
+
+
+class LoraXsSettings(Settings):
+    """ΔW = (alpha / r) B R A with B and A frozen."""
+
+    kind: Literal["lora_xs"] = "lora_xs"
+    alpha: PositiveFloat | None = Field(None, description="None means r, a scaling of 1")
+    dropout: Fraction = 0.0
+    rank_pattern: dict[str, PositiveInt] = Field(default_factory=dict)
+
+
+class DeloraSettings(Settings):
+    """Normalised rank-1 terms with the strength λ."""
+
+    kind: Literal["delora"] = "delora"
+    delora_lambda: PositiveFloat = 4.0
+    learn_lambda: bool = True
+    lambda_learning_rate: PositiveFloat | None = Field(None, description="None means the run's own")
+    dropout: Fraction = 0.0
+    rank_pattern: dict[str, PositiveInt] = Field(default_factory=dict)
+
+
+class PeftSettings(Settings):
+    """Any config of PEFT, by its type and options; ``r`` is passed on where the config has it."""
+
+    kind: Literal["peft"] = "peft"
+    peft_type: str = "LORA"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class RandomInit(Settings):
+    """The adapter's own random start."""
+
+    kind: Literal["random"] = "random"
+
+
+class UpdateInit(Settings):
+    """LoRA-SB: the truncated SVD of the estimated first update of full fine-tuning."""
+
+    kind: Literal["update"] = "update"
+    mode: Literal["sign", "raw"] = "sign"
+    samples: PositiveInt = Field(50, description="training rows whose gradient is summed")
+
+
+class BoundaryInit(Settings):
+    """ABM: match the signs of the reference's pre-activations, with a margin."""
+
+    kind: Literal["boundary"] = "boundary"
+    reference: Literal["pretrained", "task"] = "pretrained"
+    margin: float = Field(0.5, ge=0)
+    steps: PositiveInt = 100
+    learning_rate: PositiveFloat = 3e-4
+    samples: PositiveInt = Field(128, description="training rows that are matched")
+
+
+class SingleSchedule(Settings):
+    """One adapter from beginning to end."""
+
+    kind: Literal["single"] = "single"
+
+
+class FrozenSchedule(Settings):
+    """One adapter whose one factor is a frozen random sketch (AsymmLoRA)."""
+
+    kind: Literal["frozen"] = "frozen"
+    side: Literal["left", "right"] = Field(
+        "left", description="the frozen one: left = B, right = A"
+    )
+    sketch: SketchKind = "gaussian"
+    gradient_samples: PositiveInt = Field(256, description="rows for the sketch 'gradient'")
+
+
+class ChainSchedule(Settings):
+    """A chain of adapters, folded and restarted (COLA: side both; RAC-LoRA: left or right)."""
+
+    kind: Literal["chain"] = "chain"
+    side: Literal["left", "right", "both"] = "left"
+    sketch: SketchKind | None = Field(None, description="None: gaussian, for side both kaiming")
+    every_epochs: PositiveInt = 3
+    reset_optimizer: bool = True
+    final_rank: PositiveInt | None = Field(None, description="compress the finished chain to it")
+    gradient_samples: PositiveInt = Field(256, description="rows for the sketch 'gradient'")
+
+
+AdapterSettings = Annotated[
+    FullSettings | LoraSettings | LoraXsSettings | DeloraSettings | PeftSettings,
+    Field(discriminator="kind"),
+]
+InitSettings = Annotated[RandomInit | UpdateInit | BoundaryInit, Field(discriminator="kind")]
+ScheduleSettings = Annotated[
+    SingleSchedule | FrozenSchedule | ChainSchedule, Field(discriminator="kind")
+]
+
+
+class MethodSettings(Settings):
+    """A method: its name, its rank, and its choice on the three axes."""
+
+    name: str = "lora"
+    r: PositiveInt = 8
+    budget: str = Field("", description="label of the group of equal trainable parameters")
+    adapter: AdapterSettings
+    init: InitSettings
+    schedule: ScheduleSettings
+
+    @model_validator(mode="after")
+    def _check_combination(self) -> MethodSettings:
+        plain = self.adapter.kind == "lora"
+        if self.schedule.kind != "single" and not plain:
+            raise ValueError(
+                f"schedule.kind {self.schedule.kind!r} works on adapter.kind 'lora', "
+                f"got {self.adapter.kind!r}: use schedule.kind 'single'"
+            )
+        if self.init.kind != "random" and self.schedule.kind == "frozen":
+            raise ValueError(
+                f"init.kind {self.init.kind!r} would be overwritten by the frozen sketch: "
+                "use init.kind 'random'"
+            )
+        if self.init.kind != "random" and self.adapter.kind in ("full", "peft"):
+            raise ValueError(
+                f"init.kind {self.init.kind!r} needs an adapter of kind lora, lora_xs or delora, "
+                f"got {self.adapter.kind!r}: use init.kind 'random'"
+            )
+        return self
+
+
+class TrainingSettings(Settings):
+    """How the trainable parameters are trained: AdamW and a learning-rate schedule."""
+
+    epochs: PositiveInt = 30
+    batch_size: PositiveInt = 32
+    learning_rate: PositiveFloat = 1e-3
+    weight_decay: float = Field(0.01, ge=0)
+    scheduler: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_ratio: Fraction = 0.0
+    max_grad_norm: PositiveFloat | None = None
+    loop: Literal["lean", "trainer"] = Field(
+        "trainer", description="lean: a plain loop for tiny models, equal to the Trainer"
+    )
+
+
+class RunSettings(Settings):
+    """One run: everything that determines its result."""
+
+    task: TaskSettings = Field(default_factory=TaskSettings)
+    method: MethodSettings
+    training: TrainingSettings = Field(default_factory=TrainingSettings)
+    seed: int = Field(0, ge=0)
+
+    @property
+    def name(self) -> str:
+        """A readable name that differs where any setting differs."""
+        digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
+        rate = f"{self.training.learning_rate:g}"
+        return f"{self.method.name}-r{self.method.r}-lr{rate}-s{self.seed}-{digest}"
+
+
+class ComparisonSettings(Settings):
+    """Methods × learning rates × seeds on one task."""
+
+    methods: tuple[MethodSettings, ...] = Field(min_length=1)
+    learning_rates: tuple[PositiveFloat, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    baseline: str = Field("lora", description="the method that others are measured against")
+    widenings: int = Field(4, ge=0, description="times that a grid may grow while its edge is best")
+
+
+class Recipe(Settings):
+    """What a YAML file holds: one run, and the comparison that it belongs to."""
+
+    task: TaskSettings = Field(default_factory=TaskSettings)
+    method: MethodSettings
+    training: TrainingSettings = Field(default_factory=TrainingSettings)
+    seed: int = Field(0, ge=0)
+    compare: ComparisonSettings | None = None
+
+    def run(self) -> RunSettings:
+        """Return the single run that the recipe describes."""
+        return RunSettings(
+            task=self.task, method=self.method, training=self.training, seed=self.seed
+        )

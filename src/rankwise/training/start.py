@@ -1,0 +1,53 @@
+"""Where a run begins: the adapter's own random start, LoRA-SB's first update, or ABM's boundaries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rankwise.methods.inits.boundary import BoundaryMatching
+from rankwise.methods.inits.initialize import initialize
+from rankwise.methods.inits.update import UpdateApproximation
+from rankwise.training.build import settings_errors
+from rankwise.training.folder import RunFolder
+from rankwise.training.job import Job
+from rankwise.training.optimization import first_step_learning_rate
+from rankwise.training.settings import (
+    BoundaryInit,
+    MethodSettings,
+    RandomInit,
+    SingleSchedule,
+    UpdateInit,
+)
+
+
+def needs_reference(method: MethodSettings) -> bool:
+    """Say whether the method's start needs a model that was trained on the task before."""
+    return isinstance(method.init, BoundaryInit) and method.init.reference == "task"
+
+
+def reference_method(method: MethodSettings) -> MethodSettings:
+    """Return the method that trains the reference: the same adapter from its random start."""
+    return method.model_copy(update={"init": RandomInit(), "schedule": SingleSchedule()})
+
+
+def start(job: Job, folder: RunFolder) -> dict[str, Any] | None:
+    """Initialise the job's adapter as its settings say, and return the report; None if random.
+
+    The reference of ``reference: task`` is expected in ``folder.reference``.
+    """
+    init = job.settings.method.init
+    match init:
+        case UpdateInit():
+            lr = first_step_learning_rate(job.settings.training, steps=job.steps)
+            method = UpdateApproximation(lr=lr, mode=init.mode, seed=job.settings.seed)
+        case BoundaryInit():
+            method = BoundaryMatching(
+                margin=init.margin,
+                steps=init.steps,
+                lr=init.learning_rate,
+                reference=str(folder.reference) if init.reference == "task" else None,
+            )
+        case _:
+            return None
+    with settings_errors("method.init"):
+        return initialize(job.model, method, job.first_rows(init.samples)).to_dict()

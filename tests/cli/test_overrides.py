@@ -1,0 +1,31 @@
+"""Dotted options become a tree of settings."""
+
+from __future__ import annotations
+
+import pytest
+
+from rankwise.cli.overrides import parse_overrides
+from rankwise.core.errors import SettingsError
+
+
+def test_options_are_nested_and_values_are_yaml():
+    tree = parse_overrides(["--a.b", "3", "--a.c=[1, x]", "--d", "true", "--a.e", ""])
+    assert tree == {"a": {"b": 3, "c": [1, "x"], "e": None}, "d": True}
+
+
+def test_the_last_of_two_equal_options_counts():
+    assert parse_overrides(["--seed", "1", "--seed", "2"]) == {"seed": 2}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["epochs", "3"], "expected an option"),
+        (["--epochs"], "--epochs needs a value"),
+        (["--epochs", "[1"], "is not a YAML value"),
+        (["--a", "1", "--a.b", "2"], "'a' was given a value of its own"),
+    ],
+)
+def test_mistakes_are_named(words, message):
+    with pytest.raises(SettingsError, match=message):
+        parse_overrides(words)

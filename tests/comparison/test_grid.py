@@ -1,0 +1,54 @@
+"""The grid, and how it grows beyond an edge."""
+
+from __future__ import annotations
+
+import pytest
+
+from rankwise.comparison.grid import comparison_of, runs_of, widened
+from rankwise.core.errors import SettingsError
+from rankwise.training.recipes import load_recipe
+
+GRID = [3e-4, 1e-3, 3e-3, 1e-2, 3e-2]
+
+
+@pytest.mark.parametrize(
+    ("rates", "best", "expected"),
+    [
+        (GRID, 3e-3, None),
+        (GRID, 3e-2, 0.1),
+        ([*GRID, 0.1], 0.1, 0.3),
+        (GRID, 3e-4, 1e-4),
+        ([1e-4, *GRID], 1e-4, 3e-5),
+        ([1e-3, 1e-2], 1e-2, 0.1),
+        ([1e-2], 1e-2, None),
+    ],
+)
+def test_a_grid_grows_by_its_own_spacing_beyond_the_best_edge(rates, best, expected):
+    assert widened(rates, best) == expected
+
+
+def test_runs_are_every_rate_with_every_seed_and_have_names_of_their_own():
+    recipe = load_recipe("digits", {"compare": {"seeds": [4, 7]}})
+    runs = runs_of(recipe, recipe.compare.methods[0], [1e-3, 1e-2])
+    pairs = [(run.training.learning_rate, run.seed) for run in runs]
+    assert pairs == [(1e-3, 4), (1e-3, 7), (1e-2, 4), (1e-2, 7)]
+    assert len({run.name for run in runs}) == 4
+
+
+def test_the_shipped_grid_has_the_runs_of_the_issue():
+    recipe = load_recipe("digits")
+    names = {run.name for method in recipe.compare.methods for run in runs_of(recipe, method, GRID)}
+    assert len(names) == len(recipe.compare.methods) * 5 * 3
+
+
+def test_a_recipe_without_a_comparison_is_refused(tmp_path):
+    file = tmp_path / "one.yaml"
+    file.write_text("method: {name: lora, r: 2}\n")
+    with pytest.raises(SettingsError, match="no section 'compare'"):
+        comparison_of(load_recipe(str(file)))
+
+
+def test_a_baseline_that_is_not_compared_is_refused():
+    recipe = load_recipe("digits", {"compare": {"baseline": "dora"}})
+    with pytest.raises(SettingsError, match="baseline 'dora' must be one of the methods"):
+        comparison_of(recipe)

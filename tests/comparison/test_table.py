@@ -1,0 +1,52 @@
+"""The table shows each method with its interval, and why one failed."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from rankwise.comparison.table import summary_table
+
+ROW = {
+    "name": "lora",
+    "r": 4,
+    "side": None,
+    "budget": "1200",
+    "status": "ok",
+    "trainable_parameters": 1300,
+    "stored_bytes": 5200,
+    "learning_rate": 0.01,
+    "score_validation": 0.95,
+    "score_mean": 0.9612,
+    "score_low": 0.94,
+    "score_high": 0.98,
+    "init_seconds": 0.0,
+    "train_seconds": 1.0,
+    "steps_to_baseline": 85,
+}
+
+
+def shown(*rows):
+    console = Console(width=200, file=io.StringIO())
+    console.print(summary_table({"task": "digits", "methods": list(rows)}))
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("text", ["lora", "1,300", "5,200 B", "0.961 [0.940, 0.980]", "85"])
+def test_a_row_shows_its_numbers(text):
+    assert text in shown(ROW)
+
+
+def test_a_single_seed_shows_no_interval():
+    assert "0.961 " in shown(ROW | {"score_low": None, "score_high": None})
+    assert "0.961 [" not in shown(ROW | {"score_low": None, "score_high": None})
+
+
+def test_a_baseline_that_was_never_reached_says_so():
+    assert "never" in shown(ROW | {"steps_to_baseline": None})
+
+
+def test_a_failed_method_says_why():
+    assert "failed: no module matched" in shown(ROW | {"status": "failed: no module matched"})

@@ -1,0 +1,104 @@
+"""Recipes are strict, and what is wrong is told in the words of the recipe."""
+
+from __future__ import annotations
+
+import pytest
+
+from rankwise.core.errors import SettingsError
+from rankwise.methods.table import METHODS
+from rankwise.training.recipes import load_recipe, recipe_names, recipe_summary
+
+
+def test_the_shipped_recipes_load_and_say_what_they_are():
+    assert "digits" in recipe_names()
+    for name in recipe_names():
+        load_recipe(name)
+        assert recipe_summary(name).endswith(".")
+
+
+def test_overrides_win_over_the_recipe():
+    recipe = load_recipe("digits", {"training": {"epochs": 2}, "seed": 7})
+    assert recipe.training.epochs == 2
+    assert recipe.training.batch_size == 32
+    assert recipe.run().seed == 7
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_named_method_is_a_valid_composition(name):
+    method = load_recipe("digits", {"method": {"name": name}}).method
+    assert method.name == name
+    for axis, part in METHODS[name].parts().items():
+        assert getattr(method, axis).kind == part["kind"]
+
+
+def test_a_named_method_fills_what_the_user_leaves_open():
+    overrides = {"method": {"name": "rac-lora", "schedule": {"every_epochs": 5}}}
+    schedule = load_recipe("digits", overrides).method.schedule
+    assert (schedule.kind, schedule.side, schedule.every_epochs) == ("chain", "left", 5)
+
+
+def test_a_part_of_another_kind_replaces_the_named_one():
+    overrides = {"method": {"name": "rac-lora", "schedule": {"kind": "single"}}}
+    assert load_recipe("digits", overrides).method.schedule.model_dump() == {"kind": "single"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"training": {"lr": 1}}, r"training\.lr: unknown setting; choose from batch_size, epochs"),
+        ({"training": {"epoch": 1}}, r"training\.epoch: unknown setting; did you mean 'epochs'"),
+        ({"trainin": {}}, r"trainin: unknown setting; did you mean 'training'"),
+        ({"training": {"epochs": "x"}}, r"training\.epochs: .*valid integer.*got 'x'"),
+        ({"training": {"learning_rate": -1}}, r"training\.learning_rate: .*greater than 0, got -1"),
+        ({"training": {"learning_rate": float("nan")}}, r"learning_rate: .*finite number"),
+        ({"method": {"adapter": {"alph": 2}}}, r"method\.adapter\.alph: .*did you mean 'alpha'"),
+        ({"method": {"name": "lora-sbb"}}, r"no method 'lora-sbb'; did you mean 'lora-sb'"),
+        ({"method": {"adapter": {"kind": "dora"}}}, r"method\.adapter: .*'dora'.*'delora'"),
+        ({"method": 3}, r"method must be a method's name or a mapping, got 3"),
+        ({"compare": {"methods": [{"name": "lora", "rank": 1}]}}, r"methods\[0\]\.rank: unknown"),
+        ({"compare": {"methods": [{"name": "x"}]}}, r"no method 'x'"),
+    ],
+)
+def test_mistakes_are_named(overrides, message):
+    with pytest.raises(SettingsError, match=message):
+        load_recipe("digits", overrides)
+
+
+def test_a_mistake_in_a_list_is_told_once():
+    with pytest.raises(SettingsError) as caught:
+        load_recipe("digits", {"compare": {"methods": [{"name": "lora", "rank": 1}]}})
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ({"name": "full", "init": {"kind": "update"}}, "needs an adapter of kind lora"),
+        ({"name": "delora", "schedule": {"kind": "chain"}}, "works on adapter.kind 'lora'"),
+        ({"name": "asymm-lora", "init": {"kind": "boundary"}}, "overwritten by the frozen sketch"),
+    ],
+)
+def test_combinations_that_cannot_work_are_refused_with_the_reason(method, message):
+    with pytest.raises(SettingsError, match=message):
+        load_recipe("digits", {"method": method})
+
+
+def test_an_unknown_recipe_is_refused():
+    with pytest.raises(SettingsError, match=r"no recipe 'digit'.*did you mean 'digits'"):
+        load_recipe("digit")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a: [1", "is not valid YAML"), ("- 1", "must hold a mapping, got list")],
+)
+def test_a_file_that_is_no_recipe_is_refused(tmp_path, text, message):
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=message):
+        load_recipe(str(file))
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match=r"no recipe file .*gone\.yaml"):
+        load_recipe(str(tmp_path / "gone.yaml"))
