@@ -130,7 +130,7 @@ def test_a_wrong_argument_is_refused(change, message):
 
 def test_the_global_random_state_is_no_source():
     with pytest.raises(TypeError, match=r"generator must be a torch.Generator, got NoneType"):
-        sketch(SHAPE, 2, side="left", kind="gaussian", generator=None)
+        sketch(SHAPE, 2, side="left", kind="gaussian", generator=None)  # type: ignore[arg-type]
 
 
 def test_a_gradient_sketch_of_a_large_weight_follows_the_generator():
