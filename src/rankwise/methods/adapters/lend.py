@@ -1,0 +1,118 @@
+"""Which adapter of a model acts, for a moment, and adapters from disk lent for a moment."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from torch import nn
+
+from rankwise.core.errors import AdapterError, ModelError
+
+
+def has_adapter(model: nn.Module, adapter_name: str) -> bool:
+    """Tell whether any layer of ``model`` carries an adapter of that name."""
+    return any(
+        adapter_name in layer._get_available_adapters() for layer in _tuner_layers(model).values()
+    )
+
+
+@contextlib.contextmanager
+def acting(model: nn.Module, adapter_name: str | None) -> Iterator[None]:
+    """Let ``adapter_name`` alone act in all layers, or no adapter at all (None), until exit.
+
+    Unlike PEFT's ``set_adapter`` and ``disable_adapter`` this leaves ``requires_grad`` alone.
+
+    Raises:
+        ModelError: A layer is merged: its base weight holds a change that no switch turns off.
+    """
+    with _activity_restored(model):
+        for name, layer in _tuner_layers(model).items():
+            if layer.merged:
+                raise ModelError(f"{name} has merged adapters: call unmerge_adapter() first")
+            layer._disable_adapters = adapter_name is None
+            if adapter_name is not None:
+                layer._active_adapter = [adapter_name]
+        yield
+
+
+@contextlib.contextmanager
+def lent_adapter(model: nn.Module, directory: Path) -> Iterator[str]:
+    """Load the adapter in ``directory`` beside those of ``model``, yield its name, and remove it.
+
+    Choose with :func:`acting` when it acts. Layers that it alone adapts are unwrapped again.
+
+    Raises:
+        AdapterError: The directory holds no adapter, or one that does not fit ``model``.
+        ModelError: ``model`` is no :class:`peft.PeftModel`.
+    """
+    if not isinstance(model, PeftModel):
+        raise ModelError(
+            f"an adapter can be lent to a peft.PeftModel, got {type(model).__name__}: load it "
+            "yourself and pass its name"
+        )
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (directory / file).is_file():
+            raise AdapterError(f"no {file} in {directory}: pass an adapter's directory")
+    name = _free_name(model)
+    known = _tuner_layers(model)
+    tuner: BaseTuner = model.base_model  # type: ignore[assignment]
+    active = tuner.active_adapter
+    with _activity_restored(model):
+        try:
+            _load(model, directory, name)
+            yield name
+        finally:
+            if name in model.peft_config:
+                model.delete_adapter(name)
+            tuner.active_adapter = active
+            _unwrap(model, [each for each in _tuner_layers(model) if each not in known])
+
+
+def _load(model: PeftModel, directory: Path, name: str) -> None:
+    try:
+        result = model.load_adapter(directory, adapter_name=name, is_trainable=False)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise AdapterError(f"the adapter in {directory} does not fit the model: {error}") from error
+    strange = [*result.missing_keys, *result.unexpected_keys]
+    if strange:
+        raise AdapterError(
+            f"the adapter in {directory} does not fit the model: {len(strange)} tensors have no "
+            f"counterpart, {strange[0]!r} first"
+        )
+
+
+def _free_name(model: PeftModel) -> str:
+    name = "lent"
+    while name in model.peft_config:
+        name += "_"
+    return name
+
+
+@contextlib.contextmanager
+def _activity_restored(model: nn.Module) -> Iterator[None]:
+    before = [
+        (layer, layer._active_adapter, layer._disable_adapters)
+        for layer in _tuner_layers(model).values()
+    ]
+    try:
+        yield
+    finally:
+        for layer, active, is_disabled in before:
+            layer._active_adapter = active
+            layer._disable_adapters = is_disabled
+
+
+def _unwrap(model: nn.Module, names: list[str]) -> None:
+    for name in names:
+        parent, _, attribute = name.rpartition(".")
+        setattr(model.get_submodule(parent), attribute, model.get_submodule(name).base_layer)
+
+
+def _tuner_layers(model: nn.Module) -> dict[str, BaseTunerLayer]:
+    return {
+        name: module for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)
+    }

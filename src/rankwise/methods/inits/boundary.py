@@ -1,0 +1,280 @@
+"""ABM-LoRA's start: adapter factors that put pre-activations on the reference's side of zero.
+
+ABM-LoRA 2025, arXiv 2511.19145, Eq. 22. With z the pre-activations of the adapted model (the
+student) and τ the signs of a reference's, the adapter alone is trained for some steps on
+
+    L = Σ_l w_l² [max(0, m − τ z)]²
+
+Paper and released code (lee-research/ABM-LoRA, commit 39fac98) mean two different references, and
+the report says which was used:
+
+- ``"pretrained"``: the frozen model itself, here the same model with its adapters off. A fresh
+  LoRA agrees with it in every sign, so only the margin acts: near-zero pre-activations move away
+  from zero, and a margin of 0 changes nothing.
+- ``"adapter"``: an adapter trained on the task before (the code's stage 1). Then this is
+  distillation, and that training is part of its cost.
+
+Where we differ from the code: padding does not count; the student runs in eval mode, since dropout
+would move signs at random; layers are weighed inside their own stack; a batch whose loss is zero
+takes no step, weight decay included; what cannot be matched is an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from rankwise.capture.batches import count_samples, to_device
+from rankwise.capture.bits import Bits, pack_bits, unpack_bits
+from rankwise.capture.gradients import Loss
+from rankwise.core.errors import DataError, ModelError, SettingsError, TrainingError
+from rankwise.core.modules import device_of
+from rankwise.functional.boundary import boundary_loss, sign_agreement
+from rankwise.methods.adapters.bridge import adapter_parameters
+from rankwise.methods.adapters.lend import acting, has_adapter, lent_adapter
+from rankwise.methods.inits.monitored import Monitor, find_monitored
+from rankwise.methods.inits.report import MonitoredLayer, Outcome
+
+
+@dataclass(frozen=True)
+class BoundaryMatching:
+    """Start from factors that match a reference's activation boundaries (ABM-LoRA).
+
+    Attributes:
+        margin: m, how far from zero a pre-activation is pushed.
+        steps: Optimizer steps, one batch each; the batches are gone through again when they run
+            out.
+        lr: Learning rate of the AdamW that trains the adapter here; training gets a new optimizer.
+        weight_decay: Of that AdamW.
+        reference: None for the pretrained model; else the name of an adapter of the model, or the
+            directory of one, which is loaded for a moment.
+        layers: Names of the modules whose outputs are the pre-activations, all of which are
+            monitored. None finds the inputs of activation modules.
+        last: Blocks of each stack that are monitored, from its end. None is half of them, the
+            paper's 6 of 12. Not together with ``layers``.
+        power: Of the layer weights ((l+1)/L)^power, which multiply once (the w² of Eq. 22).
+        reduction: ``"mean"`` over the neurons of a layer and over layers, as the released code;
+            ``"sum"`` as Eq. 22. The sum is larger, and so in effect is its weight decay smaller.
+    """
+
+    margin: float = 0.5
+    steps: int = 100
+    lr: float = 3e-4
+    weight_decay: float = 0.01
+    reference: str | Path | None = None
+    layers: Sequence[str] | None = None
+    last: int | None = None
+    power: float = 2
+    reduction: Literal["mean", "sum"] = "mean"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lr < math.inf:
+            raise SettingsError(f"lr must be positive and finite, got {self.lr!r}")
+        for name in ("margin", "weight_decay", "power"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise SettingsError(f"{name} must be 0 or more, got {getattr(self, name)!r}")
+        for name in ("steps", "last"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise SettingsError(f"{name} must be 1 or more, got {getattr(self, name)!r}")
+        if self.reduction not in ("mean", "sum"):
+            raise SettingsError(f"reduction must be 'mean' or 'sum', got {self.reduction!r}")
+        if self.layers is not None and (self.last is not None or not self.layers):
+            raise SettingsError(
+                f"layers names all that is monitored: give one or more and leave last out, got "
+                f"layers={self.layers!r} and last={self.last!r}"
+            )
+
+    def run(
+        self,
+        model: nn.Module,
+        layers: Mapping[str, BaseTunerLayer],
+        *,
+        adapter_name: str,
+        batches: Sequence[Any],
+        loss: Loss | None,
+    ) -> Outcome:
+        """Train the parameters of ``adapter_name`` on Eq. 22; in eval mode, all else untouched.
+
+        Raises:
+            DataError: A batch cannot be run, or its mask does not fit.
+            ModelError: Nothing is found to monitor, or nothing of the adapter influences it.
+            TrainingError: An activation or the loss is not finite.
+        """
+        model.eval()
+        parameters = _trainable(layers, adapter_name)
+        used = batches[: self.steps]
+        forward = _forward(model, loss)
+        with torch.no_grad(), _reference_acts(model, self.reference, adapter_name):
+            monitor = find_monitored(
+                model, forward(used[0]), layers=self.layers, last=self.last, power=self.power
+            )
+            matcher = _Matcher(monitor, forward, used, self.margin, self.reduction)
+        with torch.enable_grad(), acting(model, adapter_name):
+            before = matcher.agreement()
+            losses = self._train(matcher, parameters)
+            after = matcher.agreement()
+        if not any(losses):
+            warnings.warn(
+                "every pre-activation kept its margin already: the adapter begins as it was; a "
+                "larger margin or another reference would change it",
+                stacklevel=2,
+            )
+        return Outcome(
+            samples=sum(count_samples(batch) for batch in used),
+            reference="pretrained" if self.reference is None else "adapter",
+            losses=tuple(losses),
+            steps=sum(value > 0 for value in losses),
+            monitored=tuple(
+                MonitoredLayer(call.name, call.weight, *shares)
+                for call, *shares in zip(monitor.calls, before, after, strict=True)
+            ),
+        )
+
+    def _train(self, matcher: _Matcher, parameters: list[nn.Parameter]) -> list[float]:
+        optimizer = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay)
+        losses = []
+        for step in range(self.steps):
+            loss = matcher.loss(step % len(matcher.batches))
+            losses.append(_finite(loss))
+            if losses[-1]:
+                _set_gradients(loss, parameters)
+                optimizer.step()
+        return losses
+
+
+class _Matcher:
+    """The batches, the reference's signs on them as bits, and the student's distance from these."""
+
+    def __init__(
+        self,
+        monitor: Monitor,
+        forward: Callable[[Any], Callable[[], object]],
+        batches: Sequence[Any],
+        margin: float,
+        reduction: Literal["mean", "sum"],
+    ) -> None:
+        self.monitor = monitor
+        self.batches = batches
+        self._forward = forward
+        self._margin = margin
+        self._reduction: Literal["mean", "sum"] = reduction
+        self._signs = [self._reference_signs(batch) for batch in batches]
+
+    def loss(self, index: int) -> Tensor:
+        """Return the loss of Eq. 22 on one batch."""
+        values, masks = self._activations(self.batches[index])
+        return boundary_loss(
+            values,
+            [unpack_bits(bits) for bits in self._signs[index]],
+            margin=self._margin,
+            layer_weights=[call.weight for call in self.monitor.calls],
+            masks=masks,
+            reduction=self._reduction,
+        )
+
+    @torch.no_grad()
+    def agreement(self) -> list[float]:
+        """Return, a layer, the share of equal signs of student and reference on the first batch."""
+        values, masks = self._activations(self.batches[0])
+        layers = zip(values, self._signs[0], masks, strict=True)
+        return [
+            float(sign_agreement([value], [unpack_bits(bits)], masks=[mask]))
+            for value, bits, mask in layers
+        ]
+
+    def _reference_signs(self, batch: Any) -> list[Bits]:
+        values, _ = self._activations(batch)
+        return [pack_bits(value > 0) for value in values]
+
+    def _activations(self, batch: Any) -> tuple[list[Tensor], list[Tensor | None]]:
+        values = self.monitor.activations(self._forward(batch))
+        masks = [
+            None if mask is None else mask.to(value.device)
+            for mask, value in zip(self.monitor.masks(batch, values), values, strict=True)
+        ]
+        for call, value, mask in zip(self.monitor.calls, values, masks, strict=True):
+            counted = value if mask is None else value[mask]
+            if not counted.isfinite().all():
+                raise TrainingError(
+                    f"the activations of {call.name} are not finite: check batches and model"
+                )
+        return values, masks
+
+
+@contextlib.contextmanager
+def _reference_acts(
+    model: nn.Module, reference: str | Path | None, adapter_name: str
+) -> Iterator[None]:
+    """Turn ``model`` into the reference for a moment."""
+    if reference == adapter_name:
+        raise SettingsError(
+            f"reference must differ from the adapter to initialise, got {reference!r} for both"
+        )
+    if reference is None or (isinstance(reference, str) and has_adapter(model, reference)):
+        with acting(model, reference):
+            yield
+    else:
+        with lent_adapter(model, Path(reference)) as name, acting(model, name):
+            yield
+
+
+def _trainable(layers: Mapping[str, BaseTunerLayer], adapter_name: str) -> list[nn.Parameter]:
+    parameters = [
+        parameter
+        for layer in layers.values()
+        for parameter in adapter_parameters(layer, adapter_name).values()
+        if parameter.requires_grad
+    ]
+    if not parameters:
+        raise ModelError(
+            f"no parameter of adapter {adapter_name!r} trains: call "
+            f"model.set_adapter({adapter_name!r}) first"
+        )
+    return parameters
+
+
+def _forward(model: nn.Module, loss: Loss | None) -> Callable[[Any], Callable[[], object]]:
+    """Return what makes a batch a forward pass: ``loss(model, batch)`` or ``model(**batch)``."""
+
+    def bind(batch: Any) -> Callable[[], object]:
+        moved = to_device(batch, device_of(model))
+        if loss is not None:
+            return partial(loss, model, moved)
+        if not isinstance(moved, Mapping):
+            raise DataError(
+                f"a batch must be a mapping of the model's arguments, got {type(batch).__name__}: "
+                "pass loss=..., a function (model, batch) that runs the model"
+            )
+        return partial(model, **moved)
+
+    return bind
+
+
+def _set_gradients(loss: Tensor, parameters: list[nn.Parameter]) -> None:
+    """Set the gradients of ``parameters`` and of nothing else."""
+    gradients: Sequence[Tensor | None] = ()
+    if loss.requires_grad:
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    if all(gradient is None for gradient in gradients):
+        raise ModelError(
+            "no monitored layer depends on the adapter: adapt layers before them, or name others"
+        )
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+
+
+def _finite(loss: Tensor) -> float:
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise TrainingError(f"the boundary loss is {value}: lower lr or margin")
+    return value

@@ -1,0 +1,194 @@
+"""Initialise an adapter from data, leaving no trace on the model but the adapter."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from rankwise.capture.batches import collect_batches
+from rankwise.capture.gradients import Loss, capture_gradients
+from rankwise.capture.losses import summed_loss
+from rankwise.core.errors import ModelError
+from rankwise.core.modules import preserved_state
+from rankwise.diagnostics.strength import relative_strength
+from rankwise.diagnostics.tangent import Trained, captured_share
+from rankwise.methods.adapters.bridge import (
+    adapted_layers,
+    adapter_parameters,
+    base_weight,
+    delta,
+    factors,
+    rank,
+)
+from rankwise.methods.adapters.lend import acting
+from rankwise.methods.inits.report import InitializationReport, LayerStart, Outcome
+
+
+@runtime_checkable
+class Initialization(Protocol):
+    """A way to start: its settings, and how it writes an adapter."""
+
+    def run(
+        self,
+        model: nn.Module,
+        layers: Mapping[str, BaseTunerLayer],
+        *,
+        adapter_name: str,
+        batches: Sequence[Any],
+        loss: Loss | None,
+    ) -> Outcome:
+        """Write ``adapter_name`` into ``layers``; the caller restores the rest of the model."""
+        ...
+
+
+def initialize(
+    model: nn.Module,
+    init: Initialization,
+    batches: Iterable[Any],
+    *,
+    adapter_name: str = "default",
+    loss: Loss | None = None,
+    measure: bool = False,
+) -> InitializationReport:
+    """Write the start of an adapter from data, and say what was done.
+
+    Global random state, train/eval modes, ``requires_grad``, ``.grad``, hooks, dtypes and active
+    adapters are as before afterwards, and so is the adapter if an exception ends this.
+
+    Args:
+        model: A model with a LoRA-like adapter, as ``peft.get_peft_model`` returns it.
+        init: :class:`UpdateApproximation` or :class:`BoundaryMatching`.
+        batches: Mappings of the model's arguments, or anything that ``loss`` takes; read once.
+        adapter_name: The adapter to write.
+        loss: ``loss(model, batch)`` runs the model and returns the *sum* of the losses of the
+            batch. By default ``model(**batch)`` runs, and its mean loss is multiplied by the
+            number of its terms; see :func:`rankwise.capture.losses.summed_loss`.
+        measure: Also measure the share of the first batch's gradient that the adapter can follow,
+            before and after, which costs two gradient passes over that batch.
+
+    Raises:
+        DataError: ``batches`` is empty, or a batch cannot be used.
+        ModelError: ``model`` has no such adapter, or one whose change is no product of two factors.
+        TypeError: ``init`` is no initialization.
+
+    Example:
+        >>> report = initialize(model, UpdateApproximation(lr=1e-4), batches)  # doctest: +SKIP
+    """
+    if isinstance(init, type) or not isinstance(init, Initialization):
+        raise TypeError(
+            f"init must be UpdateApproximation(...) or BoundaryMatching(...), got {init!r}"
+        )
+    started = time.perf_counter()
+    with preserved_state(model):
+        layers = adapted_layers(model, adapter_name)
+        for layer in layers.values():
+            factors(layer, adapter_name)  # refuses what is not LoRA-like before anything runs
+        collected = collect_batches(batches)
+        with _rolled_back_on_error(layers.values()):
+            before = _shares(model, layers, adapter_name, collected[0], loss) if measure else {}
+            outcome = init.run(
+                model, layers, adapter_name=adapter_name, batches=collected, loss=loss
+            )
+            after = _shares(model, layers, adapter_name, collected[0], loss) if measure else {}
+            starts = tuple(
+                LayerStart(
+                    name,
+                    rank(layer, adapter_name),
+                    _strength(layer, adapter_name),
+                    captured_before=before.get(name),
+                    captured_after=after.get(name),
+                )
+                for name, layer in layers.items()
+            )
+    return InitializationReport(
+        init=type(init).__name__,
+        adapter_name=adapter_name,
+        seconds=time.perf_counter() - started,
+        outcome=outcome,
+        layers=starts,
+    )
+
+
+@contextlib.contextmanager
+def _rolled_back_on_error(layers: Iterable[BaseTunerLayer]) -> Iterator[None]:
+    """Give the adapters of ``layers`` their old values back if an exception passes."""
+    before = [
+        (tensor, tensor.detach().clone()) for layer in layers for tensor in _adapter_tensors(layer)
+    ]
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for tensor, value in before:
+                tensor.copy_(value)
+        raise
+
+
+def _adapter_tensors(layer: BaseTunerLayer) -> Iterator[Tensor]:
+    module: nn.Module = layer  # type: ignore[assignment]
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if not name.startswith("base_layer."):
+            yield tensor
+
+
+def _shares(
+    model: nn.Module,
+    layers: Mapping[str, BaseTunerLayer],
+    adapter_name: str,
+    batch: Any,
+    loss: Loss | None,
+) -> dict[str, float]:
+    """Measure, a layer, the share of the batch's gradient that the adapter can follow."""
+    shares: dict[str, float] = {}
+    # Asked now: while gradients are captured no parameter is marked as trainable.
+    trained: dict[str, Trained] = {
+        name: _what_trains(name, layer, adapter_name) for name, layer in layers.items()
+    }
+
+    @torch.no_grad()
+    def measure(name: str, gradient: Tensor) -> None:
+        B, A = factors(layers[name], adapter_name)
+        shares[name] = float(captured_share(gradient, B, A, trains=trained[name]))
+
+    with acting(model, adapter_name):
+        capture_gradients(
+            model,
+            {name: layer.get_base_layer() for name, layer in layers.items()},
+            batches=[batch],
+            consume=measure,
+            loss=loss or summed_loss,
+        )
+    return shares
+
+
+def _what_trains(name: str, layer: BaseTunerLayer, adapter_name: str) -> Trained:
+    """Tell from the shapes of an adapter's trainable parameters which of its factors they are."""
+    B, A = factors(layer, adapter_name)
+    shapes = {
+        parameter.shape
+        for parameter in adapter_parameters(layer, adapter_name).values()
+        if parameter.requires_grad
+    }
+    if shapes == {B.shape, A.shape}:
+        return "both"
+    if shapes == {B.shape}:
+        return "B"
+    if shapes == {A.shape}:
+        return "A"
+    if shapes == {(B.shape[1], A.shape[0])}:
+        return "core"
+    raise ModelError(
+        f"measure: what {name} ({type(layer).__name__}) can follow is known only where its factors "
+        "or the core between them train: leave measure out"
+    )
+
+
+@torch.no_grad()
+def _strength(layer: BaseTunerLayer, adapter_name: str) -> float:
+    return float(relative_strength(delta(layer, adapter_name), base_weight(layer)))

@@ -1,0 +1,219 @@
+"""Which pre-activations of a model ABM-LoRA monitors, and how it weighs them.
+
+The boundaries of a network lie where the input of an MLP's activation changes sign. They are found
+on any architecture by the *type* of the activation modules; what is monitored is each call's
+input. Where a model computes activations without a module, or other layers are meant, the user
+names the modules whose *output* is the pre-activation (T5's ``wi``).
+
+Blocks are counted inside their own stack, the outermost ``ModuleList`` that holds them: an encoder
+of 8 and a decoder of 12 blocks have weights ((l+1)/8)^power and ((l+1)/12)^power. Calls that are
+not one to a block (several in one, or no ``ModuleList`` at all) count one by one in the order of
+the forward pass.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers.activations import ACT2CLS
+
+from rankwise.capture.activations import Side, capture_activations, list_calls
+from rankwise.capture.losses import IGNORED_LABEL
+from rankwise.core.errors import DataError, ModelError, SettingsError, nearest_names
+from rankwise.functional.boundary import boundary_layer_weights
+
+# Activations that switch a neuron on and off at zero. Of those that Transformers offers under a
+# name the rest are smooth through zero, or no activation at all.
+_NO_SWITCH = {"laplace", "linear", "sigmoid", "sqrtsoftplus", "tanh"}
+_SWITCHES = (
+    nn.ReLU,
+    nn.ReLU6,
+    nn.LeakyReLU,
+    nn.PReLU,
+    nn.RReLU,
+    nn.ELU,
+    nn.CELU,
+    nn.SELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Mish,
+    nn.Hardswish,
+    *{
+        entry[0] if isinstance(entry, tuple) else entry
+        for name, entry in ACT2CLS.items()
+        if name not in _NO_SWITCH
+    },
+)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One monitored call: its module, its number among all calls, its weight and its side."""
+
+    name: str
+    number: int
+    weight: float
+    is_in_decoder: bool
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """The calls of a model that are monitored, in the order of the forward pass."""
+
+    modules: Mapping[str, nn.Module]
+    side: Side
+    calls: tuple[Call, ...]
+
+    def activations(self, forward: Callable[[], object]) -> list[Tensor]:
+        """Run ``forward`` up to the last monitored call and return the pre-activation of each."""
+        numbers = [call.number for call in self.calls]
+        return capture_activations(forward, self.modules, side=self.side, calls=numbers)
+
+    def masks(self, batch: Any, activations: Sequence[Tensor]) -> list[Tensor | None]:
+        """Return a boolean tensor a call, shaped as its positions, True where they count.
+
+        Positions count where ``attention_mask`` is not 0, in a decoder beside an encoder where
+        ``decoder_attention_mask`` is not 0 or else where ``labels`` are not -100. Without any of
+        these all count (None).
+
+        Raises:
+            DataError: A mask does not have the shape of the positions.
+        """
+        return [
+            _mask(call, batch, each) for call, each in zip(self.calls, activations, strict=True)
+        ]
+
+
+def find_monitored(
+    model: nn.Module,
+    forward: Callable[[], object],
+    *,
+    layers: Sequence[str] | None,
+    last: int | None,
+    power: float,
+) -> Monitor:
+    """Find the calls to monitor by running ``forward`` once to its end.
+
+    Args:
+        model: The model; an adapter's wrapper does not count in names.
+        forward: Runs ``model`` on one batch.
+        layers: Names of modules whose output is monitored, all of them; None looks for activations.
+        last: Blocks of each stack that are monitored, from its end; None is half of them, rounded
+            up.
+        power: Of the weights ((l+1)/L)^power.
+
+    Raises:
+        ModelError: No layer is found, or a named one is unknown or not called.
+        SettingsError: ``last`` is more than the blocks of a stack.
+    """
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    modules = _activation_modules(base) if layers is None else _named_modules(base, layers)
+    side: Side = "input" if layers is None else "output"
+    names = [name for name, _ in list_calls(forward, modules, side=side)]
+    _check_called(names, modules if layers is not None else {})
+    decoder = _decoder_modules(base)
+    calls = []
+    for number, (stack, block, depth) in enumerate(_positions(base, names)):
+        if layers is None and block < depth - _blocks_kept(stack, depth, last):
+            continue
+        name = names[number]
+        weight = boundary_layer_weights(depth, power)[block]
+        calls.append(Call(name, number, weight, modules[name] in decoder))
+    return Monitor(modules, side, tuple(calls))
+
+
+def _activation_modules(model: nn.Module) -> dict[str, nn.Module]:
+    found = {name: each for name, each in model.named_modules() if isinstance(each, _SWITCHES)}
+    # Beside stacks of blocks, an activation outside of them belongs to a pooler or a head.
+    in_blocks = {name: each for name, each in found.items() if _block(model, name) is not None}
+    return in_blocks or found
+
+
+def _named_modules(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
+    known = dict(model.named_modules())
+    for name in names:
+        if name not in known:
+            raise ModelError(
+                f"layers: {type(model).__name__} has no module {name!r}; "
+                f"{nearest_names(name, known)}"
+            )
+    return {name: known[name] for name in names}
+
+
+def _check_called(names: list[str], expected: Mapping[str, nn.Module]) -> None:
+    missing = [name for name in expected if name not in names]
+    if missing:
+        raise ModelError(f"layers: {missing} take no part in the forward pass: leave them out")
+    if not names:
+        raise ModelError(
+            "no activation module was found in a forward pass: pass layers=[...], the names of the "
+            "modules whose outputs go into the activation functions"
+        )
+
+
+def _positions(model: nn.Module, names: list[str]) -> list[tuple[str, int, int]]:
+    """Return (stack, block, depth) of each call."""
+    stacks: dict[str, list[int]] = defaultdict(list)
+    blocks = [_block(model, name) or ("", 0, 1) for name in names]
+    for number, (stack, _, _) in enumerate(blocks):
+        stacks[stack].append(number)
+    for stack, numbers in stacks.items():
+        if len({blocks[number][1] for number in numbers}) < len(numbers) or not stack:
+            for order, number in enumerate(numbers):
+                blocks[number] = (stack, order, len(numbers))
+    return blocks
+
+
+def _block(model: nn.Module, name: str) -> tuple[str, int, int] | None:
+    """Return the outermost ``ModuleList`` that holds the module, the entry, and the length."""
+    module, path = model, []
+    for part in name.split("."):
+        if isinstance(module, nn.ModuleList):
+            return ".".join(path), int(part), len(module)
+        module = module.get_submodule(part)
+        path.append(part)
+    return None
+
+
+def _blocks_kept(stack: str, depth: int, last: int | None) -> int:
+    if last is None:
+        return (depth + 1) // 2
+    if last > depth:
+        raise SettingsError(
+            f"last must be between 1 and {depth} (the blocks of {stack or 'the model'}), got {last}"
+        )
+    return last
+
+
+def _decoder_modules(model: nn.Module) -> set[nn.Module]:
+    """Return the modules that see the target positions of an encoder-decoder model."""
+    if not getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        return set()
+    return set(model.get_decoder().modules())  # type: ignore[operator]
+
+
+def _mask(call: Call, batch: Any, activation: Tensor) -> Tensor | None:
+    mask = _position_mask(batch, call.is_in_decoder) if isinstance(batch, Mapping) else None
+    if mask is None:
+        return None
+    positions = activation.shape[:-1]
+    if mask.shape != positions and (mask.numel(),) != positions:
+        raise DataError(
+            f"{call.name} has positions of shape {tuple(positions)}, but their mask has shape "
+            f"{tuple(mask.shape)}: pass a mask of that shape, or name other layers"
+        )
+    return mask.reshape(positions)
+
+
+def _position_mask(batch: Mapping[str, Any], is_in_decoder: bool) -> Tensor | None:
+    key = "decoder_attention_mask" if is_in_decoder else "attention_mask"
+    if batch.get(key) is not None:
+        return batch[key] != 0
+    if is_in_decoder and batch.get("labels") is not None:
+        return batch["labels"] != IGNORED_LABEL
+    return None

@@ -1,0 +1,115 @@
+"""LoRA-SB's start: the truncated SVD of the first update that full fine-tuning would make.
+
+Ponkshe et al. 2024, arXiv 2411.19557, with Σ∇L the gradient of the loss summed over the batches:
+
+    ΔW = −lr · sign(Σ∇L)   (the first step of Adam)   or   ΔW = −lr · Σ∇L   (that of SGD)
+    ΔW ≈ B R A,  its best approximation of rank r  (Theorem 6)
+
+An adapter between frozen factors (LoraXSConfig) then trains R alone. A plain LoRA begins at the
+same product, and DeLoRA takes the directions B and A and keeps its own strength.
+
+Where we differ from the released code (CERT-Lab/lora-sb, commit 4feb81c): losses are summed and not
+averaged per batch, in eval mode and float32; the global random state stays; ``lr`` is asked for and
+not derived from a step count that training does not have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from rankwise.capture.batches import count_samples
+from rankwise.capture.gradients import Loss, capture_gradients
+from rankwise.capture.losses import summed_loss
+from rankwise.core.errors import ModelError, SettingsError
+from rankwise.core.seeds import derive_seed
+from rankwise.functional.update import update_factors
+from rankwise.methods.adapters.bridge import factors, rank, write_factors
+from rankwise.methods.adapters.lend import acting
+from rankwise.methods.inits.report import Outcome
+
+
+@dataclass(frozen=True)
+class UpdateApproximation:
+    """Start from the first update of full fine-tuning (LoRA-SB).
+
+    Attributes:
+        lr: Learning rate of that update: the one that training has at its first step.
+        mode: ``"sign"`` for Adam and its kin, ``"raw"`` for SGD on the loss *summed* over the
+            batches.
+        gradient_memory: Bytes that the gradients may take at a time, at the price of more passes
+            over the batches; None takes them in one.
+        seed: Seed of the randomised SVD of large layers.
+    """
+
+    lr: float
+    mode: Literal["sign", "raw"] = "sign"
+    gradient_memory: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lr < math.inf:
+            raise SettingsError(f"lr must be positive and finite, got {self.lr!r}")
+        if self.mode not in ("sign", "raw"):
+            raise SettingsError(f"mode must be 'sign' or 'raw', got {self.mode!r}")
+        if self.gradient_memory is not None and self.gradient_memory < 1:
+            raise SettingsError(
+                f"gradient_memory must be a positive number of bytes, got {self.gradient_memory!r}"
+            )
+
+    def run(
+        self,
+        model: nn.Module,
+        layers: Mapping[str, BaseTunerLayer],
+        *,
+        adapter_name: str,
+        batches: Sequence[Any],
+        loss: Loss | None,
+    ) -> Outcome:
+        """Write the factors of ``adapter_name`` from the gradient of the model without adapters.
+
+        Raises:
+            ModelError: A rank exceeds the smaller side of its layer, or a layer has no gradient.
+        """
+        for name, layer in layers.items():
+            _check_rank(name, layer, adapter_name)
+
+        def write(name: str, gradient: Tensor) -> None:
+            layer = layers[name]
+            generator = torch.Generator(gradient.device).manual_seed(derive_seed(self.seed, name))
+            update = update_factors(
+                gradient,
+                r=rank(layer, adapter_name),
+                lr=self.lr,
+                mode=self.mode,
+                generator=generator,
+            )
+            write_factors(layer, adapter_name, *update)
+
+        with acting(model, None):
+            # No adapter acts, so writing one during the backward pass disturbs nothing.
+            capture_gradients(
+                model,
+                {name: layer.get_base_layer() for name, layer in layers.items()},
+                batches=batches,
+                consume=write,
+                loss=loss or summed_loss,
+                memory=self.gradient_memory,
+            )
+        return Outcome(samples=sum(count_samples(batch) for batch in batches))
+
+
+def _check_rank(name: str, layer: BaseTunerLayer, adapter_name: str) -> None:
+    B, A = factors(layer, adapter_name)
+    limit, r = min(B.shape[0], A.shape[1]), rank(layer, adapter_name)
+    if r > limit:
+        raise ModelError(
+            f"r must be between 1 and {limit} (the smaller side of {name}), got {r}: lower it, or "
+            "set the rank of this layer in rank_pattern"
+        )
