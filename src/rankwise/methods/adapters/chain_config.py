@@ -1,0 +1,94 @@
+"""The mark of an open chain: a LoRA config whose directory is not mistaken for a plain LoRA.
+
+While a chain is open its adapter's weights are the current block alone; the blocks before it are in
+the ledger. PEFT's ``save_pretrained`` ends in that of the config, which therefore writes the
+ledger, and a config file of type ``RANKWISE_CHAIN`` that names neither a rank nor an alpha. In
+memory the adapter remains a LoRA for PEFT, so that a Trainer which resumes loads its weights as
+ever.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, cast
+
+from peft import LoraConfig
+from peft.tuners.lora import LoraModel
+from torch import nn
+
+from rankwise.core.errors import AdapterError, ModelError
+from rankwise.methods.adapters.peft_types import RankwisePeftType, register
+
+# PEFT's other inits take their start out of the base weight, and would do so again at every load.
+_INITS_BESIDE_THE_BASE = (True, False, "gaussian", "orthogonal", "eva")
+
+
+class LedgerWriter(Protocol):
+    """What the config asks of its chain."""
+
+    def save(self, directory: str) -> None:
+        """Write the ledger into ``directory``."""
+        ...
+
+
+class ChainConfig(LoraConfig):
+    """The config of an adapter whose chain is open; put on a living config, never constructed."""
+
+    chain: LedgerWriter
+
+    def __init__(self, **_: Any) -> None:
+        raise AdapterError(
+            "this adapter is an unfinished chain: its weights are the current block alone and "
+            "cannot be loaded or combined as a LoRA. Resume its training, or make the chain anew, "
+            "load() this directory into it and finish() it; then save the adapter"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``adapter_config.json`` says: nothing that a loader could take for a LoRA."""
+        return {
+            "peft_type": RankwisePeftType.RANKWISE_CHAIN.value,
+            "base_model_name_or_path": self.base_model_name_or_path,
+            "note": "an unfinished Rankwise chain: resume or finish it before use",
+        }
+
+    def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
+        """Write the ledger, then the mark."""
+        self.chain.save(save_directory)
+        super().save_pretrained(save_directory, **kwargs)
+
+
+def check_config(model: nn.Module, adapter_name: str) -> LoraConfig:
+    """Return the config of the adapter if a chain can start from it.
+
+    Raises:
+        ModelError: It is no plain ``LoraConfig``, or its init changes the base weights.
+    """
+    config = cast("dict[str, Any]", getattr(model, "peft_config", {})).get(adapter_name)
+    if type(config) is not LoraConfig:
+        raise ModelError(
+            f"a chain needs a model with a peft.LoraConfig under the name {adapter_name!r}, got "
+            f"{type(config).__name__}: attach one with peft.get_peft_model"
+        )
+    if config.init_lora_weights not in _INITS_BESIDE_THE_BASE:
+        raise ModelError(
+            f"init_lora_weights={config.init_lora_weights!r} changes the base weights, which a "
+            "chain must find untouched: use init_lora_weights=True"
+        )
+    return config
+
+
+def mark_config(config: LoraConfig, chain: LedgerWriter) -> None:
+    """Turn a config that :func:`check_config` accepts into the mark of ``chain``."""
+    config.__class__ = ChainConfig
+    cast(ChainConfig, config).chain = chain
+
+
+def unmark_config(config: LoraConfig, r: int) -> None:
+    """Turn the mark back into the config of one LoRA of rank ``r`` with scaling 1."""
+    del cast(ChainConfig, config).chain
+    config.__class__ = LoraConfig
+    config.r = config.lora_alpha = r
+    config.rank_pattern, config.alpha_pattern = {}, {}
+    config.use_rslora, config.init_lora_weights = False, True
+
+
+register(RankwisePeftType.RANKWISE_CHAIN, ChainConfig, LoraModel)

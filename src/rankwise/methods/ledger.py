@@ -1,0 +1,161 @@
+"""The ledger of a chain on disk: what it has trained so far, block by block.
+
+One safetensors file, whole or absent. Its tensors are the factors that no seed gives back, named
+``<layer>.<block>.B`` (out, r) and ``<layer>.<block>.A`` (r, in); the last block is the open one.
+Its header says how the chain was set up and how many blocks there are. A frozen sketch that comes
+from a seed is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rankwise.core.errors import AdapterError
+
+FILE_NAME = "rankwise_chain.safetensors"
+FORMAT_VERSION = 1
+
+
+Layout = dict[str, tuple[tuple[int, ...], torch.dtype]]
+
+
+@dataclass(frozen=True)
+class ChainIdentity:
+    """What two runs of a chain must share to continue one another.
+
+    Attributes:
+        side: The sketched side, ``left``, ``right`` or ``both``.
+        sketch: The kind of sketch.
+        seed: The seed of the run.
+        layers: Per layer [out, in, r, s], s the scaling of ΔW = s Σ B A.
+    """
+
+    side: str
+    sketch: str
+    seed: int
+    layers: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The state of a chain.
+
+    Attributes:
+        identity: How the chain was set up.
+        folds: Blocks that are folded; one more, the open one, follows them.
+        is_inherited: Whether block 0 is the adapter that the chain found, and no seed gives it
+        back. tensors: The stored factors under their keys.
+    """
+
+    identity: ChainIdentity
+    folds: int
+    is_inherited: bool
+    tensors: dict[str, Tensor]
+
+
+def key_of(layer: str, block: int, factor: str) -> str:
+    """Return the name of a factor (``B`` or ``A``) in the file."""
+    return f"{layer}.{block}.{factor}"
+
+
+def write_ledger(directory: Path, ledger: Ledger) -> None:
+    """Write the ledger into ``directory``, created if need be, in place of an earlier one."""
+    directory.mkdir(parents=True, exist_ok=True)
+    header = {
+        "format_version": FORMAT_VERSION,
+        "identity": asdict(ledger.identity),
+        "folds": ledger.folds,
+        "is_inherited": ledger.is_inherited,
+    }
+    temporary = directory / f".{FILE_NAME}.{os.getpid()}"
+    try:
+        save_file(ledger.tensors, temporary, metadata={"rankwise_chain": json.dumps(header)})
+        os.replace(temporary, directory / FILE_NAME)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_ledger(directory: Path) -> Ledger:
+    """Read what :func:`write_ledger` wrote.
+
+    Raises:
+        AdapterError: There is no ledger, or it is damaged, of another format or another version.
+    """
+    path = directory / FILE_NAME
+    if not path.is_file():
+        raise AdapterError(f"no ledger of a chain at {path}: check the directory")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise AdapterError(f"{path} is damaged ({error}): use an earlier checkpoint") from None
+    return _assemble(path, metadata, tensors)
+
+
+def check_identity(found: ChainIdentity, expected: ChainIdentity) -> None:
+    """Refuse a ledger of a chain that was set up otherwise.
+
+    Raises:
+        AdapterError: Naming the first difference.
+    """
+    for field in ("side", "sketch", "seed"):
+        if getattr(found, field) != getattr(expected, field):
+            raise AdapterError(
+                f"the ledger is of a chain with {field}={getattr(found, field)!r}, this one has "
+                f"{getattr(expected, field)!r}: build the chain as it was"
+            )
+    for layer in found.layers.keys() | expected.layers.keys():
+        there, here = found.layers.get(layer), expected.layers.get(layer)
+        if there != here:
+            raise AdapterError(
+                f"{layer} has [out, in, r, scaling] {there} in the ledger and {here} in the model: "
+                "use the same model, target_modules, r and lora_alpha"
+            )
+
+
+def check_layout(tensors: dict[str, Tensor], layout: Layout) -> None:
+    """Refuse tensors whose keys, shapes or dtypes are not those of ``layout``.
+
+    Raises:
+        AdapterError: Naming the first difference.
+    """
+    found = {key: (tuple(tensor.shape), tensor.dtype) for key, tensor in tensors.items()}
+    for key in sorted(found.keys() | layout.keys()):
+        there, here = found.get(key), layout.get(key)
+        if there != here:
+            raise AdapterError(
+                f"tensor {key} is {there} in the ledger and must be {here}: the ledger is damaged "
+                "or of another chain"
+            )
+
+
+def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> Ledger:
+    try:
+        header: dict[str, Any] = json.loads(metadata["rankwise_chain"])
+        version = header["format_version"]
+    except (KeyError, TypeError, json.JSONDecodeError):
+        raise AdapterError(f"{path} is not the ledger of a chain") from None
+    if version != FORMAT_VERSION:
+        raise AdapterError(
+            f"{path} has format version {version!r}, this Rankwise reads {FORMAT_VERSION}: "
+            "install the version that wrote it"
+        )
+    try:
+        identity, folds = ChainIdentity(**header["identity"]), int(header["folds"])
+        is_inherited = bool(header["is_inherited"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise AdapterError(f"{path} has a damaged header ({error!r})") from None
+    if not 0 <= folds < len(tensors):
+        raise AdapterError(f"{path} names {folds} folded blocks for {len(tensors)} tensors")
+    return Ledger(identity, folds, is_inherited, tensors)
