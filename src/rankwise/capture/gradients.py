@@ -175,7 +175,7 @@ def _backward(value: Tensor) -> None:
     if value.dim():
         raise ModelError(f"loss must return one number, got shape {tuple(value.shape)}: sum it")
     if not value.isfinite():
-        raise TrainingError(f"the loss of a batch is {float(value)}: check the batch and the model")
+        raise TrainingError(f"the loss of a batch is {value.item()}: check the batch and the model")
     if not value.requires_grad:
         raise ModelError("the loss depends on none of the layers: check target_modules")
     value.backward()

@@ -59,7 +59,7 @@ def _count_terms(output: Mapping[str, Any], labels: Tensor) -> int:
 
 @torch.no_grad()
 def _count_tokens(output: Mapping[str, Any], labels: Tensor) -> int:
-    logits, loss = output.get("logits"), output["loss"]
+    logits, loss = output.get("logits"), output["loss"].detach()
     if logits is None or logits.shape[:-1] != labels.shape:
         received = "none" if logits is None else tuple(logits.shape)
         raise ModelError(

@@ -114,7 +114,7 @@ def find_monitored(
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     modules = _activation_modules(base) if layers is None else _named_modules(base, layers)
     side: Side = "input" if layers is None else "output"
-    names = [name for name, _ in list_calls(forward, modules, side=side)]
+    names = list_calls(forward, modules, side=side)
     _check_called(names, modules if layers is not None else {})
     decoder = _decoder_modules(base)
     calls = []

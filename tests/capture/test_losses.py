@@ -1,0 +1,116 @@
+import pytest
+import torch
+from torch import nn
+
+from rankwise.capture.losses import summed_loss
+from rankwise.core.errors import DataError, ModelError
+
+from .networks import bert, classifier, gpt2, llama, points, sentences, split, t5
+
+
+def language_model_sum(model, batch, *, shift):
+    """The sum of the token losses, written out."""
+    logits, labels = model(**batch).logits, batch["labels"]
+    if shift:
+        logits, labels = logits[:, :-1], labels[:, 1:]
+    log_probabilities = logits.log_softmax(-1)
+    return -sum(
+        log_probabilities[row, position, labels[row, position]]
+        for row, position in (labels != -100).nonzero().tolist()
+    )
+
+
+@pytest.mark.parametrize("make", [llama, gpt2])
+def test_a_decoder_alone_predicts_the_next_token(make):
+    model, batch = make().eval(), sentences(4)
+    expected = language_model_sum(model, batch, shift=True)
+    # These models compute their loss in float32, whatever they are in.
+    torch.testing.assert_close(summed_loss(model, batch).double(), expected, rtol=1e-6, atol=0)
+
+
+def test_an_encoder_decoder_predicts_the_label_in_place():
+    model, batch = t5().eval(), sentences(4)
+    expected = language_model_sum(model, batch, shift=False)
+    torch.testing.assert_close(summed_loss(model, batch), expected, rtol=1e-12, atol=0)
+
+
+def test_the_right_reading_is_found_in_bfloat16_too():
+    batch = sentences(4)
+    for model, counted in ((llama(), batch["labels"][:, 1:]), (t5(), batch["labels"])):
+        model = model.to(torch.bfloat16).eval()
+        mean = model(**batch).loss
+        assert summed_loss(model, batch) == mean * int((counted != -100).sum())
+
+
+@pytest.mark.parametrize(
+    ("model", "batch"),
+    [
+        (classifier().eval(), points(12)),
+        (llama().eval(), sentences(12)),
+        (bert().eval(), {**sentences(12), "labels": torch.arange(12) % 3}),
+    ],
+    ids=["plain module", "causal language model", "sequence classifier"],
+)
+@pytest.mark.parametrize("sizes", [(5, 5, 2), (8, 1, 3)])
+def test_sums_do_not_depend_on_how_samples_are_split(model, batch, sizes):
+    parts = sum(summed_loss(model, part) for part in split(batch, *sizes))
+    torch.testing.assert_close(parts, summed_loss(model, batch), rtol=1e-6, atol=0)
+
+
+def test_floating_point_labels_count_by_the_row():
+    class Regression(nn.Module):
+        def forward(self, x, labels):
+            return {"loss": nn.functional.mse_loss(x, labels)}
+
+    batch = {"x": torch.zeros(4, 1), "labels": torch.full((4, 1), 3.0)}
+    assert summed_loss(Regression(), batch) == 36
+
+
+def test_ignored_class_labels_do_not_count():
+    model, batch = classifier(), points(4)
+    batch["labels"][1:] = -100
+    torch.testing.assert_close(summed_loss(model, batch), model(**batch)["loss"])
+
+
+def test_a_loss_that_is_no_plain_mean_is_refused():
+    class Smoothed(nn.Module):
+        def forward(self, logits, labels):
+            loss = nn.functional.cross_entropy(
+                logits.flatten(0, 1), labels.flatten(), label_smoothing=0.3
+            )
+            return {"loss": loss, "logits": logits}
+
+    logits = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ModelError, match="neither in place nor one position on: pass loss="):
+        summed_loss(Smoothed(), {"logits": logits, "labels": torch.ones(2, 3, dtype=torch.long)})
+
+
+@pytest.mark.parametrize("batch", [{"x": torch.ones(1)}, torch.ones(1)])
+def test_a_batch_without_labels_is_refused(batch):
+    with pytest.raises(DataError, match="a batch must be a mapping with 'labels'"):
+        summed_loss(classifier(), batch)
+
+
+def test_a_batch_in_which_no_label_counts_is_refused():
+    batch = points(3)
+    batch["labels"][:] = -100
+    with pytest.raises(DataError, match="every label of a batch is -100: leave the batch out"):
+        summed_loss(classifier(), batch)
+
+
+def test_a_model_that_returns_no_loss_is_refused():
+    class Silent(nn.Module):
+        def forward(self, labels):
+            return {"logits": labels}
+
+    with pytest.raises(ModelError, match="Silent must return a mapping with 'loss', got dict"):
+        summed_loss(Silent(), {"labels": torch.ones(2)})
+
+
+def test_token_labels_without_logits_of_their_shape_are_refused():
+    class Hidden(nn.Module):
+        def forward(self, labels):
+            return {"loss": torch.tensor(1.0), "logits": torch.ones(2, 5)}
+
+    with pytest.raises(ModelError, match=r"labels of shape \(2, 3\) need logits .* got \(2, 5\)"):
+        summed_loss(Hidden(), {"labels": torch.ones(2, 3, dtype=torch.long)})
