@@ -129,6 +129,8 @@ def _plain_lora(layer: BaseTunerLayer, adapter_name: str) -> LoraLayer:
             f"{type(layer).__name__} has no LoRA factors for adapter {adapter_name!r}: "
             "target linear layers only"
         )
+    if layer.lora_A[adapter_name].weight.ndim != 2:
+        raise ModelError(f"{type(layer).__name__} has no factors: target linear layers only")
     if adapter_name in layer.lora_variant:
         variant = type(layer.lora_variant[adapter_name]).__name__
         raise ModelError(

@@ -149,13 +149,16 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
     def _move_adapter_to_device_of_base_layer(
         self, adapter_name: str, device: torch.device | None = None
     ) -> None:
-        # PEFT calls this after loading without memory. Its own version rounds to the base's dtype.
+        # PEFT calls this after loading without memory. Its own version rounds to the base's dtype,
+        # and loses what was loaded when the base has no memory yet.
+        target = device or self.weight.device
+        if target.type == "meta":
+            return
         for part in self.adapter_layer_names + self.frozen_names:
             container = getattr(self, part)
             if adapter_name not in container or container[adapter_name].is_meta:
                 continue
             entry = container[adapter_name]
-            target = device or self.weight.device
             moved = entry.detach().to(target, _factor_dtype(self.weight))
             if isinstance(entry, nn.Parameter):
                 moved = nn.Parameter(moved, requires_grad=entry.requires_grad)

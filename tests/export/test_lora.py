@@ -1,0 +1,255 @@
+"""Exporting as plain LoRA: the same change in the layout that PEFT and servers read."""
+
+from __future__ import annotations
+
+import json
+
+import peft
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
+from torch import nn
+from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
+
+from rankwise.core.errors import (
+    AdapterError,
+    ChainError,
+    ModelError,
+    SettingsError,
+)
+from rankwise.export import lora as export
+from rankwise.export.lora import export_lora
+from rankwise.methods.adapters.delora import DeloraConfig
+from rankwise.methods.adapters.lora_xs import LoraXSConfig
+from rankwise.methods.adapters.peft_types import RankwisePeftType
+
+TARGETS = ["first", "second"]
+
+
+class Network(nn.Module):
+    def __init__(self, dtype=torch.float32) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.head = nn.Linear(9, 8), nn.Linear(8, 6), nn.Linear(6, 3)
+        self.to(dtype)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.second(torch.tanh(self.first(x)))))
+
+
+def scrambled(base, config):
+    """Attach an adapter and give what trains random values."""
+    model = get_peft_model(base, config).eval()
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def read_back(base, directory):
+    return PeftModel.from_pretrained(base, directory).eval()
+
+
+X = torch.randn(5, 9, generator=torch.Generator().manual_seed(1))
+PATTERN = {"second": 2}
+
+ADAPTERS = {
+    "lora_xs": (LoraXSConfig(r=4, target_modules=TARGETS, rank_pattern=PATTERN), 4),
+    "lora_xs scaled": (LoraXSConfig(r=4, lora_alpha=6, target_modules=TARGETS), 4),
+    "delora": (DeloraConfig(r=3, target_modules=TARGETS, rank_pattern=PATTERN), 6),
+    "lora": (LoraConfig(r=4, lora_alpha=7, target_modules=TARGETS, rank_pattern=PATTERN), 4),
+    "rslora": (LoraConfig(r=4, lora_alpha=7, target_modules=TARGETS, use_rslora=True), 4),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("config", "rank"), ADAPTERS.values(), ids=ADAPTERS.keys())
+def test_the_directory_gives_the_same_outputs(config, rank, dtype, tmp_path):
+    model = scrambled(Network(dtype), config)
+    report = export_lora(model, tmp_path / "out")
+    assert report.directory == tmp_path / "out"
+    assert report.rank == rank
+    assert report.largest_difference <= 1e-6
+    x = X.to(dtype)
+    tolerance = 1e-5 if dtype == torch.float32 else 3e-2
+    outputs = read_back(Network(dtype), tmp_path / "out")(x)
+    torch.testing.assert_close(outputs, model(x), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("config", [config for config, _ in ADAPTERS.values()], ids=ADAPTERS.keys())
+def test_all_layers_have_one_rank_and_there_are_no_patterns(config, tmp_path):
+    report = export_lora(scrambled(Network(), config), tmp_path / "out")
+    written = json.loads((report.directory / "adapter_config.json").read_text())
+    assert written["peft_type"] == "LORA"
+    assert written["r"] == written["lora_alpha"] == report.rank
+    assert sorted(written["target_modules"]) == TARGETS
+    assert not written["rank_pattern"]
+    assert not written["alpha_pattern"]
+    assert not written["use_rslora"]
+    tensors = load_file(report.directory / "adapter_model.safetensors")
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    assert shapes == {
+        "base_model.model.first.lora_A.weight": (report.rank, 9),
+        "base_model.model.first.lora_B.weight": (8, report.rank),
+        "base_model.model.second.lora_A.weight": (report.rank, 8),
+        "base_model.model.second.lora_B.weight": (6, report.rank),
+    }
+
+
+def test_a_classifier_goes_along(tmp_path):
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 11}
+    config = BertConfig(**sizes, intermediate_size=12, num_labels=3)
+    torch.manual_seed(0)
+    base = BertForSequenceClassification(config)
+    weights = base.state_dict()
+    adapter = DeloraConfig(r=2, target_modules=["query", "value"], task_type="SEQ_CLS")
+    model = scrambled(base, adapter)
+    export_lora(model, tmp_path / "out")
+
+    fresh = BertForSequenceClassification(config)
+    fresh.load_state_dict({n: t.clone() for n, t in weights.items()})
+    tokens = torch.arange(6).reshape(1, 6)
+    loaded = read_back(fresh, tmp_path / "out")
+    torch.testing.assert_close(loaded(tokens).logits, model(tokens).logits)
+    assert {"classifier", "score"} <= set(loaded.peft_config["default"].modules_to_save)
+
+
+def test_transposed_layers_are_exported_too(tmp_path):
+    config = GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=11, n_positions=16)
+    torch.manual_seed(0)
+    base = GPT2LMHeadModel(config)
+    fresh = GPT2LMHeadModel(config)
+    fresh.load_state_dict(base.state_dict())
+    model = scrambled(base, LoraXSConfig(r=4, target_modules=["c_attn"], task_type="CAUSAL_LM"))
+    export_lora(model, tmp_path / "out")
+    tokens = torch.arange(6).reshape(1, 6)
+    loaded = read_back(fresh, tmp_path / "out")
+    torch.testing.assert_close(loaded(tokens).logits, model(tokens).logits)
+
+
+def test_another_adapter_of_the_model_can_be_chosen(tmp_path):
+    model = scrambled(Network(), ADAPTERS["lora_xs"][0])
+    model.add_adapter("other", LoraXSConfig(r=2, target_modules=["first"]))
+    model.set_adapter("other")
+    nn.init.normal_(model.base_model.model.first.parts("other")[0])
+    expected = model(X)
+    model.set_adapter("default")
+    assert export_lora(model, tmp_path / "out", adapter_name="other").rank == 2
+    outputs = read_back(Network(), tmp_path / "out")(X)
+    torch.testing.assert_close(outputs, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_an_untrained_adapter_is_exported_as_no_change(tmp_path):
+    model = get_peft_model(Network(), DeloraConfig(r=2, target_modules=TARGETS))
+    assert export_lora(model, tmp_path / "out").largest_difference == 0
+    assert torch.equal(read_back(Network(), tmp_path / "out")(X), Network()(X))
+
+
+def test_the_model_stays_as_it_is(tmp_path):
+    model = scrambled(
+        Network(), DeloraConfig(r=2, target_modules=TARGETS, modules_to_save=["head"])
+    )
+    model.train()
+    state = torch.get_rng_state()
+    modules = {name: type(module) for name, module in model.named_modules()}
+    before = {name: (p, p.clone(), p.requires_grad) for name, p in model.named_parameters()}
+    export_lora(model, tmp_path / "out")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert {name: type(module) for name, module in model.named_modules()} == modules
+    assert all(module.training for module in model.modules())
+    for name, parameter in model.named_parameters():
+        same, values, requires_grad = before[name]
+        assert parameter is same
+        assert torch.equal(parameter, values)
+        assert parameter.requires_grad == requires_grad
+
+
+def test_an_empty_directory_is_filled_and_a_full_one_refused(tmp_path):
+    model = scrambled(Network(), ADAPTERS["delora"][0])
+    empty = tmp_path / "deep" / "out"
+    empty.mkdir(parents=True)
+    export_lora(model, empty)
+    with pytest.raises(SettingsError, match="is not empty: export to a new directory"):
+        export_lora(model, empty)
+
+
+def test_values_that_are_not_finite_are_refused_and_nothing_is_left(tmp_path):
+    model = scrambled(Network(), ADAPTERS["lora_xs"][0])
+    model.base_model.model.second.parts("default")[0].data.fill_(float("nan"))
+    with pytest.raises(AdapterError, match=r"exported change of base_model\.model\.second differs"):
+        export_lora(model, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore:Found missing adapter keys")
+def test_a_name_that_matches_further_layers_is_refused(tmp_path):
+    """PEFT takes a name for the end of longer ones: "0" would adapt "tail.0" as well."""
+    base = nn.Sequential(nn.Linear(4, 4))
+    base.tail = nn.Sequential(nn.Linear(4, 4))
+    model = get_peft_model(base, LoraConfig(r=2, target_modules="0"))
+    with pytest.raises(AdapterError, match=r"on other layers: \['base_model\.model\.tail\.0'\]"):
+        export_lora(model, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_rank_above_what_servers_take_is_warned_of(tmp_path):
+    model = get_peft_model(nn.Sequential(nn.Linear(4, 4)), LoraConfig(r=513, target_modules=["0"]))
+    with pytest.warns(UserWarning, match="exported rank is 513, but vLLM serves up to 512"):
+        report = export_lora(model, tmp_path / "out")
+    assert report.rank == 513 > export.SERVED_RANK
+
+
+def adapted(base, config):
+    return lambda: get_peft_model(base, config)
+
+
+def open_chain():
+    model = get_peft_model(Network(), LoraConfig(r=2, target_modules=TARGETS))
+    model.peft_config["default"].peft_type = RankwisePeftType.RANKWISE_CHAIN
+    return model
+
+
+class Convolution(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 2, 3)
+
+
+REFUSED = {
+    "no PeftModel": (Network, ModelError, "takes the PeftModel that get_peft_model returns"),
+    "open chain": (open_chain, ChainError, "the chain is still open"),
+    "biases": (
+        adapted(Network(), DeloraConfig(r=2, target_modules=TARGETS, bias="all")),
+        ModelError,
+        "made with bias='all', which a plain LoRA directory cannot hold",
+    ),
+    "dora": (
+        adapted(Network(), LoraConfig(r=2, target_modules=TARGETS, use_dora=True)),
+        ModelError,
+        "DoraLinearVariant, whose change is not B A",
+    ),
+    "convolution": (
+        adapted(Convolution(), LoraConfig(r=2, target_modules=["first"])),
+        ModelError,
+        "target linear layers only",
+    ),
+    "not low-rank": (
+        adapted(Network(), peft.IA3Config(target_modules=TARGETS, feedforward_modules=[])),
+        ModelError,
+        "has no LoRA factors",
+    ),
+}
+
+
+@pytest.mark.parametrize(("build", "error", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_lora_cannot_hold_is_refused(build, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        export_lora(build(), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_adapter_is_refused(tmp_path):
+    model = get_peft_model(Network(), LoraConfig(r=2, target_modules=TARGETS))
+    with pytest.raises(ModelError, match="an adapter named 'missing'"):
+        export_lora(model, tmp_path / "out", adapter_name="missing")

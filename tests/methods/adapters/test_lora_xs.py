@@ -1,0 +1,183 @@
+"""LoRA-XS: the start from the weight, the core that trains, what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from peft import get_peft_model
+from torch import nn
+
+from rankwise.core.errors import ModelError, SettingsError
+from rankwise.methods.adapters.bridge import base_weight, write_factors
+from rankwise.methods.adapters.lora_xs import LoraXSConfig
+
+from .golden import golden_cases
+from .networks import TARGETS, Network, attach, inputs, layers, train
+
+
+def wrap(layer: nn.Module, **options):
+    model = get_peft_model(nn.Sequential(layer), LoraXSConfig(target_modules=["0"], **options))
+    return model.base_model.model[0]
+
+
+def double_linear(in_features=6, out_features=8):
+    torch.manual_seed(0)
+    return nn.Linear(in_features, out_features, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("layout", ["Linear", "Conv1D"])
+def test_frozen_factors_are_the_top_singular_vectors_of_the_weight(layout):
+    for layer in layers(attach("lora_xs", layout=layout, dtype=torch.float64)):
+        _, B, A = layer.parts("default")
+        U, S, Vh = torch.linalg.svd(base_weight(layer), full_matrices=False)
+        torch.testing.assert_close(B.T @ B, torch.eye(3, dtype=torch.float64))
+        torch.testing.assert_close(A.norm(dim=1), S[:3])
+        torch.testing.assert_close(B @ A, U[:, :3] @ S[:3].diag() @ Vh[:3])
+
+
+def test_the_core_starts_as_noise_of_size_1e_5():
+    core, _, _ = wrap(nn.Linear(40, 40), r=40).parts("default")
+    assert core.std().item() == pytest.approx(1e-5, rel=0.1)
+    assert core.mean().abs().item() < 1e-6
+
+
+def test_every_layer_and_every_seed_draws_its_own_core():
+    cores = [
+        layer.parts("default")[0].detach()
+        for seed in (0, 1)
+        for layer in layers(attach("lora_xs", seed=seed))
+    ]
+    assert len({tuple(core.flatten().tolist()) for core in cores}) == 4
+
+
+def test_the_start_depends_on_the_seed_alone_and_leaves_the_random_state():
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    first = get_peft_model(Network(), LoraXSConfig(r=3, target_modules=TARGETS))
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(6)
+    second = get_peft_model(Network(), LoraXSConfig(r=3, target_modules=TARGETS))
+    assert torch.equal(first(inputs()), second(inputs()))
+
+
+def test_without_init_weights_the_factors_are_random_orthonormal():
+    layer = wrap(double_linear(), r=4, init_weights=False)
+    core, B, A = layer.parts("default")
+    # Drawn in float32: a seed gives the same start for every base.
+    torch.testing.assert_close(B.T @ B, torch.eye(4, dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(A @ A.T, torch.eye(4, dtype=torch.float64), atol=1e-6, rtol=0)
+    assert 0 < core.abs().max().item() < 1e-4
+
+
+@pytest.mark.parametrize(("alpha", "scaling"), [(None, 1.0), (8, 2.0), (2.0, 0.5)])
+def test_forward_is_the_dense_formula(alpha, scaling):
+    layer = wrap(double_linear(), r=4, lora_alpha=alpha)
+    R, B, A = layer.parts("default")
+    nn.init.normal_(R)
+    x = torch.randn(3, 5, 6, dtype=torch.float64)
+    dense = layer.base_layer.weight + scaling * B @ R @ A
+    expected = x @ dense.T + layer.base_layer.bias
+    torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_the_gradient_of_the_core_is_the_projected_gradient_of_the_weight():
+    """g_R = s Bᵀ g Aᵀ (LoRA-SB, arXiv 2411.19557, Lemma 2)."""
+    layer = wrap(double_linear(), r=3, lora_alpha=6)
+    R, B, A = layer.parts("default")
+    x, cotangent = (torch.randn(5, n, dtype=torch.float64) for n in (6, 8))
+    (layer(x) * cotangent).sum().backward()
+    torch.testing.assert_close(R.grad, 2.0 * B.T @ (cotangent.T @ x) @ A.T)
+
+
+def test_backward_keeps_no_inputs():
+    layer = wrap(nn.Linear(50, 40), r=2)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        layer(torch.randn(64, 50))
+    assert not [t for t in kept if t.shape[0] == 64 and t.numel() > 64 * 2]
+
+
+def test_written_factors_are_the_change_at_any_scaling():
+    layer = wrap(double_linear(), r=3, lora_alpha=7)
+    B = torch.linalg.qr(torch.randn(8, 3, dtype=torch.float64)).Q
+    A = torch.linalg.qr(torch.randn(6, 3, dtype=torch.float64)).Q.T
+    R = torch.diag(torch.tensor([3.0, 2.0, 0.0], dtype=torch.float64))
+    write_factors(layer, "default", B, R, A)
+    torch.testing.assert_close(layer.get_delta_weight("default"), B @ R @ A)
+
+
+def test_averaged_cores_are_the_averaged_change():
+    """mean(B Rᵢ A) = B mean(Rᵢ) A: federated averaging of the core alone is exact."""
+    layer = wrap(double_linear(), r=3)
+    R, _, _ = layer.parts("default")
+    cores = torch.randn(4, 3, 3, dtype=torch.float64)
+    changes = []
+    for core in cores:
+        R.data.copy_(core)
+        changes.append(layer.get_delta_weight("default").detach())
+    R.data.copy_(cores.mean(dim=0))
+    torch.testing.assert_close(layer.get_delta_weight("default"), torch.stack(changes).mean(dim=0))
+
+
+def test_a_small_learning_rate_moves_the_core_of_a_bfloat16_base():
+    model = attach("lora_xs", dtype=torch.bfloat16)
+    for layer in layers(model):
+        layer.parts("default")[0].data.fill_(1.0)
+    train(model, steps=1, lr=1e-4)
+    for layer in layers(model):
+        moved = (layer.parts("default")[0] - 1.0).abs()
+        torch.testing.assert_close(moved, torch.full_like(moved, 1e-4), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("params", "case"),
+    [pytest.param(*case, id=f"c{i}") for i, case in enumerate(golden_cases("lorasb_forward"))],
+)
+def test_golden_forward_and_gradient(params, case):
+    base = nn.Linear(*case["W"].shape[::-1], bias="b" in case, dtype=torch.float64)
+    base.weight.data.copy_(case["W"])
+    if "b" in case:
+        base.bias.data.copy_(case["b"])
+    layer = wrap(base, r=params["r"], lora_alpha=params["lora_alpha"])
+    for part, value in zip(layer.parts("default"), (case["R"], case["B"], case["A"]), strict=True):
+        part.data.copy_(value)
+    y = layer(case["x"])
+    (y * case["cotangent"]).sum().backward()
+    near = {"rtol": 1e-10, "atol": 1e-12}
+    torch.testing.assert_close(y, case["y"], **near)
+    torch.testing.assert_close(layer.get_delta_weight("default"), case["delta"], **near)
+    torch.testing.assert_close(layer.parts("default")[0].grad, case["grad_R"], **near)
+
+
+@pytest.mark.parametrize("r", [0, -1, 65])
+def test_a_rank_beyond_the_smaller_side_is_refused(r):
+    model = nn.ModuleDict({"q_proj": nn.Linear(64, 128)})
+    message = rf"r must be between 1 and 64 \(the smaller side of q_proj\), got {r}"
+    with pytest.raises(ModelError, match=message):
+        get_peft_model(model, LoraXSConfig(r=r, target_modules=["q_proj"]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lora_alpha": 0}, "lora_alpha must be positive, got 0"),
+        ({"layers_pattern": "layers"}, "no effect without layers_to_transform"),
+        (
+            {"target_modules": "all-linear", "layers_to_transform": [1]},
+            "layers_to_transform has no effect on target_modules='all-linear'",
+        ),
+    ],
+)
+def test_options_without_effect_are_refused(options, message):
+    with pytest.raises(SettingsError, match=message):
+        LoraXSConfig(**options)
+
+
+def test_blocks_are_chosen_by_number():
+    blocks = nn.Module()
+    blocks.layers = nn.ModuleList(nn.ModuleDict({"q": nn.Linear(4, 4)}) for _ in range(3))
+    config = LoraXSConfig(
+        r=2, target_modules=["q"], layers_to_transform=[1], layers_pattern="layers"
+    )
+    model = get_peft_model(blocks, config)
+    assert model.base_model.targeted_module_names == ["layers.1.q"]
