@@ -1,0 +1,205 @@
+import pytest
+import torch
+from peft import LoraConfig
+from transformers.pytorch_utils import Conv1D
+
+from rankwise.capture.gradients import capture_gradients
+from rankwise.core.errors import ModelError, SettingsError
+from rankwise.methods.adapters.bridge import adapted_layers, delta, factors
+from rankwise.methods.adapters.delora import DeloraConfig
+from rankwise.methods.adapters.lora_xs import LoraXSConfig
+from rankwise.methods.inits.initialize import initialize
+from rankwise.methods.inits.update import UpdateApproximation
+
+from .networks import Network, adapted, network, points, split
+
+TARGETS = ["first", "second"]
+CONFIGS = {
+    "lora": LoraConfig(r=2, lora_alpha=6, target_modules=TARGETS),
+    "lora_xs": LoraXSConfig(r=2, lora_alpha=6, target_modules=TARGETS),
+}
+
+
+def gradients(batches, base=None):
+    """The full gradients of the network without adapters."""
+    base, found = base or network(), {}
+    layers = {name: base.get_submodule(name) for name in TARGETS}
+    capture_gradients(base, layers, batches=batches, consume=found.__setitem__)
+    return found
+
+
+def best_approximation(target, r):
+    U, S, Vh = torch.linalg.svd(target)
+    return U[:, :r] * S[:r] @ Vh[:r]
+
+
+def changes(model):
+    return {name.split(".")[-1]: delta(each, "default")
+            for name, each in adapted_layers(model).items()}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("mode", ["sign", "raw"])
+def test_the_change_is_the_best_approximation_of_the_first_full_update(kind, mode):
+    model, batches = adapted(config=CONFIGS[kind]), split(points(12), 5, 5, 2)
+    initialize(model, UpdateApproximation(lr=0.1, mode=mode), batches)
+    for name, gradient in gradients(batches).items():
+        target = -0.1 * (gradient.sign() if mode == "sign" else gradient)
+        expected = best_approximation(target, 2)
+        torch.testing.assert_close(changes(model)[name], expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_the_outputs_move_by_exactly_that_update(kind):
+    model, batches = adapted(config=CONFIGS[kind]), [points(6)]
+    initialize(model, UpdateApproximation(lr=0.01), batches)
+    moved = network()
+    for name, change in changes(model).items():
+        moved.get_submodule(name).weight.data += change
+    actual, expected = model(**points(4))["logits"], moved(**points(4))["logits"]
+    torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-8)
+    assert not torch.allclose(actual, network()(**points(4))["logits"], atol=1e-4)
+
+
+def test_delora_takes_the_directions_and_keeps_its_outputs():
+    config = DeloraConfig(r=2, delora_lambda=3, target_modules=TARGETS)
+    model, batches = adapted(config=config), [points(6)]
+    initialize(model, UpdateApproximation(lr=0.1), batches)
+    torch.testing.assert_close(model(**points(4))["logits"], network()(**points(4))["logits"])
+    for name, gradient in gradients(batches).items():
+        layer = model.base_model.model.get_submodule(name)
+        U, _, Vh = torch.linalg.svd(gradient.sign())
+        B, A = layer.rankwise_decoupled_B["default"], layer.rankwise_decoupled_A["default"]
+        torch.testing.assert_close(B @ B.T, U[:, :2] @ U[:, :2].T)
+        torch.testing.assert_close(A.T @ A, Vh[:2].T @ Vh[:2])
+
+
+def test_the_frozen_factors_of_lora_xs_are_orthonormal_and_its_core_diagonal():
+    model = adapted(config=CONFIGS["lora_xs"])
+    initialize(model, UpdateApproximation(lr=0.1), [points(6)])
+    for layer in adapted_layers(model).values():
+        A = layer.rankwise_xs_A["default"]
+        torch.testing.assert_close(A @ A.T, torch.eye(2).double())
+        R = layer.rankwise_xs_R["default"]
+        assert torch.equal(R, R.diagonal().diag())
+        assert R.diagonal().min() > 0
+
+
+@pytest.mark.parametrize("sizes", [(5, 5, 2), (8, 1, 3), (1,) * 12])
+def test_the_update_does_not_depend_on_how_samples_are_split(sizes):
+    whole, parts = adapted(), adapted()
+    initialize(whole, UpdateApproximation(lr=0.1), [points(12)])
+    initialize(parts, UpdateApproximation(lr=0.1), split(points(12), *sizes))
+    for name, change in changes(whole).items():
+        torch.testing.assert_close(changes(parts)[name], change, rtol=1e-6, atol=1e-9)
+
+
+def test_dropout_and_train_mode_change_nothing():
+    noisy = adapted(network(dropout=0.5), lora_dropout=0.5).train()
+    quiet = adapted(network(dropout=0.0))
+    for model in (noisy, quiet):
+        initialize(model, UpdateApproximation(lr=0.1), [points(12)])
+    for name, change in changes(quiet).items():
+        assert torch.equal(changes(noisy)[name], change)
+    assert noisy.training
+
+
+def test_what_the_adapter_held_before_does_not_matter():
+    fresh, used = adapted(), adapted()
+    for parameter in used.parameters():
+        if parameter.requires_grad:
+            parameter.data.normal_()
+    for model in (fresh, used):
+        initialize(model, UpdateApproximation(lr=0.1), [points(12)])
+    for name, change in changes(fresh).items():
+        assert torch.equal(changes(used)[name], change)
+
+
+def test_a_memory_budget_gives_the_same_factors():
+    free, tight = adapted(), adapted()
+    batches = split(points(12), 5, 5, 2)
+    initialize(free, UpdateApproximation(lr=0.1), batches)
+    initialize(tight, UpdateApproximation(lr=0.1, gradient_memory=8 * 8 * 8), batches)
+    for name, change in changes(free).items():
+        assert torch.equal(changes(tight)[name], change)
+
+
+def test_a_bfloat16_base_gets_float32_factors():
+    base, batch = network(dtype=torch.bfloat16), points(6, dtype=torch.bfloat16)
+    model = adapted(base, CONFIGS["lora_xs"])
+    initialize(model, UpdateApproximation(lr=0.1), [batch])
+    found = gradients([batch], network(dtype=torch.bfloat16))
+    for name, layer in adapted_layers(model).items():
+        B, A = factors(layer, "default")
+        assert (B.dtype, A.dtype) == (torch.float32, torch.float32)
+        expected = best_approximation(-0.1 * found[name.split(".")[-1]].sign(), 2)
+        torch.testing.assert_close(B @ A, expected, rtol=1e-5, atol=1e-6)
+    assert base.first.weight.dtype is torch.bfloat16
+
+
+def test_a_transposed_weight_gets_the_same_change():
+    plain, base = network(), network()
+    for name in TARGETS:
+        linear = base.get_submodule(name)
+        transposed = Conv1D(*linear.weight.shape).double()
+        transposed.weight.data = linear.weight.data.T.clone()
+        transposed.bias.data = linear.bias.data
+        setattr(base, name, transposed)
+    model = adapted(base, fan_in_fan_out=True)
+    initialize(model, UpdateApproximation(lr=0.1), [points(6)])
+    for name, gradient in gradients([points(6)], plain).items():
+        expected = best_approximation(-0.1 * gradient.sign(), 2)
+        torch.testing.assert_close(changes(model)[name], expected)
+
+
+def test_rank_patterns_are_respected():
+    model = adapted(rank_pattern={"second": 4})
+    report = initialize(model, UpdateApproximation(lr=0.1), [points(6)])
+    assert [layer.rank for layer in report.layers] == [2, 4]
+    assert torch.linalg.matrix_rank(changes(model)["second"]) == 4
+
+
+def test_a_rank_beyond_the_layer_is_refused_by_name():
+    model = adapted(r=4, target_modules=["second", "head"])
+    with pytest.raises(ModelError, match=r"between 1 and 3 \(the smaller side of .*head\), got 4"):
+        initialize(model, UpdateApproximation(lr=0.1), [points(6)])
+
+
+def test_a_layer_without_a_gradient_is_refused_by_name():
+    base = network()
+    base.idle = torch.nn.Linear(4, 4).double()
+    model = adapted(base, target_modules=["first", "idle"])
+    with pytest.raises(ModelError, match="idle has no gradient"):
+        initialize(model, UpdateApproximation(lr=0.1), [points(6)])
+
+
+def test_any_batch_works_with_a_loss_of_ones_own():
+    def loss(model: Network, batch):
+        x, labels = batch
+        return torch.nn.functional.cross_entropy(model(x)["logits"], labels, reduction="sum")
+
+    own, usual = adapted(), adapted()
+    report = initialize(own, UpdateApproximation(lr=0.1), [tuple(points(6).values())], loss=loss)
+    initialize(usual, UpdateApproximation(lr=0.1), [points(6)])
+    assert report.outcome.samples == 6
+    for name, change in changes(usual).items():
+        torch.testing.assert_close(changes(own)[name], change)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr": 0.0}, "lr must be positive and finite, got 0.0"),
+        ({"lr": float("inf")}, "lr must be positive and finite, got inf"),
+        ({"lr": 0.1, "mode": "adam"}, "mode must be 'sign' or 'raw', got 'adam'"),
+        ({"lr": 0.1, "gradient_memory": 0}, "gradient_memory must be a positive number of bytes"),
+    ],
+)
+def test_wrong_settings_are_refused(options, message):
+    with pytest.raises(SettingsError, match=message):
+        UpdateApproximation(**options)
+
+
+def test_there_is_no_default_learning_rate():
+    with pytest.raises(TypeError, match="lr"):
+        UpdateApproximation()  # type: ignore[call-arg]
