@@ -1,0 +1,165 @@
+"""The page of a comparison: one HTML file with everything in it, from which no request leaves.
+
+Its question and verdict come first, then the table, the charts, what failed, and the protocol. It
+is made from records alone, so it can be rebuilt where there is no model, data or accelerator.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rankwise.comparison import captions, report_table, series
+from rankwise.comparison.series import Run
+from rankwise.core.errors import AdapterError, SettingsError
+from rankwise.core.records import write_text
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure of a chart, for one budget or, where ``view`` is ``None``, for all of them."""
+
+    view: str | None
+    figure: dict[str, Any]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart of the page: its heading, how to read it, and its pictures."""
+
+    id: str
+    title: str
+    note: str
+    pictures: list[Picture]
+
+
+def write_report(summary: dict[str, Any], runs: list[Run], path: Path) -> None:
+    """Write the page for ``summary`` and the records of its runs to ``path``.
+
+    Raises:
+        SettingsError: The optional extra is not installed.
+        AdapterError: The summary is not one of a comparison.
+    """
+    _require_extra()
+    _require_keys(summary)
+    write_text(path, _render(_context(summary, runs)))
+
+
+def _require_extra() -> None:
+    missing = [name for name in ("jinja2", "plotly") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise SettingsError(
+            f"a report needs {' and '.join(missing)}, which cannot be found: "
+            "pip install 'rankwise[report]'"
+        )
+
+
+def _require_keys(summary: dict[str, Any]) -> None:
+    missing = [key for key in ("task", "protocol", "methods") if key not in summary]
+    if missing:
+        raise AdapterError(
+            f"the summary of a comparison must have {', '.join(missing)}, got only "
+            f"{', '.join(summary) or 'nothing'}: write it again with `rankwise compare`"
+        )
+
+
+def _render(context: dict[str, Any]) -> str:
+    import jinja2  # optional extra
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("rankwise.comparison", ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(context)
+
+
+def _context(summary: dict[str, Any], runs: list[Run]) -> dict[str, Any]:
+    # These need the optional extra.
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    from rankwise.comparison import plots
+
+    metric = series.metric(runs)
+    columns = report_table.columns(summary, metric)
+    charts = _charts(summary, runs)
+    return {
+        "summary": summary,
+        "verdict": summary.get("verdict", []),
+        "warnings": [
+            (series.label(row), warning)
+            for row in summary["methods"]
+            for warning in row.get("warnings", [])
+        ],
+        "columns": columns,
+        "groups": report_table.groups(summary, columns),
+        "starts": report_table.starts(summary, runs),
+        "start_headings": report_table.STARTS.values(),
+        "label": series.label,
+        "runs": runs,
+        "colours": {
+            name: (light, plots.DARK[light]) for name, light in plots.colours(summary).items()
+        },
+        "views": series.views(summary["methods"]),
+        "charts": charts,
+        "payload": {
+            "baseline": summary["protocol"]["baseline"],
+            "dark": plots.DARK,
+            "charts": {chart.id: [(p.view, p.figure) for p in chart.pictures] for chart in charts},
+        },
+        "plotly": Markup(get_plotlyjs()),
+    }
+
+
+def _charts(summary: dict[str, Any], runs: list[Run]) -> list[Chart]:
+    from rankwise.comparison import plots  # needs the optional extra
+
+    metric = series.metric(runs)
+    views = series.views(summary["methods"]) or [None]
+    symbols = plots.markers(summary).items()
+    key = ", ".join(f"{plots.MARKERS[symbol]}\u00a0{budget}" for budget, symbol in symbols)
+    curves, rates = [], []
+    for view in views:
+        figure = plots.learning_curves(summary, runs, view)
+        curves.append(_picture(view, figure, captions.learning_curves(summary, runs, view)))
+        figure = plots.score_by_learning_rate(summary, runs, view)
+        rates.append(_picture(view, figure, captions.score_by_learning_rate(summary, runs, view)))
+    figure = plots.score_by_parameters(summary, runs)
+    parameters = [_picture(None, figure, captions.score_by_parameters(summary))]
+    return [
+        Chart(
+            "learning-curves",
+            "Learning curves",
+            f"Validation {metric} at the learning rate chosen for each method: mean over seeds, "
+            "shaded from the lowest seed to the highest. Dotted: reference from another budget. A "
+            "tick marks the fold of a chain. The first rise may begin below the scale.",
+            curves,
+        ),
+        Chart(
+            "score-by-parameters",
+            "What parameters buy",
+            f"Test {metric} with its 95 % interval. Along the dotted line, the Pareto front, no "
+            f"method does better with fewer parameters. Budgets: {key}.",
+            parameters,
+        ),
+        Chart(
+            "score-by-learning-rate",
+            "How much the learning rate matters",
+            f"Validation {metric}, mean over seeds. A ring marks the rate that was chosen; a cross "
+            "on the axis marks a rate at which a run failed.",
+            rates,
+        ),
+    ]
+
+
+def _picture(view: str | None, figure: go.Figure, caption: str) -> Picture:
+    return Picture(view, figure.to_plotly_json(), caption)
