@@ -34,9 +34,7 @@ def test_equal_scores_are_told_apart_by_the_loss():
 
 
 def test_a_rate_with_a_failed_seed_is_out():
-    method = sweep(
-        record(0.1, 0, 0.99), record(0.1, 1, 0.0, status="failed"), record(0.2, 0, 0.5)
-    )
+    method = sweep(record(0.1, 0, 0.99), record(0.1, 1, 0.0, status="failed"), record(0.2, 0, 0.5))
     assert method.best() == 0.2
     assert len(method.failures()) == 1
 

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from rankwise.comparison.table import summary_table
+from rankwise.comparison.table import failures, summary_table
 
 ROW = {
     "name": "lora",
@@ -30,23 +30,31 @@ ROW = {
 
 def shown(*rows):
     console = Console(width=200, file=io.StringIO())
-    console.print(summary_table({"task": "digits", "methods": list(rows)}))
+    console.print(
+        summary_table({"task": "digits", "protocol": {"baseline": "lora"}, "methods": list(rows)})
+    )
     return console.file.getvalue()
 
 
-@pytest.mark.parametrize("text", ["lora", "1,300", "5,200 B", "0.961 [0.940, 0.980]", "85"])
+@pytest.mark.parametrize("text", ["lora", "1,300", "5,200", "0.961", "0.940 – 0.980", "85"])
 def test_a_row_shows_its_numbers(text):
     assert text in shown(ROW)
 
 
 def test_a_single_seed_shows_no_interval():
-    assert "0.961 " in shown(ROW | {"score_low": None, "score_high": None})
-    assert "0.961 [" not in shown(ROW | {"score_low": None, "score_high": None})
+    assert "one seed" in shown(ROW | {"score_low": None, "score_high": None})
 
 
 def test_a_baseline_that_was_never_reached_says_so():
     assert "never" in shown(ROW | {"steps_to_baseline": None})
 
 
+def test_rows_stand_under_their_budget():
+    text = shown(ROW, ROW | {"name": "delora", "budget": "300"})
+    assert text.index("1200") < text.index(" lora") < text.index("300 ") < text.index("delora")
+
+
 def test_a_failed_method_says_why():
-    assert "failed: no module matched" in shown(ROW | {"status": "failed: no module matched"})
+    row = ROW | {"status": "failed: no module matched"}
+    assert "failed" in shown(row)
+    assert failures({"methods": [ROW, row]}) == ["lora (r=4) failed: no module matched"]

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from rankwise.cli.progress import ProgressWatcher
+from rankwise.cli.showing import show_summary
 from rankwise.comparison.engine import LocalEngine
-from rankwise.comparison.folder import report_file, write_summary
+from rankwise.comparison.folder import report_file, summary_file, write_summary
 from rankwise.comparison.grid import comparison_of
 from rankwise.comparison.report import write_report
 from rankwise.comparison.summary import summarise
 from rankwise.comparison.sweep import read_test, sweep
-from rankwise.comparison.table import summary_table
 from rankwise.training.recipes import load_recipe
 
 
@@ -24,25 +23,15 @@ def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Sweep, choose on validation, read test, and write ``summary.json`` and ``report.html``."""
     recipe = load_recipe(arguments.recipe, overrides)
     comparison_of(recipe)
-    console = Console()
-    with LocalEngine(arguments.workers) as engine, ProgressWatcher(console) as watcher:
+    with LocalEngine(arguments.workers) as engine, ProgressWatcher(Console()) as watcher:
         sweeps = sweep(recipe, arguments.output, engine=engine, watcher=watcher)
         tests = read_test(sweeps, arguments.output, engine=engine)
     summary = summarise(recipe, sweeps, tests, command=_command(arguments, overrides))
     write_summary(arguments.output, summary)
     records = [record for method in sweeps for record in method.records]
     write_report(summary, records, report_file(arguments.output))
-    _show(console, summary, arguments.output)
+    show_summary(summary, summary_file(arguments.output), report_file(arguments.output))
     return 0 if any(row["status"] == "ok" for row in summary["methods"]) else 1
-
-
-def _show(console: Console, summary: dict[str, Any], output: Path) -> None:
-    console.print(summary_table(summary))
-    for sentence in summary["verdict"]:
-        console.print(sentence, highlight=False)
-    console.print(
-        f"written to {output / 'summary.json'} and {report_file(output)}", highlight=False
-    )
 
 
 def _command(arguments: argparse.Namespace, overrides: dict[str, Any]) -> str:

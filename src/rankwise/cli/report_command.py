@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from rich.console import Console
-
+from rankwise.cli.showing import show_summary
 from rankwise.comparison.folder import read_runs, read_summary, report_file
 from rankwise.comparison.report import write_report
-from rankwise.comparison.table import summary_table
 
 
 def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:  # noqa: ARG001
@@ -17,7 +15,5 @@ def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:  # noq
     summary = read_summary(arguments.output)
     page = report_file(arguments.output)
     write_report(summary, read_runs(arguments.output, summary), page)
-    console = Console()
-    console.print(summary_table(summary))
-    console.print(f"written to {page}", highlight=False)
+    show_summary(summary, page)
     return 0

@@ -14,14 +14,19 @@ def report_file(output: Path) -> Path:
     return output / "report.html"
 
 
+def summary_file(output: Path) -> Path:
+    """Return the path of the summary."""
+    return output / "summary.json"
+
+
 def write_summary(output: Path, summary: dict[str, Any]) -> None:
     """Write ``summary.json``."""
-    write_record(output / "summary.json", summary)
+    write_record(summary_file(output), summary)
 
 
 def read_summary(output: Path) -> dict[str, Any]:
     """Read ``summary.json``."""
-    return read_record(output / "summary.json")
+    return read_record(summary_file(output))
 
 
 def read_runs(output: Path, summary: dict[str, Any]) -> list[dict[str, Any]]:

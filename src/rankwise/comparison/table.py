@@ -4,56 +4,79 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
+# Wide enough for every column; a narrower terminal wraps lines but loses nothing.
+TABLE_WIDTH = 118
+
 _COLUMNS = (
+    "budget",
     "method",
     "r",
     "side",
-    "budget",
     "trained",
-    "stored",
+    "bytes",
     "lr",
-    "validation",
-    "test (95 % interval)",
+    "valid.",
+    "test",
+    "95 % interval",
     "init s",
     "train s",
-    "steps to baseline",
+    "steps",
 )
+_LEFT = ("budget", "method", "side")
 
 
 def summary_table(summary: dict[str, Any]) -> Table:
-    """Return one row a method, grouped by budget; a failed method says why."""
-    table = Table(title=f"{summary['task']}: score on test, chosen on validation", pad_edge=False)
+    """Return one row a method, grouped by budget; a failed method says so.
+
+    ``steps`` are those until the mean validation score is that of the baseline at its end.
+    """
+    table = Table(
+        title=f"{summary['task']}: learning rate chosen on validation, test read once",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for column in _COLUMNS:
-        table.add_column(column, justify="left" if column in ("method", "side") else "right")
-    previous = None
-    for row in summary["methods"]:
-        if previous is not None and row["budget"] != previous:
-            table.add_section()
-        previous = row["budget"]
-        table.add_row(*_cells(row))
+        table.add_column(column, justify="left" if column in _LEFT else "right", no_wrap=True)
+    for budget in dict.fromkeys(row["budget"] for row in summary["methods"]):
+        table.add_section()
+        group = [row for row in summary["methods"] if row["budget"] == budget]
+        for position, row in enumerate(group):
+            table.add_row("" if position else budget, *_cells(row))
     return table
 
 
+def failures(summary: dict[str, Any]) -> list[str]:
+    """Return one sentence for each method that could not be scored."""
+    return [
+        f"{row['name']} (r={row['r']}) {row['status']}"
+        for row in summary["methods"]
+        if row["status"] != "ok"
+    ]
+
+
 def _cells(row: dict[str, Any]) -> list[str]:
-    head = [row["name"], str(row["r"]), row["side"] or "", row["budget"]]
+    head = [row["name"], str(row["r"]), row["side"] or ""]
     if row["status"] != "ok":
-        return [*head, "", "", "", "", row["status"]]
+        return [*head, "failed"]
     return [
         *head,
         f"{row['trainable_parameters']:,}",
-        f"{row['stored_bytes']:,} B",
+        f"{row['stored_bytes']:,}",
         f"{row['learning_rate']:g}",
         f"{row['score_validation']:.3f}",
-        _score(row),
+        f"{row['score_mean']:.3f}",
+        _interval(row),
         f"{row['init_seconds']:.2f}",
         f"{row['train_seconds']:.2f}",
         "never" if row["steps_to_baseline"] is None else str(row["steps_to_baseline"]),
     ]
 
 
-def _score(row: dict[str, Any]) -> str:
+def _interval(row: dict[str, Any]) -> str:
     if row["score_low"] is None:
-        return f"{row['score_mean']:.3f}"
-    return f"{row['score_mean']:.3f} [{row['score_low']:.3f}, {row['score_high']:.3f}]"
+        return "one seed"
+    return f"{row['score_low']:.3f} – {row['score_high']:.3f}"

@@ -1,40 +1,56 @@
-"""The chain that a job's schedule asks for; both loops use the same one."""
+"""The chain that a job's schedule asks for: by itself for the lean loop, as a callback for ``Trainer``.
+
+A frozen schedule (AsymmLoRA) is a chain of one block.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
 from rankwise.capture.gradients import capture_gradients
 from rankwise.core.seeds import derive_seed
+from rankwise.methods.callback import ChainCallback
 from rankwise.methods.chain import Chain
 from rankwise.training.build import settings_errors
 from rankwise.training.job import Job
-from rankwise.training.settings import ChainSchedule, SingleSchedule
+from rankwise.training.settings import ChainSchedule, FrozenSchedule, SingleSchedule
 
 
 def build_chain(job: Job) -> Chain | None:
-    """Return the chain, which prepares the model at once, or None for a single adapter.
-
-    A frozen schedule (AsymmLoRA) is a chain of one block.
-    """
+    """Return the chain, which prepares the model at once, or None for a single adapter."""
     schedule = job.settings.method.schedule
     if isinstance(schedule, SingleSchedule):
         return None
-    # One batch: then each layer is decomposed and freed within the backward pass.
-    batch = job.splits.train.take(slice(schedule.gradient_samples))
-
-    def gradients(layers: Mapping[str, nn.Module], consume: Callable[[str, Tensor], None]) -> None:
-        capture_gradients(job.model, layers, batches=[batch], consume=consume)
-
+    gradients = None
+    if schedule.sketch == "gradient":
+        gradients = _gradients_of(job, schedule)
     with settings_errors("method.schedule"):
-        return Chain(
+        return Chain(job.model, gradients=gradients, **_choices(job, schedule))
+
+
+def build_callback(job: Job) -> ChainCallback | None:
+    """Return the same chain as a callback, or None for a single adapter."""
+    schedule = job.settings.method.schedule
+    if isinstance(schedule, SingleSchedule):
+        return None
+    batches = [_sketch_batch(job, schedule)] if schedule.sketch == "gradient" else None
+    choices = _choices(job, schedule)
+    with settings_errors("method.schedule"):
+        if isinstance(schedule, FrozenSchedule):
+            # One block: its end is the end of training, where nothing is folded.
+            epochs = job.settings.training.epochs
+            return ChainCallback(job.model, every_epochs=epochs, batches=batches, **choices)
+        return ChainCallback(
             job.model,
-            side=schedule.side,
-            sketch=schedule.sketch,
-            seed=derive_seed(job.settings.seed, "chain"),
-            gradients=gradients if schedule.sketch == "gradient" else None,
+            every_epochs=schedule.every_epochs,
+            batches=batches,
+            warmup_steps=schedule.warmup_steps,
+            reset_optimizer=schedule.reset_optimizer,
+            final_rank=schedule.final_rank,
+            **choices,
         )
 
 
@@ -44,7 +60,28 @@ def resets_optimizer(job: Job) -> bool:
     return isinstance(schedule, ChainSchedule) and schedule.reset_optimizer
 
 
-def finish_chain(job: Job, chain: Chain) -> None:
-    """Restore the base and leave one LoRA, compressed if the settings say so."""
+def final_rank(job: Job) -> int | None:
+    """Return the rank to which the finished chain is compressed, or None for all of it."""
     schedule = job.settings.method.schedule
-    chain.finish(final_rank=schedule.final_rank if isinstance(schedule, ChainSchedule) else None)
+    return schedule.final_rank if isinstance(schedule, ChainSchedule) else None
+
+
+def _choices(job: Job, schedule: FrozenSchedule | ChainSchedule) -> dict[str, Any]:
+    seed = derive_seed(job.settings.seed, "chain")
+    return {"side": schedule.side, "sketch": schedule.sketch, "seed": seed}
+
+
+def _sketch_batch(job: Job, schedule: FrozenSchedule | ChainSchedule) -> dict[str, Tensor]:
+    # A single batch, so that each layer is decomposed and freed within the backward pass.
+    return job.splits.train.take(slice(schedule.gradient_samples))
+
+
+def _gradients_of(
+    job: Job, schedule: FrozenSchedule | ChainSchedule
+) -> Callable[[Mapping[str, nn.Module], Callable[[str, Tensor], None]], None]:
+    batch = _sketch_batch(job, schedule)
+
+    def gradients(layers: Mapping[str, nn.Module], consume: Callable[[str, Tensor], None]) -> None:
+        capture_gradients(job.model, layers, batches=[batch], consume=consume)
+
+    return gradients

@@ -14,7 +14,7 @@ from torch import nn
 
 from rankwise.evaluation.classification import evaluate
 from rankwise.methods.chain import Chain
-from rankwise.training.chains import build_chain, finish_chain, resets_optimizer
+from rankwise.training.chains import build_chain, final_rank, resets_optimizer
 from rankwise.training.job import Job
 from rankwise.training.optimization import build_optimizer, build_schedule, trained_parameters
 from rankwise.training.order import epoch_order
@@ -30,7 +30,7 @@ def train_lean(job: Job) -> Trained:
         curve = [_point(job, step=0, train_loss=None)]
         curve += _train(job, optimizer, chain)
         if chain is not None:
-            finish_chain(job, chain)
+            chain.finish(final_rank=final_rank(job))
     return Trained(curve, trainable)
 
 

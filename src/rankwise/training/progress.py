@@ -43,7 +43,7 @@ def finite_loss_required(model: nn.Module) -> Iterator[None]:
         loss = output.get("loss") if isinstance(output, dict) else None
         if module.training and loss is not None and not torch.isfinite(loss):
             raise TrainingError(
-                f"the loss became {float(loss)}: lower training.learning_rate, "
+                f"the loss became {loss.item()}: lower training.learning_rate, "
                 "or set training.max_grad_norm"
             )
 

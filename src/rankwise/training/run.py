@@ -5,6 +5,8 @@ A run that fails by a mistake in its settings, or whose training breaks down, le
 
 from __future__ import annotations
 
+import time
+import traceback
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from rankwise.core import runtime
 from rankwise.core.errors import RankwiseError, SettingsError
 from rankwise.core.records import read_record, write_record
 from rankwise.evaluation.classification import evaluate
-from rankwise.training.build import attach_adapter, build_task, count_trainable, state_bytes
+from rankwise.training.build import attach_adapter, build_task, state_bytes
 from rankwise.training.folder import RunFolder
 from rankwise.training.job import Job
 from rankwise.training.lean import train_lean
@@ -46,24 +48,33 @@ def train_run(settings: RunSettings, output: Path, *, resume: bool = False) -> R
         )
     if (finished := finished_record(folder)) is not None:
         return finished
-    record = _perform(settings, folder, resume=resume)
+    try:
+        record = _perform(settings, folder, resume=resume)
+    except RankwiseError:
+        folder.clear()  # it would break again at the same place: there is nothing to resume
+        raise
     write_record(folder.record, record)
     return record
 
 
 def run_and_record(settings: RunSettings, output: Path) -> Record:
-    """Perform the run unless it is recorded already; an error of the run becomes a record."""
+    """Perform the run unless it is recorded as done; whatever stops it becomes a record that says why.
+
+    One run of many must not take the others down, so here every exception is caught: one that is not
+    a mistake in the settings keeps its traceback in the record.
+    """
     folder = RunFolder(output, settings.name)
     if (finished := finished_record(folder)) is not None:
         return finished
+    begun = time.perf_counter()
     try:
         record = _perform(settings, folder, resume=True)
     except RankwiseError as error:
-        record = _head(settings) | {
-            "status": "failed",
-            "error": str(error),
-            "seconds": {"total": 0.0},
-        }
+        record = _failure(settings, str(error), trace=None)
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+        record = _failure(settings, message, trace=traceback.format_exc())
+    record["seconds"].setdefault("total", time.perf_counter() - begun)
     write_record(folder.record, record)
     return record
 
@@ -143,6 +154,15 @@ def _head(settings: RunSettings) -> Record:
         "settings": settings.model_dump(mode="json"),
         "versions": runtime.versions(),
         "commit": runtime.commit(),
+    }
+
+
+def _failure(settings: RunSettings, error: str, *, trace: str | None) -> Record:
+    return _head(settings) | {
+        "status": "failed",
+        "error": error,
+        "traceback": trace,
+        "seconds": {},
     }
 
 

@@ -95,6 +95,7 @@ class BoundaryInit(Settings):
     margin: float = Field(0.5, ge=0)
     steps: PositiveInt = 100
     learning_rate: PositiveFloat = 3e-4
+    last: PositiveInt | None = Field(None, description="monitored blocks; None is the last half")
     samples: PositiveInt = Field(128, description="training rows that are matched")
 
 
@@ -123,6 +124,7 @@ class ChainSchedule(Settings):
     sketch: SketchKind | None = Field(None, description="None: gaussian, for side both kaiming")
     every_epochs: PositiveInt = 3
     reset_optimizer: bool = True
+    warmup_steps: int = Field(0, ge=0, description="re-warmup after a fold; loop 'trainer' only")
     final_rank: PositiveInt | None = Field(None, description="compress the finished chain to it")
     gradient_samples: PositiveInt = Field(256, description="rows for the sketch 'gradient'")
 
@@ -197,6 +199,17 @@ class RunSettings(Settings):
         digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
         rate = f"{self.training.learning_rate:g}"
         return f"{self.method.name}-r{self.method.r}-lr{rate}-s{self.seed}-{digest}"
+
+    @model_validator(mode="after")
+    def _check_loop(self) -> RunSettings:
+        schedule = self.method.schedule
+        lean = self.training.loop == "lean"
+        if lean and isinstance(schedule, ChainSchedule) and schedule.warmup_steps:
+            raise ValueError(
+                f"schedule.warmup_steps {schedule.warmup_steps} needs training.loop 'trainer', "
+                "got 'lean'"
+            )
+        return self
 
 
 class ComparisonSettings(Settings):

@@ -45,6 +45,7 @@ def start(job: Job, folder: RunFolder) -> dict[str, Any] | None:
                 margin=init.margin,
                 steps=init.steps,
                 lr=init.learning_rate,
+                last=init.last,
                 reference=str(folder.reference) if init.reference == "task" else None,
             )
         case _:

@@ -12,9 +12,9 @@ from transformers.trainer_utils import get_last_checkpoint
 from rankwise.evaluation.classification import evaluate
 from rankwise.training.chains import build_callback
 from rankwise.training.job import Job
-from rankwise.training.optimization import build_optimizer, build_schedule
+from rankwise.training.optimization import build_optimizer, build_schedule, trained_parameters
 from rankwise.training.order import EpochOrder
-from rankwise.training.progress import CurvePoint, finite_loss_required
+from rankwise.training.progress import CurvePoint, Trained, finite_loss_required
 
 
 class OrderedTrainer(Trainer):
@@ -51,13 +51,14 @@ class CurveCallback(TrainerCallback):
         )
 
 
-def train_with_trainer(job: Job, checkpoints: Path, *, resume: bool) -> list[CurvePoint]:
-    """Train the job to its end and return its learning curve, one point an epoch.
+def train_with_trainer(job: Job, checkpoints: Path, *, resume: bool) -> Trained:
+    """Train the job to its end.
 
     With ``resume`` the run goes on from the last checkpoint in the folder, if there is one.
     """
     chain = build_callback(job)
     optimizer = build_optimizer(job.model, job.settings)
+    trainable = sum(parameter.numel() for parameter in trained_parameters(optimizer))
     trainer = OrderedTrainer(
         model=job.model,
         args=_arguments(job, checkpoints),
@@ -71,7 +72,7 @@ def train_with_trainer(job: Job, checkpoints: Path, *, resume: bool) -> list[Cur
     last = get_last_checkpoint(str(checkpoints)) if resume and checkpoints.is_dir() else None
     with finite_loss_required(job.model), torch.random.fork_rng(devices=[]):
         trainer.train(resume_from_checkpoint=last)
-    return _curve(trainer.state.log_history)
+    return Trained(_curve(trainer.state.log_history), trainable)
 
 
 def _arguments(job: Job, checkpoints: Path) -> TrainingArguments:

@@ -1,0 +1,165 @@
+"""A run leaves a record from which everything can be told, and a model that scores as it says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from rankwise.core.errors import SettingsError, TrainingError
+from rankwise.core.records import read_record
+from rankwise.evaluation.classification import evaluate
+from rankwise.training import run as run_module
+from rankwise.training.build import build_task
+from rankwise.training.folder import RunFolder
+from rankwise.training.run import run_and_record, score_test, train_run, trained_model
+from rankwise.training.settings import RunSettings
+from rankwise.training.trainer import CurveCallback
+
+
+def test_the_record_holds_settings_versions_costs_and_the_curve(settings, output):
+    run = settings("lora")
+    record = train_run(run, output)
+    assert record == read_record(RunFolder(output, run.name).record)
+    assert RunSettings.model_validate(record["settings"]) == run
+    assert record["versions"]["torch"] == torch.__version__
+    assert record["seconds"].keys() == {"build", "init", "train", "save", "total"}
+    assert record["peak_memory_bytes"] > 0
+    assert record["status"] == "done"
+    assert record["score_validation"] == record["curve"][-1]["validation_score"]
+    json.dumps(record, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "r", "trained"),
+    [
+        ("lora", 2, 2 * (64 + 64 + 64 + 64 + 64 + 5)),
+        ("rac-lora", 2, 2 * (64 + 64 + 64)),
+        ("lora-xs", 2, 3 * 4),
+        ("delora", 2, 2 * (64 + 64 + 64 + 64 + 64 + 5) + 3),
+        ("full", 2, 64 * 64 + 64 + 64 * 64 + 64 + 5 * 64 + 5),
+    ],
+)
+def test_trainable_parameters_are_those_of_the_formula(settings, output, name, r, trained):
+    assert train_run(settings(name, r=r, epochs=1), output)["trainable_parameters"] == trained
+
+
+@pytest.mark.parametrize("name", ["full", "lora", "cola", "lora-sb", "delora"])
+def test_the_saved_model_scores_what_the_record_says(settings, output, name):
+    run = settings(name)
+    record = train_run(run, output)
+    model = trained_model(run, RunFolder(output, run.name))
+    result = evaluate(model, build_task(run.task).splits().validation)
+    assert result.score == record["score_validation"]
+
+
+def test_the_same_settings_give_the_same_weights_whatever_ran_before(settings, output, tmp_path):
+    run = settings("abm-lora", method={"init": {"steps": 3}})
+    first = train_run(run, output)
+    torch.manual_seed(99)
+    second = train_run(run, tmp_path / "elsewhere")
+    assert first["curve"] == second["curve"]
+
+
+def test_another_seed_is_another_run(settings, output):
+    curves = [train_run(settings("lora", seed=seed), output)["curve"] for seed in (0, 1)]
+    assert curves[0] != curves[1]
+
+
+def test_all_methods_of_a_seed_start_from_the_same_base(settings, output):
+    starts = {
+        train_run(settings(name), output)["curve"][0]["validation_loss"]
+        for name in ("full", "lora")
+    }
+    assert len(starts) == 1
+
+
+def test_the_reference_of_abm_is_charged_to_it(settings, output):
+    run = settings("abm-lora-task", method={"init": {"steps": 3}})
+    record = train_run(run, output)
+    assert record["init"]["reference"] == "adapter"
+    assert record["seconds"]["init"] > record["init"]["seconds"]
+
+
+def test_test_is_read_once_and_kept(settings, output, monkeypatch):
+    run = settings("lora")
+    train_run(run, output)
+    first = score_test(run, output)
+    assert first["score_test"] == sum(first["correct"]) / len(first["correct"])
+    monkeypatch.setattr(run_module, "evaluate", lambda *_: pytest.fail("read again"))
+    assert score_test(run, output)["score_test"] == first["score_test"]
+
+
+def test_a_folder_that_holds_the_run_is_not_overwritten(settings, output):
+    train_run(settings("lora"), output)
+    with pytest.raises(SettingsError, match="holds this run already: add --resume"):
+        train_run(settings("lora"), output)
+    assert train_run(settings("lora"), output, resume=True)["status"] == "done"
+
+
+def test_a_failed_run_leaves_nothing_half_written(settings, output):
+    run = settings("full", learning_rate=1e30)
+    with pytest.raises(TrainingError):
+        train_run(run, output)
+    assert not RunFolder(output, run.name).path.exists()
+
+
+def test_a_failed_run_of_many_is_a_record_that_says_why(settings, output):
+    record = run_and_record(settings("full", learning_rate=1e30), output)
+    assert record["status"] == "failed"
+    assert record["error"].startswith("the loss became")
+    assert record["traceback"] is None
+
+
+def test_a_fault_of_ours_in_one_run_of_many_keeps_its_traceback(settings, output, monkeypatch):
+    monkeypatch.setattr(run_module, "start", lambda *_: 1 / 0)
+    record = run_and_record(settings("lora"), output)
+    assert record["error"] == "ZeroDivisionError: division by zero"
+    assert "in _perform" in record["traceback"]
+
+
+def test_a_run_that_is_done_is_not_done_again(settings, output, monkeypatch):
+    run = settings("lora")
+    first = run_and_record(run, output)
+    monkeypatch.setattr(run_module, "_perform", lambda *_, **__: pytest.fail("done again"))
+    assert run_and_record(run, output) == first
+
+
+@pytest.mark.parametrize(
+    ("name", "r", "message"),
+    [
+        ("lora-xs", 6, r"method: r must be between 1 and 5 .*layers\.4.*got 6"),
+        ("rac-lora", 6, r"r must be between 1 and 5 .*layers\.4.*got 6"),
+    ],
+)
+def test_a_rank_that_a_layer_does_not_allow_is_refused(settings, output, name, r, message):
+    with pytest.raises(ValueError, match=message):
+        train_run(settings(name, r=r), output)
+
+
+def test_an_interrupted_trainer_run_resumes_to_the_same_weights(
+    settings, output, tmp_path, monkeypatch
+):
+    run = settings("rac-lora", loop="trainer", method={"schedule": {"every_epochs": 1}})
+    whole = train_run(run, tmp_path / "whole")
+
+    class Killed(BaseException):
+        pass
+
+    def killed_in_the_last_epoch(callback, state):
+        if state.global_step == 15:
+            raise Killed
+        add(callback, state)
+
+    add = CurveCallback._add
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(CurveCallback, "_add", killed_in_the_last_epoch)
+        train_run(run, output)
+    resumed = train_run(run, output, resume=True)
+    assert resumed["curve"] == whole["curve"]
+    states = [
+        trained_model(run, RunFolder(folder, run.name)).state_dict()
+        for folder in (output, tmp_path / "whole")
+    ]
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
