@@ -70,23 +70,42 @@ def test_without_init_weights_the_factors_are_random_orthonormal():
 
 
 @pytest.mark.parametrize(("alpha", "scaling"), [(None, 1.0), (8, 2.0), (2.0, 0.5)])
-def test_forward_is_the_dense_formula(alpha, scaling):
+def test_alpha_over_r_is_the_scaling(alpha, scaling):
     layer = wrap(double_linear(), r=4, lora_alpha=alpha)
     R, B, A = layer.parts("default")
-    nn.init.normal_(R)
-    x = torch.randn(3, 5, 6, dtype=torch.float64)
-    dense = layer.base_layer.weight + scaling * B @ R @ A
-    expected = x @ dense.T + layer.base_layer.bias
-    torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(layer.get_delta_weight("default"), scaling * B @ R @ A)
 
 
-def test_the_gradient_of_the_core_is_the_projected_gradient_of_the_weight():
-    """g_R = s Bᵀ g Aᵀ (LoRA-SB, arXiv 2411.19557, Lemma 2)."""
-    layer = wrap(double_linear(), r=3, lora_alpha=6)
-    R, B, A = layer.parts("default")
-    x, cotangent = (torch.randn(5, n, dtype=torch.float64) for n in (6, 8))
-    (layer(x) * cotangent).sum().backward()
-    torch.testing.assert_close(R.grad, 2.0 * B.T @ (cotangent.T @ x) @ A.T)
+def dense_case():
+    """A case like the golden ones; g_R = s Bᵀ g Aᵀ (LoRA-SB, arXiv 2411.19557, Lemma 2)."""
+    generator = torch.Generator().manual_seed(4)
+    shapes = {"W": (8, 6), "b": (8,), "x": (5, 6), "cotangent": (5, 8)}
+    shapes |= {"B": (8, 3), "R": (3, 3), "A": (3, 6)}
+    case = {
+        name: torch.randn(shape, generator=generator, dtype=torch.float64)
+        for name, shape in shapes.items()
+    }
+    delta = 2.0 * case["B"] @ case["R"] @ case["A"]
+    y = case["x"] @ (case["W"] + delta).T + case["b"]
+    grad_R = 2.0 * case["B"].T @ (case["cotangent"].T @ case["x"]) @ case["A"].T
+    return {"r": 3, "lora_alpha": 6}, {**case, "y": y, "delta": delta, "grad_R": grad_R}
+
+
+@pytest.mark.parametrize(("params", "case"), [dense_case(), *golden_cases("lorasb_forward")])
+def test_forward_and_gradient_are_those_of_the_dense_formula(params, case):
+    base = nn.Linear(*case["W"].shape[::-1], bias="b" in case, dtype=torch.float64)
+    base.weight.data.copy_(case["W"])
+    if "b" in case:
+        base.bias.data.copy_(case["b"])
+    layer = wrap(base, r=params["r"], lora_alpha=params["lora_alpha"])
+    for part, name in zip(layer.parts("default"), ("R", "B", "A"), strict=True):
+        part.data.copy_(case[name])
+    y = layer(case["x"])
+    (y * case["cotangent"]).sum().backward()
+    near = {"rtol": 1e-10, "atol": 1e-12}
+    torch.testing.assert_close(y, case["y"], **near)
+    torch.testing.assert_close(layer.get_delta_weight("default"), case["delta"], **near)
+    torch.testing.assert_close(layer.parts("default")[0].grad, case["grad_R"], **near)
 
 
 def test_backward_keeps_no_inputs():
@@ -127,26 +146,6 @@ def test_a_small_learning_rate_moves_the_core_of_a_bfloat16_base():
     for layer in layers(model):
         moved = (layer.parts("default")[0] - 1.0).abs()
         torch.testing.assert_close(moved, torch.full_like(moved, 1e-4), rtol=0.02, atol=0)
-
-
-@pytest.mark.parametrize(
-    ("params", "case"),
-    [pytest.param(*case, id=f"c{i}") for i, case in enumerate(golden_cases("lorasb_forward"))],
-)
-def test_golden_forward_and_gradient(params, case):
-    base = nn.Linear(*case["W"].shape[::-1], bias="b" in case, dtype=torch.float64)
-    base.weight.data.copy_(case["W"])
-    if "b" in case:
-        base.bias.data.copy_(case["b"])
-    layer = wrap(base, r=params["r"], lora_alpha=params["lora_alpha"])
-    for part, value in zip(layer.parts("default"), (case["R"], case["B"], case["A"]), strict=True):
-        part.data.copy_(value)
-    y = layer(case["x"])
-    (y * case["cotangent"]).sum().backward()
-    near = {"rtol": 1e-10, "atol": 1e-12}
-    torch.testing.assert_close(y, case["y"], **near)
-    torch.testing.assert_close(layer.get_delta_weight("default"), case["delta"], **near)
-    torch.testing.assert_close(layer.parts("default")[0].grad, case["grad_R"], **near)
 
 
 @pytest.mark.parametrize("r", [0, -1, 65])
