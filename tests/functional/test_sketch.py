@@ -66,6 +66,17 @@ def test_columns_or_rows_are_orthonormal(kind, r):
     torch.testing.assert_close(A @ A.T, torch.eye(r), rtol=0, atol=1e-6)
 
 
+def test_orthonormal_frames_favour_no_direction():
+    generator, draws = seeded(), 2000
+    frames = [
+        sketch((5, 5), 2, side="left", kind="orthonormal", generator=generator)
+        for _ in range(draws)
+    ]
+    # An entry has variance 1/5: five standard errors of the mean.
+    mean = torch.stack(frames).mean(dim=0)
+    torch.testing.assert_close(mean, torch.zeros(5, 2), rtol=0, atol=5 * (5 * draws) ** -0.5)
+
+
 def test_selectors_pick_distinct_coordinates():
     B = sketch((9, 5), 9, side="left", kind="selector", generator=seeded())
     assert torch.equal(B.sum(dim=0), torch.ones(9))

@@ -99,4 +99,4 @@ def _with_fixed_signs(U: Tensor, S: Tensor, Vh: Tensor) -> tuple[Tensor, Tensor,
     largest = U.gather(0, U.abs().argmax(dim=0, keepdim=True)).squeeze(0)
     signs = torch.where(largest < 0, -1.0, 1.0).to(U.dtype)
     # LAPACK hands out transposed layouts, which safetensors refuses to write.
-    return (U * signs).contiguous(), S.contiguous(), (Vh * signs.unsqueeze(1)).contiguous()
+    return (U * signs).contiguous(), S, (Vh * signs.unsqueeze(1)).contiguous()
