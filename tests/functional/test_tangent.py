@@ -61,6 +61,19 @@ def test_half_precision_is_computed_in_float32():
     assert information_loss(GRADIENT.bfloat16(), B, A).dtype is torch.float32
 
 
+def test_factors_of_zero_lose_the_whole_gradient_in_any_precision():
+    for dtype in (torch.bfloat16, torch.float32, torch.float64):
+        gradient, B, A = (torch.zeros(s, dtype=dtype) for s in [(7, 6), (7, 2), (2, 6)])
+        gradient += GRADIENT.to(dtype)
+        assert information_loss(gradient, B, A, relative=True) == 1
+
+
+def test_trained_factors_leave_no_graph():
+    B, A = torch.ones(7, 2, requires_grad=True), torch.ones(2, 6, requires_grad=True)
+    assert not tangent_projection(GRADIENT, B, A).requires_grad
+    assert not information_loss(GRADIENT, B, A, relative=True).requires_grad
+
+
 def test_a_zero_gradient_loses_nothing_but_has_no_share():
     zero, B, A = torch.zeros(7, 6), torch.ones(7, 2), torch.ones(2, 6)
     assert information_loss(zero, B, A) == 0

@@ -3,6 +3,7 @@
 Near ΔW = B A every first-order change is dB A + B dA. The squared norm of what such changes cannot
 follow is the "information loss" of ABM-LoRA (2025), arXiv 2511.19145, Fig. 1. It measures a
 subspace, not a step: one gradient step on B and A moves W along B Bᵀ G + G Aᵀ A, not P_T(G).
+Both functions measure; no gradient flows through them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rankwise.functional.arguments import (
 )
 
 
+@torch.no_grad()
 def tangent_projection(gradient: Tensor, B: Tensor, A: Tensor) -> Tensor:
     """Project a gradient on the tangent space {dB A + B dA}.
 
@@ -45,6 +47,7 @@ def tangent_projection(gradient: Tensor, B: Tensor, A: Tensor) -> Tensor:
     return gradient - _outside(gradient, B, A)
 
 
+@torch.no_grad()
 def information_loss(gradient: Tensor, B: Tensor, A: Tensor, *, relative: bool = False) -> Tensor:
     """Measure what of a gradient lies outside the tangent space: ‖(I − P_B) G (I − P_A)‖_F².
 
@@ -72,7 +75,7 @@ def information_loss(gradient: Tensor, B: Tensor, A: Tensor, *, relative: bool =
         return _outside(gradient, B, A).square().sum()
     check_gradient(gradient)
     # Small gradients would underflow when squared.
-    gradient = gradient / gradient.abs().max()
+    gradient = gradient.to(working_dtype(gradient)) / gradient.abs().max()
     return _outside(gradient, B, A).square().sum() / gradient.square().sum()
 
 
