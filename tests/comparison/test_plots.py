@@ -161,6 +161,13 @@ def test_a_score_of_one_seed_has_no_whiskers():
     assert (point.error_y.array, point.error_y.arrayminus) == ((None,), (None,))
 
 
+@pytest.mark.parametrize("count", [0, None])
+def test_a_row_without_trainable_parameters_has_no_place_on_the_logarithmic_axis(count):
+    rows = [row_of("lora r=1"), row_of("cola r=1, both") | {"trainable_parameters": count}]
+    points = traces(plots.score_by_parameters(SUMMARY | {"methods": rows}, RUNS), "point")
+    assert list(points) == ["lora r=1"]
+
+
 def test_the_front_passes_through_what_nothing_beats():
     figure = plots.score_by_parameters(SUMMARY, RUNS)
     front = traces(figure, "front")["Pareto front"]
@@ -292,13 +299,13 @@ def test_each_line_ends_in_its_name_in_full_only_where_it_must():
 
 
 def test_text_from_records_is_escaped_for_plotly():
-    rows = [row | {"name": row["name"].replace("cola", "<b>&")} for row in SUMMARY["methods"]]
+    rows = [row | {"name": row["name"].replace("cola", "<b>&'")} for row in SUMMARY["methods"]]
     runs = [
-        run | {"method": run["method"] | {"name": run["method"]["name"].replace("cola", "<b>&")}}
+        run | {"method": run["method"] | {"name": run["method"]["name"].replace("cola", "<b>&'")}}
         for run in RUNS
     ]
     figure = plots.learning_curves(SUMMARY | {"methods": rows}, runs, "300")
-    assert "&lt;b&gt;&amp; r=1, both" in traces(figure, "line")
+    assert "&lt;b&gt;&amp;' r=1, both" in traces(figure, "line")
     assert not any("<b>" in text for t in traces(figure, "label").values() for text in t.text)
 
 

@@ -29,7 +29,14 @@ def cell_of(summary, key):
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 B"), (999, "999 B"), (2108, "2.11 kB"), (5_000_000, "5 MB"), (7e12, "7 TB")],
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (2108, "2.11 kB"),
+        (999_600, "1 MB"),
+        (5e6, "5 MB"),
+        (7e12, "7 TB"),
+    ],
 )
 def test_sizes(count, text):
     assert size(count) == text
@@ -120,14 +127,15 @@ def test_a_group_knows_where_its_own_baseline_stands():
     assert by_budget["papers"].baseline is None
 
 
-def test_starts_are_means_over_layers_and_seeds():
-    made = starts(SUMMARY, RUNS)
-    assert list(made) == ["lora-sb r=11", "lora-sb r=24"]
-    texts = dict(zip(report_table.STARTS, (cell.text for cell in made["lora-sb r=11"])))
-    assert texts["relative_strength"] == "0.030"
-    assert texts["captured_after"] == "0.600"
-    assert texts["match_before"] == report_table.ABSENT
-    assert not starts(SUMMARY, [run | {"init": None} for run in RUNS])
+def test_starts_are_means_over_layers_and_seeds_of_what_was_measured():
+    headings, by_label = starts(SUMMARY, RUNS)
+    assert headings == ["‖ΔW₀‖ / ‖W‖", "Gradient followed before", "Gradient followed after"]
+    expected = ["0.030", "0.100", "0.600"]
+    assert by_label == {"lora-sb r=11": expected, "lora-sb r=24": expected}
+
+
+def test_without_inits_there_are_no_starts():
+    assert starts(SUMMARY, [run | {"init": None} for run in RUNS]) == ([], {})
 
 
 def test_every_label_of_the_table_is_that_of_its_row():

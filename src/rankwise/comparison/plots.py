@@ -71,7 +71,7 @@ class Stroke:
 
     def trace(self, role: str, **properties: Any) -> go.Scatter:
         """Make a trace of this row; ``role`` says what it shows."""
-        name = html.escape(series.label(self.row))
+        name = _escaped(series.label(self.row))
         return go.Scatter(name=name, meta={"method": self.row["name"], "role": role}, **properties)
 
 
@@ -175,9 +175,13 @@ def _settled(curve: Series) -> list[float | None]:
 
 
 def _test_score(row: Row) -> Series:
+    """The score as a series of one point; of none where a logarithmic axis has no place for it."""
+    count = row["trainable_parameters"]
+    if not series.is_number(count) or count <= 0:
+        return Series((), (), (), ())
     bounds = (row["score_low"], row["score_high"])
     low, high = (bound if series.is_number(bound) else None for bound in bounds)
-    return Series((row["trainable_parameters"],), (row["score_mean"],), (low,), (high,))
+    return Series((count,), (row["score_mean"],), (low,), (high,))
 
 
 def _line(stroke: Stroke, *, mode: str, view: str | None) -> go.Scatter:
@@ -257,7 +261,7 @@ def _point_label(stroke: Stroke) -> go.Scatter:
         x=stroke.series.x,
         y=stroke.series.mean if high is None else [high],
         mode="text",
-        text=[html.escape(series.label(stroke.row)) + "&nbsp;&nbsp;"],
+        text=[_escaped(series.label(stroke.row)) + "&nbsp;&nbsp;"],
         textposition="top left",
         textfont={"color": stroke.colour},
         hoverinfo="skip",
@@ -347,7 +351,12 @@ def _end_labels(strokes: list[Stroke], *, x: float, span: tuple[float, float]) -
 
 def _short_label(row: Row, names: list[str]) -> str:
     """The name alone where it is alone in the view, else the full label."""
-    return html.escape(row["name"] if names.count(row["name"]) == 1 else series.label(row))
+    return _escaped(row["name"] if names.count(row["name"]) == 1 else series.label(row))
+
+
+def _escaped(text: str) -> str:
+    """Keep Plotly from reading markup in a text; it would show an escaped quote as it stands."""
+    return html.escape(text, quote=False)
 
 
 def spread(values: list[float], *, gap: float, ceiling: float) -> list[float]:
@@ -376,7 +385,7 @@ def _figure(
 ) -> go.Figure:
     axis = {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "automargin": False}
     title = {
-        "text": html.escape(y_title),
+        "text": _escaped(y_title),
         "x": 0,
         "y": 1,
         "xref": "paper",

@@ -92,6 +92,7 @@ def _context(summary: dict[str, Any], runs: list[Run]) -> dict[str, Any]:
     metric = series.metric(runs)
     columns = report_table.columns(summary, metric)
     charts = _charts(summary, runs)
+    start_headings, starts = report_table.starts(summary, runs)
     return {
         "summary": summary,
         "verdict": summary.get("verdict", []),
@@ -102,8 +103,8 @@ def _context(summary: dict[str, Any], runs: list[Run]) -> dict[str, Any]:
         ],
         "columns": columns,
         "groups": report_table.groups(summary, columns),
-        "starts": report_table.starts(summary, runs),
-        "start_headings": report_table.STARTS.values(),
+        "start_headings": start_headings,
+        "starts": starts,
         "label": series.label,
         "runs": runs,
         "colours": {

@@ -14,10 +14,10 @@ from rankwise.comparison.series import Row, Run
 ABSENT = "–"
 STARTS = {
     "relative_strength": "‖ΔW₀‖ / ‖W‖",
-    "captured_before": "Gradient followed, before",
-    "captured_after": "after",
-    "match_before": "Boundaries matched, before",
-    "match_after": "after",
+    "captured_before": "Gradient followed before",
+    "captured_after": "Gradient followed after",
+    "match_before": "Boundaries met before",
+    "match_after": "Boundaries met after",
 }
 """What an init reports of each layer, and the headings of its averages."""
 
@@ -63,9 +63,11 @@ class Group:
 
 def size(count: float) -> str:
     """Write a number of bytes with three digits: ``1.2 kB``."""
-    steps = max(0, min(int(math.log(max(count, 1), 1000)), 4))
-    unit = ("B", "kB", "MB", "GB", "TB")[steps]
-    return f"{count / 1000**steps:.3g} {unit}"
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
 
 
 def duration(seconds: float) -> str:
@@ -126,26 +128,33 @@ def groups(summary: dict[str, Any], shown: list[Column]) -> list[Group]:
     return made
 
 
-def starts(summary: dict[str, Any], runs: list[Run]) -> dict[str, list[Cell]]:
+def starts(summary: dict[str, Any], runs: list[Run]) -> tuple[list[str], dict[str, list[str]]]:
     """Average what the inits reported of their layers, over the layers of the chosen runs.
 
     Returns:
-        By the label of the row one cell for each of ``STARTS``; rows without any are left out.
+        The headings of what was measured, and by the label of each row that has an init one text
+        for each heading.
     """
-    made = {}
+    layers = {}
     for row in summary["methods"]:
         reports = [run["init"] for run in series.chosen_runs(row, runs) if run.get("init")]
-        layers = [
-            layer for report in reports for layer in (*report["layers"], *report["monitored"])
+        layers[series.label(row)] = [
+            part for r in reports for part in (*r["layers"], *r["monitored"])
         ]
-        if layers:
-            made[series.label(row)] = [_average(layers, key) for key in STARTS]
-    return made
+    means = {
+        label: {key: _mean_of(parts, key) for key in STARTS}
+        for label, parts in layers.items()
+        if parts
+    }
+    keys = [key for key in STARTS if any(row[key] != ABSENT for row in means.values())]
+    return [STARTS[key] for key in keys], {
+        label: [row[key] for key in keys] for label, row in means.items()
+    }
 
 
-def _average(layers: list[dict[str, Any]], key: str) -> Cell:
+def _mean_of(layers: list[dict[str, Any]], key: str) -> str:
     values = [layer[key] for layer in layers if series.is_number(layer.get(key))]
-    return Cell(f"{fmean(values):.3f}", fmean(values)) if values else Cell(ABSENT, None)
+    return f"{fmean(values):.3f}" if values else ABSENT
 
 
 def _cell(row: Row, column: Column) -> Cell:
