@@ -8,6 +8,7 @@ from pathlib import Path
 
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from safetensors import SafetensorError
 from torch import nn
 
 from rankwise.core.errors import AdapterError, ModelError
@@ -75,7 +76,7 @@ def lent_adapter(model: nn.Module, directory: Path) -> Iterator[str]:
 def _load(model: PeftModel, directory: Path, name: str) -> None:
     try:
         result = model.load_adapter(directory, adapter_name=name, is_trainable=False)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise AdapterError(f"the adapter in {directory} does not fit the model: {error}") from error
     strange = [*result.missing_keys, *result.unexpected_keys]
     if strange:

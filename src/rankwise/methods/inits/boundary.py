@@ -61,7 +61,7 @@ class BoundaryMatching:
         layers: Names of the modules whose outputs are the pre-activations, all of which are
             monitored. None finds the inputs of activation modules.
         last: Blocks of each stack that are monitored, from its end. None is half of them, the
-            paper's 6 of 12. Not together with ``layers``.
+            released code's 6 of 12. Not together with ``layers``.
         power: Of the layer weights ((l+1)/L)^power, which multiply once (the w² of Eq. 22).
         reduction: ``"mean"`` over the neurons of a layer and over layers, as the released code;
             ``"sum"`` as Eq. 22. The sum is larger, and so in effect is its weight decay smaller.

@@ -5,10 +5,10 @@ on any architecture by the *type* of the activation modules; what is monitored i
 input. Where a model computes activations without a module, or other layers are meant, the user
 names the modules whose *output* is the pre-activation (T5's ``wi``).
 
-Blocks are counted inside their own stack, the outermost ``ModuleList`` that holds them: an encoder
-of 8 and a decoder of 12 blocks have weights ((l+1)/8)^power and ((l+1)/12)^power. Calls that are
-not one to a block (several in one, or no ``ModuleList`` at all) count one by one in the order of
-the forward pass.
+The last blocks of each stack are monitored. A stack is the outermost ``ModuleList`` that holds a
+module; in a model without any, all activations are one stack. Layers are weighed inside their own
+stack, the l-th of its L monitored ones by ((l+1)/L)^power, as in the released code, so an encoder
+and a decoder of different depths do not get each other's weights.
 """
 
 from __future__ import annotations
@@ -65,14 +65,17 @@ class Call:
 class Monitor:
     """The calls of a model that are monitored, in the order of the forward pass."""
 
-    modules: Mapping[str, nn.Module]
+    model: nn.Module
+    names: tuple[str, ...]
     side: Side
     calls: tuple[Call, ...]
 
     def activations(self, forward: Callable[[], object]) -> list[Tensor]:
         """Run ``forward`` up to the last monitored call and return the pre-activation of each."""
+        # Looked up now: a reference that is lent wraps layers for a moment.
+        modules = {name: self.model.get_submodule(name) for name in self.names}
         numbers = [call.number for call in self.calls]
-        return capture_activations(forward, self.modules, side=self.side, calls=numbers)
+        return capture_activations(forward, modules, side=self.side, calls=numbers)
 
     def masks(self, batch: Any, activations: Sequence[Tensor]) -> list[Tensor | None]:
         """Return a boolean tensor a call, shaped as its positions, True where they count.
@@ -103,8 +106,8 @@ def find_monitored(
         model: The model; an adapter's wrapper does not count in names.
         forward: Runs ``model`` on one batch.
         layers: Names of modules whose output is monitored, all of them; None looks for activations.
-        last: Blocks of each stack that are monitored, from its end; None is half of them, rounded
-            up.
+        last: Calls of each stack that are monitored, from its end: one a block, as a rule. None is
+            half of them, rounded up.
         power: Of the weights ((l+1)/L)^power.
 
     Raises:
@@ -118,19 +121,21 @@ def find_monitored(
     _check_called(names, modules if layers is not None else {})
     decoder = _decoder_modules(base)
     calls = []
-    for number, (stack, block, depth) in enumerate(_positions(base, names)):
-        if layers is None and block < depth - _blocks_kept(stack, depth, last):
-            continue
-        name = names[number]
-        weight = boundary_layer_weights(depth, power)[block]
-        calls.append(Call(name, number, weight, modules[name] in decoder))
-    return Monitor(modules, side, tuple(calls))
+    for stack, numbers in _stacks(base, names).items():
+        if layers is None:
+            numbers = numbers[-_count_kept(stack, len(numbers), last) :]
+        weights = boundary_layer_weights(len(numbers), power)
+        for number, weight in zip(numbers, weights, strict=True):
+            name = names[number]
+            calls.append(Call(name, number, weight, modules[name] in decoder))
+    calls.sort(key=lambda call: call.number)
+    return Monitor(base, tuple(modules), side, tuple(calls))
 
 
 def _activation_modules(model: nn.Module) -> dict[str, nn.Module]:
     found = {name: each for name, each in model.named_modules() if isinstance(each, _SWITCHES)}
     # Beside stacks of blocks, an activation outside of them belongs to a pooler or a head.
-    in_blocks = {name: each for name, each in found.items() if _block(model, name) is not None}
+    in_blocks = {name: each for name, each in found.items() if _stack(model, name) is not None}
     return in_blocks or found
 
 
@@ -156,36 +161,31 @@ def _check_called(names: list[str], expected: Mapping[str, nn.Module]) -> None:
         )
 
 
-def _positions(model: nn.Module, names: list[str]) -> list[tuple[str, int, int]]:
-    """Return (stack, block, depth) of each call."""
+def _stacks(model: nn.Module, names: list[str]) -> dict[str, list[int]]:
+    """Return the numbers of the calls of each stack."""
     stacks: dict[str, list[int]] = defaultdict(list)
-    blocks = [_block(model, name) or ("", 0, 1) for name in names]
-    for number, (stack, _, _) in enumerate(blocks):
-        stacks[stack].append(number)
-    for stack, numbers in stacks.items():
-        if len({blocks[number][1] for number in numbers}) < len(numbers) or not stack:
-            for order, number in enumerate(numbers):
-                blocks[number] = (stack, order, len(numbers))
-    return blocks
+    for number, name in enumerate(names):
+        stacks[_stack(model, name) or "the model"].append(number)
+    return stacks
 
 
-def _block(model: nn.Module, name: str) -> tuple[str, int, int] | None:
-    """Return the outermost ``ModuleList`` that holds the module, the entry, and the length."""
+def _stack(model: nn.Module, name: str) -> str | None:
+    """Return the name of the outermost ``ModuleList`` that holds the module, None without one."""
     module, path = model, []
     for part in name.split("."):
         if isinstance(module, nn.ModuleList):
-            return ".".join(path), int(part), len(module)
+            return ".".join(path)
         module = module.get_submodule(part)
         path.append(part)
     return None
 
 
-def _blocks_kept(stack: str, depth: int, last: int | None) -> int:
+def _count_kept(stack: str, depth: int, last: int | None) -> int:
     if last is None:
         return (depth + 1) // 2
     if last > depth:
         raise SettingsError(
-            f"last must be between 1 and {depth} (the blocks of {stack or 'the model'}), got {last}"
+            f"last must be between 1 and {depth} (the blocks of {stack}), got {last}"
         )
     return last
 
