@@ -1,4 +1,4 @@
-"""The command as a newcomer meets it: it works in an empty folder, and mistakes get one clear message."""
+"""The command as a newcomer meets it: in an empty folder, with one clear message a mistake."""
 
 from __future__ import annotations
 

@@ -49,5 +49,5 @@ def test_more_comparisons_widen_each_interval():
 
 
 def test_pairs_must_match():
-    with pytest.raises(ValueError, match="longer|shorter"):
+    with pytest.raises(ValueError, match=r"longer|shorter"):
         paired_difference([0.1, 0.2], [0.1])

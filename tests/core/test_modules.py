@@ -9,6 +9,14 @@ from torch import nn
 from rankwise.core.modules import preserved_state
 
 
+def _use_and_break(model: nn.Module) -> None:
+    with preserved_state(model):
+        model.train()
+        model.requires_grad_(True)
+        model(torch.randn(3, 2)).sum().backward()
+        raise RuntimeError("inside")
+
+
 def test_everything_is_as_before_after_an_exception():
     model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
     model[1].eval()
@@ -16,11 +24,8 @@ def test_everything_is_as_before_after_an_exception():
     model[0].weight.grad = torch.ones(2, 2)
     random_state = torch.get_rng_state()
 
-    with pytest.raises(RuntimeError, match="inside"), preserved_state(model):
-        model.train()
-        model.requires_grad_(True)
-        model(torch.randn(3, 2)).sum().backward()
-        raise RuntimeError("inside")
+    with pytest.raises(RuntimeError, match="inside"):
+        _use_and_break(model)
 
     assert [module.training for module in model.modules()] == [True, True, False]
     assert not model[0].bias.requires_grad

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from rankwise.core.seeds import derive_seed
 
-
 # The first bytes of SHA-256 of "str:pinned".
 PINNED = bytes.fromhex("f17e238c9c28a078")
 

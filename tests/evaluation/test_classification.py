@@ -33,7 +33,9 @@ def test_the_score_is_the_share_of_rows_that_are_right():
 
 
 def test_the_loss_is_a_mean_over_rows_for_uneven_batches_too():
-    assert evaluate(Fixed(), SPLIT, batch_size=2).loss == pytest.approx(evaluate(Fixed(), SPLIT).loss)
+    assert evaluate(Fixed(), SPLIT, batch_size=2).loss == pytest.approx(
+        evaluate(Fixed(), SPLIT).loss
+    )
 
 
 @pytest.mark.parametrize("training", [True, False])

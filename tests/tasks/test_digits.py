@@ -20,6 +20,11 @@ def base(cache):
     return DigitsTask().base_model(cache)
 
 
+def assert_same_weights(first, second):
+    for ours, theirs in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_the_split_is_60_20_20_of_the_second_half():
     splits = DigitsTask().splits()
     sizes = [len(split) for split in (splits.train, splits.validation, splits.test)]
@@ -55,9 +60,9 @@ def test_the_base_does_not_know_the_second_half(base):
 
 
 def test_the_base_is_trained_once_and_then_read(cache, base, monkeypatch):
-    monkeypatch.setattr(DigitsTask, "_pretrained_state", lambda self: pytest.fail("trained again"))
+    monkeypatch.setattr(DigitsTask, "_pretrained_state", lambda _: pytest.fail("trained again"))
     again = DigitsTask().base_model(cache)
-    assert all(torch.equal(a, b) for a, b in zip(base.parameters(), again.parameters(), strict=True))
+    assert_same_weights(base, again)
 
 
 def test_pretraining_is_reproducible_and_leaves_the_global_random_state(tmp_path):
@@ -68,7 +73,7 @@ def test_pretraining_is_reproducible_and_leaves_the_global_random_state(tmp_path
     torch.set_rng_state(state)
     DigitsTask(pretrain_epochs=1).base_model(tmp_path / "c")
     assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert_same_weights(first, second)
 
 
 def test_without_labels_the_model_returns_logits_alone():

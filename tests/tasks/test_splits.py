@@ -10,7 +10,9 @@ from rankwise.tasks.splits import TensorSplit
 
 
 def rows(count: int = 5) -> TensorSplit:
-    return TensorSplit({"features": torch.arange(count * 2).view(count, 2), "labels": torch.arange(count)})
+    return TensorSplit(
+        {"features": torch.arange(count * 2).view(count, 2), "labels": torch.arange(count)}
+    )
 
 
 def test_batches_hold_every_row_once_in_order():

@@ -153,9 +153,10 @@ def test_an_interrupted_trainer_run_resumes_to_the_same_weights(
         add(callback, state)
 
     add = CurveCallback._add
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(CurveCallback, "_add", killed_in_the_last_epoch)
+    monkeypatch.setattr(CurveCallback, "_add", killed_in_the_last_epoch)
+    with pytest.raises(Killed):
         train_run(run, output)
+    monkeypatch.setattr(CurveCallback, "_add", add)
     resumed = train_run(run, output, resume=True)
     assert resumed["curve"] == whole["curve"]
     states = [

@@ -13,7 +13,7 @@ from rankwise.tasks.table import TASKS
 from rankwise.training.recipes import recipe_names, recipe_summary
 
 
-def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:  # noqa: ARG001
+def run(arguments: argparse.Namespace, _overrides: dict[str, Any]) -> int:
     """Print the table that ``arguments.what`` names."""
     table = Table(box=None, pad_edge=False)
     if arguments.what == "methods":

@@ -1,7 +1,7 @@
 """The command ``rankwise``: parses, hands over, and turns errors into one message and an exit code.
 
-Exit codes: 0 success; 1 a comparison in which no method could be scored; 2 a mistake of the user's, told
-in one message; 130 stopped by Ctrl-C. A traceback means a fault of ours.
+Exit codes: 0 success; 1 a comparison in which no method could be scored; 2 a mistake of the user's,
+told in one message; 130 stopped by Ctrl-C. A traceback means a fault of ours.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from rankwise.comparison.folder import read_runs, read_summary, report_file
 from rankwise.comparison.report import write_report
 
 
-def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:  # noqa: ARG001
+def run(arguments: argparse.Namespace, _overrides: dict[str, Any]) -> int:
     """Rebuild ``report.html`` in the folder of a comparison."""
     summary = read_summary(arguments.output)
     page = report_file(arguments.output)

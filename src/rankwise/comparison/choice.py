@@ -22,14 +22,14 @@ class MethodSweep:
     def best(self) -> float | None:
         """Return the rate with the highest mean validation score over seeds, or None if all failed.
 
-        Equal scores are told apart by the lower mean validation loss. A rate of which any seed failed
-        is out: its mean would be taken over the lucky seeds only.
+        Equal scores are told apart by the lower mean validation loss. A rate of which any seed
+        failed is out: its mean would be taken over the lucky seeds only.
         """
         complete = [rate for rate in self.rates if self.of_rate(rate)]
         return max(complete, key=self._merit, default=None)
 
     def of_rate(self, rate: float) -> list[Record]:
-        """Return the records at ``rate`` in the order of their seeds; none if one of them failed."""
+        """Return the records at ``rate`` in the order of their seeds; none if any failed."""
         records = [record for record in self.records if record["learning_rate"] == rate]
         if any(record["status"] != "done" for record in records):
             return []

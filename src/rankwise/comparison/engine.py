@@ -1,7 +1,7 @@
 """Running many runs at once on one machine: a pool of processes with one thread each.
 
-Runs are independent and leave their results as files, so the pool needs no order and loses nothing but
-the runs under way when it is stopped.
+Runs are independent and leave their results as files, so the pool needs no order and loses nothing
+but the runs under way when it is stopped.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The grid of a comparison: methods × learning rates × seeds, and how it is widened.
 
-A grid is widened while the best learning rate stands at its edge: a best value at an edge says only that
-the grid was too small. One step of widening keeps the spacing that the grid has at that edge.
+A grid is widened while the best learning rate stands at its edge: a best value at an edge says only
+that the grid was too small. One step of widening keeps the spacing that the grid has at that edge.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ def widened(rates: Sequence[float], best: float) -> float | None:
         return None
     if best == ordered[0]:
         ordered.reverse()
-    # Steps of 3 and 3.3 take turns in a grid like 1e-3, 3e-3, 1e-2: the last step but one comes next.
+    # Steps of 3 and 3.3 take turns in a grid like 1e-3, 3e-3, 1e-2: the last step but one comes
+    # next.
     edge, steps = ordered[-1], [ordered[i + 1] / ordered[i] for i in range(len(ordered) - 1)]
     return float(f"{edge * steps[-2 if len(steps) > 1 else -1]:.3g}")

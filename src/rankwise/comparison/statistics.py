@@ -41,8 +41,8 @@ def paired_difference(
 ) -> Interval:
     """Return the interval of the mean of values[i] - baseline[i], pairs being the same seed.
 
-    The error of 5 % is shared by ``comparisons`` intervals (Bonferroni), so that all of them hold at once
-    in 95 % of cases.
+    The error of 5 % is shared by ``comparisons`` intervals (Bonferroni), so that all of them hold
+    at once in 95 % of cases.
     """
     differences = [value - base for value, base in zip(values, baseline, strict=True)]
     return mean_interval(differences, confidence=1 - 0.05 / comparisons)

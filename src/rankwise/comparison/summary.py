@@ -1,4 +1,4 @@
-"""What a comparison found: one row a method, and a verdict that claims no more than the rows allow."""
+"""What a comparison found: one row a method, and a verdict that claims no more than they allow."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def summarise(
 def verdict(rows: list[Record], *, baseline: str) -> list[str]:
     """Say for each budget which differences from the baseline are shown, and which are not.
 
-    A difference is shown if its interval leaves out zero; the intervals of one budget share their 5 %.
+    A difference is shown if its interval leaves out zero; the intervals of one budget share their 5
+    %.
     """
     sentences = []
     for budget in dict.fromkeys(row["budget"] for row in rows):
@@ -89,8 +90,8 @@ def _protocol(recipe: Recipe, comparison: ComparisonSettings) -> Record:
 def _row(method: MethodSweep, tests: dict[str, Record]) -> Record:
     row = {
         "name": method.method.name,
-        "r": method.method.r,
-        "side": getattr(method.method.schedule, "side", None),
+        "r": method.method.rank,
+        "side": method.method.side,
         "budget": method.method.budget,
         "sweep_seconds": sum(record["seconds"]["total"] for record in method.records),
         "learning_rates": sorted(method.rates),
@@ -130,7 +131,7 @@ def _warnings(method: MethodSweep, best: float) -> list[str]:
 
 
 def _add_baseline_columns(rows: list[Record], sweeps: list[MethodSweep], baseline: str) -> None:
-    """Measure each row against the baseline of its budget, or else the one nearest in parameters."""
+    """Measure each row against the baseline of its budget, or else the nearest in parameters."""
     scored = [i for i, row in enumerate(rows) if row["status"] == "ok"]
     bases = [i for i in scored if rows[i]["name"] == baseline]
     for i in scored:

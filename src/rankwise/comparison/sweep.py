@@ -1,7 +1,7 @@
 """A comparison from beginning to end: sweep, widen, choose on validation, read test once, sum up.
 
-Every finished run is a record on disk, so a comparison that was stopped goes on where it stood; a run
-with other settings is another run, in another folder.
+Every finished run is a record on disk, so a comparison that was stopped goes on where it stood.
+With other settings it is another run, in another folder.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from rankwise.comparison.choice import MethodSweep
 from rankwise.comparison.engine import LocalEngine
 from rankwise.comparison.grid import comparison_of, runs_of, widened
 from rankwise.training.build import build_task
-from rankwise.training.run import RunFolder, run_and_record, score_test
+from rankwise.training.run import run_and_record, score_test
 from rankwise.training.settings import Recipe, RunSettings
 
 Record = dict[str, Any]
@@ -59,7 +59,7 @@ def sweep(
 
 
 def read_test(sweeps: list[MethodSweep], output: Path, *, engine: LocalEngine) -> dict[str, Record]:
-    """Score on test the runs of each method's chosen rate, and no others; keyed by the run's name."""
+    """Score on test the runs of each chosen rate, and no others; keyed by the run's name."""
     chosen = [
         record for method in sweeps if (best := method.best()) for record in method.of_rate(best)
     ]

@@ -52,14 +52,18 @@ def summary_table(summary: dict[str, Any]) -> Table:
 def failures(summary: dict[str, Any]) -> list[str]:
     """Return one sentence for each method that could not be scored."""
     return [
-        f"{row['name']} (r={row['r']}) {row['status']}"
+        f"{row['name']} (r={_rank(row)}) {row['status']}"
         for row in summary["methods"]
         if row["status"] != "ok"
     ]
 
 
+def _rank(row: dict[str, Any]) -> str:
+    return "–" if row["r"] is None else str(row["r"])
+
+
 def _cells(row: dict[str, Any]) -> list[str]:
-    head = [row["name"], str(row["r"]), row["side"] or ""]
+    head = [row["name"], _rank(row), row["side"] or ""]
     if row["status"] != "ok":
         return [*head, "failed"]
     return [

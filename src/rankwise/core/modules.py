@@ -13,8 +13,8 @@ from torch import nn
 def preserved_state(model: nn.Module) -> Iterator[None]:
     """Restore train/eval modes, ``requires_grad``, ``.grad`` and the global random states on exit.
 
-    Whatever happens inside, also an exception, leaves no trace in these four. Hooks are the business
-    of those who set them.
+    Whatever happens inside, also an exception, leaves no trace in these four. Hooks are the
+    business of those who set them.
     """
     modes = {module: module.training for module in model.modules()}
     parameters = [(p, p.requires_grad, p.grad) for p in model.parameters()]

@@ -1,14 +1,14 @@
-"""JSON files that are either whole or absent: every record, summary and ledger header goes through here.
+"""JSON files that are either whole or absent: all that Rankwise records goes through here.
 
 A file is written beside its target and renamed over it, so a reader never sees half of it, whenever
-the writer is killed. Each carries the version of its format, and a reader refuses one that is newer.
+the writer is killed. Each carries the version of its format, and a reader refuses one that is
+newer.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,18 @@ FORMAT_VERSION = 1
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` atomically, creating the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # Named by process, so that two writers of one file do not meet in its temporary one.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
 def write_record(path: Path, content: dict[str, Any]) -> None:
-    """Write ``content`` as JSON with the format version; numbers that are not finite are refused."""
+    """Write ``content`` as JSON with the format version; what is not finite is refused."""
     text = json.dumps({"format_version": FORMAT_VERSION, **content}, indent=2, allow_nan=False)
     write_text(path, text + "\n")
 

@@ -35,7 +35,7 @@ def commit() -> str | None:
 
 
 def reset_peak_memory() -> None:
-    """Start a new measurement; where the system cannot (not Linux), the peak is the process's own."""
+    """Start a new measurement; where only Linux could, the peak stays the whole process's."""
     if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
     if _CLEAR_REFS.exists():
@@ -43,7 +43,7 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory_bytes() -> int:
-    """Return the peak since :func:`reset_peak_memory`: of the accelerator if one is used, else of RAM."""
+    """Return the peak since :func:`reset_peak_memory`, of the accelerator if one is used."""
     if torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated()
     if _STATUS.exists():

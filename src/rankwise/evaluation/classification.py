@@ -23,8 +23,8 @@ class Evaluation:
 def evaluate(model: nn.Module, split: TensorSplit, *, batch_size: int = 1024) -> Evaluation:
     """Score ``model`` on ``split`` in eval mode; the model's mode is restored.
 
-    ``score`` is the accuracy, the share of rows whose largest logit is at the label. ``loss`` is the
-    mean over rows, whatever the batch size.
+    ``score`` is the accuracy, the share of rows whose largest logit is at the label. ``loss`` is
+    the mean over rows, whatever the batch size.
     """
     training = model.training
     model.eval()

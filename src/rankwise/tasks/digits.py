@@ -1,8 +1,8 @@
 """Task ``digits``: pretrain a small network on the digits 0-4, adapt it to 5-9.
 
 The 1,797 handwritten digits of 8×8 pixels that scikit-learn carries: no download. The protocol is
-RAC-LoRA's MNIST experiment (Malinovsky et al. 2024, arXiv 2410.08305, Section 6) in small. Each half
-is split 60/20/20 by one seed, so every method and every run sees the same test rows.
+RAC-LoRA's MNIST experiment (Malinovsky et al. 2024, arXiv 2410.08305, Section 6) in small. Each
+half is split 60/20/20 by one seed, so every method and every run sees the same test rows.
 
 One row: ``features`` is 64 pixels in [0, 1], ``labels`` the digit (minus 5 in the second half).
 """
@@ -62,7 +62,7 @@ class DigitsTask:
         return _split(second_half=True, seed=self.seed)
 
     def base_model(self, cache: Path) -> DigitsClassifier:
-        """Return the network pretrained on 0-4; trained once, then read from the folder ``cache``."""
+        """Return the network pretrained on 0-4; trained once, then read from ``cache``."""
         file = cache / f"digits-{self._key()}.safetensors"
         if not file.exists():
             cache.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,8 @@ from rankwise.core.errors import DataError
 class TensorSplit(Dataset[dict[str, Tensor]]):
     """Rows held as tensors of equal first dimension; ``labels`` is one of them.
 
-    It is a map-style data set, so a ``Trainer`` takes it as it is, and it cuts whole batches without
-    touching single rows, which is what makes tiny models fast.
+    It is a map-style data set, so a ``Trainer`` takes it as it is, and it cuts whole batches
+    without touching single rows, which is what makes tiny models fast.
     """
 
     def __init__(self, columns: dict[str, Tensor]) -> None:

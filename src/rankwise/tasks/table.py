@@ -29,7 +29,7 @@ class Task(Protocol):
         ...
 
     def base_model(self, cache: Path) -> nn.Module:
-        """Return the pretrained model; what had to be made for it is kept in the folder ``cache``."""
+        """Return the pretrained model; what had to be made for it is kept in ``cache``."""
         ...
 
 

@@ -1,7 +1,7 @@
 """From settings to a model that is ready to train: base, adapter, start, schedule.
 
-Settings are unpacked here. What the floors below refuse as an argument is a user's setting, so their
-``ValueError`` leaves this file as a ``SettingsError`` that names the setting.
+Settings are unpacked here. What the floors below refuse as an argument is a user's setting, so
+their ``ValueError`` leaves this file as a ``SettingsError`` that names the setting.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""The chain that a job's schedule asks for: by itself for the lean loop, as a callback for ``Trainer``.
+"""The chain that a job's schedule asks for: bare for the lean loop, a callback for ``Trainer``.
 
 A frozen schedule (AsymmLoRA) is a chain of one block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from rankwise.capture.gradients import capture_gradients
 from rankwise.core.seeds import derive_seed
@@ -26,7 +26,8 @@ def build_chain(job: Job) -> Chain | None:
         return None
     gradients = None
     if schedule.sketch == "gradient":
-        gradients = _gradients_of(job, schedule)
+        batches = [_sketch_batch(job, schedule)]
+        gradients = partial(capture_gradients, job.model, batches=batches)
     with settings_errors("method.schedule"):
         return Chain(job.model, gradients=gradients, **_choices(job, schedule))
 
@@ -74,14 +75,3 @@ def _choices(job: Job, schedule: FrozenSchedule | ChainSchedule) -> dict[str, An
 def _sketch_batch(job: Job, schedule: FrozenSchedule | ChainSchedule) -> dict[str, Tensor]:
     # A single batch, so that each layer is decomposed and freed within the backward pass.
     return job.splits.train.take(slice(schedule.gradient_samples))
-
-
-def _gradients_of(
-    job: Job, schedule: FrozenSchedule | ChainSchedule
-) -> Callable[[Mapping[str, nn.Module], Callable[[str, Tensor], None]], None]:
-    batch = _sketch_batch(job, schedule)
-
-    def gradients(layers: Mapping[str, nn.Module], consume: Callable[[str, Tensor], None]) -> None:
-        capture_gradients(job.model, layers, batches=[batch], consume=consume)
-
-    return gradients

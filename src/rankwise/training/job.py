@@ -31,7 +31,7 @@ class Job:
 
     @property
     def fold_steps(self) -> list[int]:
-        """The steps after which a chain folds; none at the very end, where it is finished instead."""
+        """The steps after which a chain folds; at the very end it is finished instead."""
         schedule = self.settings.method.schedule
         if not isinstance(schedule, ChainSchedule):
             return []
@@ -39,7 +39,7 @@ class Job:
         return list(range(block, self.steps, block))
 
     def first_rows(self, rows: int) -> list[dict[str, Tensor]]:
-        """Return batches of the training split, in its own order, that hold ``rows`` rows in all."""
+        """Return batches of the training split, in its own order, with ``rows`` rows in all."""
         size = self.settings.training.batch_size
         batches, left = [], min(rows, len(self.splits.train))
         for batch in self.splits.train.batches(size):

@@ -1,6 +1,7 @@
 """The order of the training rows: a pure function of the seed and the epoch.
 
-All methods of one seed see the same rows in the same order, and a resumed run sees the rest of its epoch.
+All methods of one seed see the same rows in the same order, and a resumed run sees the rest of its
+epoch.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from rankwise.core.errors import TrainingError
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """The state after ``step`` optimizer steps; step 0 is the initialised model, before training."""
+    """The state after ``step`` optimizer steps; 0 is the initialised model, untrained."""
 
     step: int
     train_loss: float | None
@@ -39,7 +39,7 @@ def finite_loss_required(model: nn.Module) -> Iterator[None]:
         TrainingError: The model returned a NaN or infinite loss while training.
     """
 
-    def check(module: nn.Module, inputs: Any, output: Any) -> None:
+    def check(module: nn.Module, _inputs: Any, output: Any) -> None:
         loss = output.get("loss") if isinstance(output, dict) else None
         if module.training and loss is not None and not torch.isfinite(loss):
             raise TrainingError(

@@ -1,6 +1,7 @@
 """One run from settings to record: build, initialise, train, evaluate, save.
 
-A run that fails by a mistake in its settings, or whose training breaks down, leaves a record that says why.
+A run that fails by a mistake in its settings, or whose training breaks down, leaves a record that
+says why.
 """
 
 from __future__ import annotations
@@ -58,10 +59,10 @@ def train_run(settings: RunSettings, output: Path, *, resume: bool = False) -> R
 
 
 def run_and_record(settings: RunSettings, output: Path) -> Record:
-    """Perform the run unless it is recorded as done; whatever stops it becomes a record that says why.
+    """Perform the run unless it is done; whatever stops it becomes a record that says why.
 
-    One run of many must not take the others down, so here every exception is caught: one that is not
-    a mistake in the settings keeps its traceback in the record.
+    One run of many must not take the others down, so here every exception is caught: one that is
+    not a mistake in the settings keeps its traceback in the record.
     """
     folder = RunFolder(output, settings.name)
     if (finished := finished_record(folder)) is not None:
@@ -88,7 +89,7 @@ def finished_record(folder: RunFolder) -> Record | None:
 
 
 def score_test(settings: RunSettings, output: Path) -> Record:
-    """Score the trained model of a run on test, once: a second call returns what the first wrote."""
+    """Score the trained model of a run on test, once: a second call reads the first."""
     folder = RunFolder(output, settings.name)
     if folder.test.exists():
         return read_record(folder.test)
@@ -145,8 +146,8 @@ def _head(settings: RunSettings) -> Record:
         "run": settings.name,
         "method": {
             "name": method.name,
-            "r": method.r,
-            "side": getattr(method.schedule, "side", None),
+            "r": method.rank,
+            "side": method.side,
             "budget": method.budget,
         },
         "seed": settings.seed,

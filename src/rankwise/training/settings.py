@@ -1,7 +1,8 @@
 """The settings of a run and of a comparison: small, strict, immutable.
 
-One model serves every command. An unknown key is an error; a named method fills the parts that the user
-leaves open (``methods/table.py``). Settings stop in this folder: they are unpacked into plain arguments.
+One model serves every command. An unknown key is an error; a named method fills the parts that the
+user leaves open (``methods/table.py``). Settings stop in this folder: they are unpacked into plain
+arguments.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class TaskSettings(Settings):
     """Which data, and how its base model is made."""
 
     name: str = "digits"
-    seed: int = Field(0, ge=0, description="seed of the split and of the base model")
+    seed: int = Field(default=0, ge=0, description="seed of the split and of the base model")
     pretrain_epochs: PositiveInt = 30
     pretrain_learning_rate: PositiveFloat = 3e-3
 
@@ -40,7 +41,7 @@ class LoraSettings(Settings):
     """PEFT's LoRA, ΔW = (alpha / r) B A."""
 
     kind: Literal["lora"] = "lora"
-    alpha: PositiveFloat | None = Field(None, description="None means r, a scaling of 1")
+    alpha: PositiveFloat | None = Field(default=None, description="None means r, a scaling of 1")
     dropout: Fraction = 0.0
     rank_pattern: dict[str, PositiveInt] = Field(default_factory=dict)
 
@@ -49,7 +50,7 @@ class LoraXsSettings(Settings):
     """ΔW = (alpha / r) B R A with B and A frozen."""
 
     kind: Literal["lora_xs"] = "lora_xs"
-    alpha: PositiveFloat | None = Field(None, description="None means r, a scaling of 1")
+    alpha: PositiveFloat | None = Field(default=None, description="None means r, a scaling of 1")
     dropout: Fraction = 0.0
     rank_pattern: dict[str, PositiveInt] = Field(default_factory=dict)
 
@@ -60,7 +61,9 @@ class DeloraSettings(Settings):
     kind: Literal["delora"] = "delora"
     delora_lambda: PositiveFloat = 4.0
     learn_lambda: bool = True
-    lambda_learning_rate: PositiveFloat | None = Field(None, description="None means the run's own")
+    lambda_learning_rate: PositiveFloat | None = Field(
+        default=None, description="None means the run's own"
+    )
     dropout: Fraction = 0.0
     rank_pattern: dict[str, PositiveInt] = Field(default_factory=dict)
 
@@ -84,7 +87,7 @@ class UpdateInit(Settings):
 
     kind: Literal["update"] = "update"
     mode: Literal["sign", "raw"] = "sign"
-    samples: PositiveInt = Field(50, description="training rows whose gradient is summed")
+    samples: PositiveInt = Field(default=50, description="training rows whose gradient is summed")
 
 
 class BoundaryInit(Settings):
@@ -92,11 +95,13 @@ class BoundaryInit(Settings):
 
     kind: Literal["boundary"] = "boundary"
     reference: Literal["pretrained", "task"] = "pretrained"
-    margin: float = Field(0.5, ge=0)
+    margin: float = Field(default=0.5, ge=0)
     steps: PositiveInt = 100
     learning_rate: PositiveFloat = 3e-4
-    last: PositiveInt | None = Field(None, description="monitored blocks; None is the last half")
-    samples: PositiveInt = Field(128, description="training rows that are matched")
+    last: PositiveInt | None = Field(
+        default=None, description="monitored blocks; None is the last half"
+    )
+    samples: PositiveInt = Field(default=128, description="training rows that are matched")
 
 
 class SingleSchedule(Settings):
@@ -113,7 +118,7 @@ class FrozenSchedule(Settings):
         "left", description="the frozen one: left = B, right = A"
     )
     sketch: SketchKind = "gaussian"
-    gradient_samples: PositiveInt = Field(256, description="rows for the sketch 'gradient'")
+    gradient_samples: PositiveInt = Field(default=256, description="rows for the sketch 'gradient'")
 
 
 class ChainSchedule(Settings):
@@ -121,12 +126,18 @@ class ChainSchedule(Settings):
 
     kind: Literal["chain"] = "chain"
     side: Literal["left", "right", "both"] = "left"
-    sketch: SketchKind | None = Field(None, description="None: gaussian, for side both kaiming")
+    sketch: SketchKind | None = Field(
+        default=None, description="None: gaussian, for side both kaiming"
+    )
     every_epochs: PositiveInt = 3
     reset_optimizer: bool = True
-    warmup_steps: int = Field(0, ge=0, description="re-warmup after a fold; loop 'trainer' only")
-    final_rank: PositiveInt | None = Field(None, description="compress the finished chain to it")
-    gradient_samples: PositiveInt = Field(256, description="rows for the sketch 'gradient'")
+    warmup_steps: int = Field(
+        default=0, ge=0, description="re-warmup after a fold; loop 'trainer' only"
+    )
+    final_rank: PositiveInt | None = Field(
+        default=None, description="compress the finished chain to it"
+    )
+    gradient_samples: PositiveInt = Field(default=256, description="rows for the sketch 'gradient'")
 
 
 AdapterSettings = Annotated[
@@ -144,10 +155,20 @@ class MethodSettings(Settings):
 
     name: str = "lora"
     r: PositiveInt = 8
-    budget: str = Field("", description="label of the group of equal trainable parameters")
+    budget: str = Field(default="", description="label of the group of equal trainable parameters")
     adapter: AdapterSettings
     init: InitSettings
     schedule: ScheduleSettings
+
+    @property
+    def rank(self) -> int | None:
+        """The rank, or None where there is no adapter."""
+        return None if self.adapter.kind == "full" else self.r
+
+    @property
+    def side(self) -> str | None:
+        """The side of the sketch, or None where there is none."""
+        return getattr(self.schedule, "side", None)
 
     @model_validator(mode="after")
     def _check_combination(self) -> MethodSettings:
@@ -176,29 +197,30 @@ class TrainingSettings(Settings):
     epochs: PositiveInt = 30
     batch_size: PositiveInt = 32
     learning_rate: PositiveFloat = 1e-3
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
     scheduler: Literal["constant", "linear", "cosine"] = "constant"
     warmup_ratio: Fraction = 0.0
     max_grad_norm: PositiveFloat | None = None
     loop: Literal["lean", "trainer"] = Field(
-        "trainer", description="lean: a plain loop for tiny models, equal to the Trainer"
+        default="trainer", description="lean: a plain loop for tiny models, equal to the Trainer"
     )
 
 
 class RunSettings(Settings):
     """One run: everything that determines its result."""
 
-    task: TaskSettings = Field(default_factory=TaskSettings)
+    task: TaskSettings = TaskSettings()
     method: MethodSettings
-    training: TrainingSettings = Field(default_factory=TrainingSettings)
-    seed: int = Field(0, ge=0)
+    training: TrainingSettings = TrainingSettings()
+    seed: int = Field(default=0, ge=0)
 
     @property
     def name(self) -> str:
         """A readable name that differs where any setting differs."""
         digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
         rate = f"{self.training.learning_rate:g}"
-        return f"{self.method.name}-r{self.method.r}-lr{rate}-s{self.seed}-{digest}"
+        rank = "" if self.method.rank is None else f"-r{self.method.rank}"
+        return f"{self.method.name}{rank}-lr{rate}-s{self.seed}-{digest}"
 
     @model_validator(mode="after")
     def _check_loop(self) -> RunSettings:
@@ -217,18 +239,20 @@ class ComparisonSettings(Settings):
 
     methods: tuple[MethodSettings, ...] = Field(min_length=1)
     learning_rates: tuple[PositiveFloat, ...] = Field(min_length=1)
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
-    baseline: str = Field("lora", description="the method that others are measured against")
-    widenings: int = Field(4, ge=0, description="times that a grid may grow while its edge is best")
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    baseline: str = Field(default="lora", description="the method that others are measured against")
+    widenings: int = Field(
+        default=4, ge=0, description="times that a grid may grow while its edge is best"
+    )
 
 
 class Recipe(Settings):
     """What a YAML file holds: one run, and the comparison that it belongs to."""
 
-    task: TaskSettings = Field(default_factory=TaskSettings)
+    task: TaskSettings = TaskSettings()
     method: MethodSettings
-    training: TrainingSettings = Field(default_factory=TrainingSettings)
-    seed: int = Field(0, ge=0)
+    training: TrainingSettings = TrainingSettings()
+    seed: int = Field(default=0, ge=0)
     compare: ComparisonSettings | None = None
 
     def run(self) -> RunSettings:

@@ -1,4 +1,4 @@
-"""Where a run begins: the adapter's own random start, LoRA-SB's first update, or ABM's boundaries."""
+"""Where a run begins: the adapter's random start, LoRA-SB's first update, or ABM's boundaries."""
 
 from __future__ import annotations
 

@@ -47,7 +47,11 @@ class CurveCallback(TrainerCallback):
     def _add(self, state: TrainerState) -> None:
         result = evaluate(self._job.model, self._job.splits.validation)
         state.log_history.append(
-            {"step": state.global_step, "rankwise": [result.loss, result.score]}
+            {
+                "step": state.global_step,
+                "validation_loss": result.loss,
+                "validation_score": result.score,
+            }
         )
 
 
@@ -59,15 +63,13 @@ def train_with_trainer(job: Job, checkpoints: Path, *, resume: bool) -> Trained:
     chain = build_callback(job)
     optimizer = build_optimizer(job.model, job.settings)
     trainable = sum(parameter.numel() for parameter in trained_parameters(optimizer))
+    schedule = build_schedule(optimizer, job.settings.training, steps=job.steps)
     trainer = OrderedTrainer(
         model=job.model,
         args=_arguments(job, checkpoints),
         train_dataset=job.splits.train,
         callbacks=[CurveCallback(job), *([chain] if chain is not None else [])],
-        optimizers=(
-            optimizer,
-            build_schedule(optimizer, job.settings.training, steps=job.steps),  # type: ignore[arg-type]
-        ),
+        optimizers=(optimizer, schedule),  # type: ignore[arg-type]
     )
     last = get_last_checkpoint(str(checkpoints)) if resume and checkpoints.is_dir() else None
     with finite_loss_required(job.model), torch.random.fork_rng(devices=[]):
@@ -96,7 +98,12 @@ def _arguments(job: Job, checkpoints: Path) -> TrainingArguments:
 def _curve(log: list[dict[str, Any]]) -> list[CurvePoint]:
     losses = {entry["step"]: entry["loss"] for entry in log if "loss" in entry}
     return [
-        CurvePoint(entry["step"], losses.get(entry["step"]), *entry["rankwise"])
+        CurvePoint(
+            step=entry["step"],
+            train_loss=losses.get(entry["step"]),
+            validation_loss=entry["validation_loss"],
+            validation_score=entry["validation_score"],
+        )
         for entry in log
-        if "rankwise" in entry
+        if "validation_score" in entry
     ]

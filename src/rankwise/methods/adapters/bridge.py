@@ -1,9 +1,10 @@
 """The one door to PEFT's inner classes.
 
 The rest of the house asks this file what it needs to know of any LoRA-like layer, PEFT's included:
-which layers an adapter has, the factors of its change, and how to freeze, write and delete parts of it.
-All matrices are in the layout of ``torch.nn.Linear``: weight and change (out, in), B (out, k), A (k, in).
-Layers that store their weight transposed (``Conv1D`` of GPT-2) are turned here and nowhere else.
+which layers an adapter has, the factors of its change, and how to freeze, write and delete parts of
+it. All matrices are in the layout of ``torch.nn.Linear``: weight and change (out, in), B (out, k),
+A (k, in). Layers that store their weight transposed (``Conv1D`` of GPT-2) are turned here and
+nowhere else.
 
 A layer of ours declares the same by two methods: ``lora_factors(adapter_name)`` and
 ``write_factors(adapter_name, B, R, A)``.
@@ -31,7 +32,7 @@ class FactoredLayer(Protocol):
         ...
 
     def write_factors(self, adapter_name: str, B: Tensor, R: Tensor, A: Tensor) -> None:
-        """Start the adapter from the product B R A, B with orthonormal columns, A with such rows."""
+        """Start the adapter from B R A; B has orthonormal columns, A orthonormal rows."""
         ...
 
 
@@ -55,7 +56,7 @@ def adapted_layers(model: nn.Module, adapter_name: str = "default") -> dict[str,
 
 
 def adapter_parameters(layer: BaseTunerLayer, adapter_name: str) -> dict[str, nn.Parameter]:
-    """Map PEFT's names of the parts of an adapter (``lora_A``, ...) to their parameters in ``layer``."""
+    """Map the parts of an adapter, by PEFT's names (``lora_A``), to their parameters."""
     parameters = {}
     for part in layer.adapter_layer_names:
         container = getattr(layer, part)
@@ -66,16 +67,17 @@ def adapter_parameters(layer: BaseTunerLayer, adapter_name: str) -> dict[str, nn
 
 
 def factors(layer: BaseTunerLayer, adapter_name: str) -> tuple[Tensor, Tensor]:
-    """Return (B, A) of shapes (out, k) and (k, in) with ΔW = B A exactly, the scaling folded into B.
+    """Return B (out, k) and A (k, in) with ΔW = B A exactly, the scaling folded into B.
 
     Raises:
-        ModelError: The change of the layer is not a product of two small factors (DoRA, embeddings, ...).
+        ModelError: The change of the layer is not a product of two small factors (DoRA, embeddings,
+        ...).
     """
     if isinstance(layer, FactoredLayer):
         return layer.lora_factors(adapter_name)
-    lora = _plain_lora(layer, adapter_name)
-    B = lora.lora_B[adapter_name].weight * lora.scaling[adapter_name]
-    return B, lora.lora_A[adapter_name].weight
+    scaling = _plain_lora(layer, adapter_name).scaling[adapter_name]
+    parts = adapter_parameters(layer, adapter_name)
+    return parts["lora_B"] * scaling, parts["lora_A"]
 
 
 def delta(layer: BaseTunerLayer, adapter_name: str) -> Tensor:
@@ -87,7 +89,7 @@ def delta(layer: BaseTunerLayer, adapter_name: str) -> Tensor:
 def write_factors(
     layer: BaseTunerLayer, adapter_name: str, B: Tensor, R: Tensor, A: Tensor
 ) -> None:
-    """Start the adapter from B R A: B (out, r) and A (r, in) orthonormal, R (r, r) diagonal, R >= 0.
+    """Start the adapter from B R A: B (out, r) and A (r, in) orthonormal, R diagonal and >= 0.
 
     Plain LoRA gets ΔW = B R A, shared evenly: B √R / √s and √R A / √s with s its scaling.
     """
@@ -95,10 +97,11 @@ def write_factors(
         if isinstance(layer, FactoredLayer):
             layer.write_factors(adapter_name, B, R, A)
             return
-        lora = _plain_lora(layer, adapter_name)
-        root = (R.diagonal() / lora.scaling[adapter_name]).sqrt()
-        lora.lora_B[adapter_name].weight.copy_(B * root)
-        lora.lora_A[adapter_name].weight.copy_(root.unsqueeze(1) * A)
+        scaling = _plain_lora(layer, adapter_name).scaling[adapter_name]
+        parts = adapter_parameters(layer, adapter_name)
+        root = (R.diagonal() / scaling).sqrt()
+        parts["lora_B"].copy_(B * root)
+        parts["lora_A"].copy_(root.unsqueeze(1) * A)
 
 
 def freeze(layer: BaseTunerLayer, adapter_name: str, parts: Iterable[str]) -> None:
