@@ -58,9 +58,16 @@ def capture_gradients(
         TrainingError: A loss or a gradient is not finite.
 
     Example:
-        >>> gradients: dict[str, Tensor] = {}
-        >>> capture_gradients(model, {"head": model.head}, batches=batches,
-        ...                   consume=gradients.__setitem__)  # doctest: +SKIP
+        >>> layer, gradients = nn.Linear(2, 1), {}
+        >>> capture_gradients(
+        ...     layer,
+        ...     {"layer": layer},
+        ...     batches=[torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]])],
+        ...     consume=gradients.__setitem__,
+        ...     loss=lambda model, x: model(x).sum(),
+        ... )
+        >>> gradients["layer"]
+        tensor([[4., 6.]])
     """
     accumulators = [_Accumulator(name, layer) for name, layer in layers.items()]
     with preserved_state(model), torch.enable_grad():

@@ -64,7 +64,7 @@ class BoundaryMatching:
             released code's 6 of 12. Not together with ``layers``.
         power: Of the layer weights ((l+1)/L)^power, which multiply once (the w² of Eq. 22).
         reduction: ``"mean"`` over the neurons of a layer and over layers, as the released code;
-            ``"sum"`` as Eq. 22. The sum is larger, and so in effect is its weight decay smaller.
+            ``"sum"`` over both, as Eq. 22.
     """
 
     margin: float = 0.5
@@ -127,7 +127,7 @@ class BoundaryMatching:
             warnings.warn(
                 "every pre-activation kept its margin already: the adapter begins as it was; a "
                 "larger margin or another reference would change it",
-                stacklevel=2,
+                stacklevel=3,  # where initialize was called
             )
         return Outcome(
             samples=sum(count_samples(batch) for batch in used),

@@ -78,7 +78,14 @@ def initialize(
         TypeError: ``init`` is no initialization.
 
     Example:
-        >>> report = initialize(model, UpdateApproximation(lr=1e-4), batches)  # doctest: +SKIP
+        >>> from peft import LoraConfig, get_peft_model
+        >>> from rankwise.methods.inits.update import UpdateApproximation
+        >>> base = nn.Sequential(nn.Linear(4, 3))
+        >>> model = get_peft_model(base, LoraConfig(r=2, target_modules=["0"]))
+        >>> init, batches = UpdateApproximation(lr=1e-4), [torch.ones(5, 4)]
+        >>> report = initialize(model, init, batches, loss=lambda model, x: model(x).sum())
+        >>> report.outcome.samples
+        5
     """
     if isinstance(init, type) or not isinstance(init, Initialization):
         raise TypeError(
