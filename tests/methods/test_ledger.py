@@ -70,6 +70,10 @@ def test_a_chain_comes_back_bit_for_bit_and_goes_on_alike(tmp_path, setup, dtype
     assert torch.equal(outputs(model), outputs(again))
     for first, second in zip(base_weights(model), base_weights(again), strict=True):
         assert torch.equal(first, second)
+    chain.save(tmp_path / "one")
+    resumed.save(tmp_path / "other")
+    files = [(tmp_path / name / FILE_NAME).read_bytes() for name in ("one", "other")]
+    assert files[0] == files[1]
     chain.finish()
     resumed.finish()
     assert torch.equal(outputs(model), outputs(again))
