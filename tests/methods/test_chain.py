@@ -490,11 +490,13 @@ def test_a_model_without_the_adapter_is_refused():
         Chain(build(), adapter_name="other")
 
 
-def test_a_layer_that_is_not_linear_is_refused_by_name():
-    model = get_peft_model(
-        nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4)), LoraConfig(r=2, target_modules=["0"])
-    )
-    with pytest.raises(ModelError, match=r"model\.0 is a Embedding over Embedding"):
+@pytest.mark.parametrize(
+    "layer", [nn.Embedding(9, 4), nn.Conv1d(4, 4, 2), nn.MultiheadAttention(4, 1)]
+)
+def test_a_layer_that_is_not_linear_is_refused_by_name(layer):
+    model = get_peft_model(nn.Sequential(layer), LoraConfig(r=2, target_modules=["0"]))
+    kind = type(layer).__name__
+    with pytest.raises(ModelError, match=rf"model\.0 is a {kind} over {kind} with a weight"):
         Chain(model)
 
 
@@ -502,7 +504,9 @@ def test_a_quantised_weight_is_refused_by_name():
     model = build()
     codes = nn.Parameter(torch.zeros(6, 7, dtype=torch.int8), requires_grad=False)
     layers(model)[NAMES[0]].get_base_layer().weight = codes
-    with pytest.raises(ModelError, match=r"first is a Linear over Linear \(torch.int8.*quantised"):
+    with pytest.raises(
+        ModelError, match=r"first is a Linear over Linear with a weight of torch.int8.*quant"
+    ):
         Chain(model)
 
 

@@ -135,6 +135,7 @@ def test_a_newer_format_is_refused(saved):
     [
         (lambda header: header.pop("folds"), r"damaged header \(KeyError\('folds'\)\)"),
         (lambda header: header["identity"].pop("seed"), "damaged header"),
+        (lambda header: header["identity"].update(layers=3), r"damaged header \(layers=3\)"),
         (lambda header: header.update(folds=10**9), "names 1000000000 folded blocks for 6 tensors"),
         (lambda header: header.update(folds=-1), "names -1 folded blocks"),
     ],

@@ -1,4 +1,3 @@
-# ruff: noqa: ARG002 - the signatures of events are Trainer's
 """A chain of adapters under any Hugging Face or TRL trainer.
 
 The callback folds where a step of the optimizer ends, so gradients that are accumulated belong to
@@ -44,16 +43,17 @@ class ChainCallback(TrainerCallback):
 
     Args:
         model: The model that the Trainer is going to train.
-        every: Fold after this many optimizer steps, or
-        every_epochs: after this many epochs.
+        every: Fold after so many optimizer steps; give this or ``every_epochs``.
+        every_epochs: Fold after so many epochs.
         side: The sketched factor, see :class:`rankwise.methods.chain.Chain`.
         sketch: Its kind, see there.
         seed: Seed of all sketches.
         adapter_name: The adapter to be chained.
         batches: For ``sketch="gradient"``: the batches whose gradient each block begins from.
         loss: For ``sketch="gradient"``: ``loss(model, batch)``, summed over the batch.
-        warmup_steps: After a fold, step i takes i / (warmup_steps + 1) of the scheduled learning
-        rate. reset_optimizer: Whether the optimizer forgets the moments of a block that is over.
+        warmup_steps: For so many steps after a fold, step i takes only i / (warmup_steps + 1) of
+            the scheduled learning rate.
+        reset_optimizer: Whether the optimizer forgets the moments of a block that is over.
         final_rank: Compress the finished LoRA to this rank; the errors are in ``report``.
 
     Raises:
@@ -200,7 +200,7 @@ class ChainCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Restore the base and leave one LoRA, of the last state or the best, as the Trainer."""
+        """Restore the base and leave one LoRA: the last state, or the best if that is asked for."""
         if args.load_best_model_at_end and state.best_model_checkpoint is not None:
             self._load(state.best_model_checkpoint)
         self.finish()
@@ -224,7 +224,9 @@ class ChainCallback(TrainerCallback):
         ]
 
 
-def _check_arguments(every: int | None, every_epochs: int | None, **counts: int | None) -> None:
+def _check_arguments(
+    every: int | None, every_epochs: int | None, *, warmup_steps: int, final_rank: int | None
+) -> None:
     if (every is None) == (every_epochs is None):
         raise SettingsError(
             f"give one of every (steps) and every_epochs, got {every!r} and {every_epochs!r}"
@@ -232,8 +234,8 @@ def _check_arguments(every: int | None, every_epochs: int | None, **counts: int 
     for name, value, least in (
         ("every", every, 1),
         ("every_epochs", every_epochs, 1),
-        ("final_rank", counts["final_rank"], 1),
-        ("warmup_steps", counts["warmup_steps"], 0),
+        ("final_rank", final_rank, 1),
+        ("warmup_steps", warmup_steps, 0),
     ):
         if value is not None and (not isinstance(value, int) or value < least):
             raise SettingsError(f"{name} must be an integer of at least {least}, got {value!r}")

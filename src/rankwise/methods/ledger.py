@@ -115,7 +115,7 @@ def check_identity(found: ChainIdentity, expected: ChainIdentity) -> None:
                 f"the ledger is of a chain with {field}={getattr(found, field)!r}, this one has "
                 f"{getattr(expected, field)!r}: build the chain as it was"
             )
-    for layer in found.layers.keys() | expected.layers.keys():
+    for layer in sorted(found.layers.keys() | expected.layers.keys()):
         there, here = found.layers.get(layer), expected.layers.get(layer)
         if there != here:
             raise AdapterError(
@@ -156,6 +156,8 @@ def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) 
         is_inherited = bool(header["is_inherited"])
     except (KeyError, TypeError, ValueError) as error:
         raise AdapterError(f"{path} has a damaged header ({error!r})") from None
+    if not isinstance(identity.layers, dict):
+        raise AdapterError(f"{path} has a damaged header (layers={identity.layers!r})")
     if not 0 <= folds < len(tensors):
         raise AdapterError(f"{path} names {folds} folded blocks for {len(tensors)} tensors")
     return Ledger(identity, folds, is_inherited, tensors)

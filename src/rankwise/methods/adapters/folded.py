@@ -156,15 +156,15 @@ def check_foldable(name: str, layer: BaseTunerLayer) -> None:
     """
     if isinstance(layer, FoldedLinear):
         raise ModelError(f"{name} is in an open chain already: finish that one first")
-    weight = _base_parameter(layer)
+    weight = getattr(layer.get_base_layer(), "weight", None)
     is_plain = type(weight) is nn.Parameter and weight.is_floating_point() and not weight.is_meta
     if type(layer) is not lora.Linear or layer.quantization_backend is not None or not is_plain:
         raise ModelError(
-            f"{name} is a {type(layer).__name__} over {type(layer.get_base_layer()).__name__} "
-            f"({weight.dtype} on {weight.device}): a chain folds into plain floating-point linear "
-            "layers only: target these, in a model neither quantised, sharded nor offloaded"
+            f"{name} is a {type(layer).__name__} over {type(layer.get_base_layer()).__name__} with "
+            f"a weight of {getattr(weight, 'dtype', None)}: a chain folds into plain floating-point "
+            "linear layers only; target these, in a model neither quantised, sharded nor offloaded"
         )
-    if weight.requires_grad:
+    if _base_parameter(layer).requires_grad:
         raise ModelError(f"the base weight of {name} is trained itself: freeze it before the chain")
 
 
