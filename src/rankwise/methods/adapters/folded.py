@@ -161,8 +161,9 @@ def check_foldable(name: str, layer: BaseTunerLayer) -> None:
     if type(layer) is not lora.Linear or layer.quantization_backend is not None or not is_plain:
         raise ModelError(
             f"{name} is a {type(layer).__name__} over {type(layer.get_base_layer()).__name__} with "
-            f"a weight of {getattr(weight, 'dtype', None)}: a chain folds into plain floating-point "
-            "linear layers only; target these, in a model neither quantised, sharded nor offloaded"
+            f"a weight of {getattr(weight, 'dtype', None)}: a chain folds into plain "
+            "floating-point linear layers only; target these, in a model not quantised, sharded or "
+            "offloaded"
         )
     if _base_parameter(layer).requires_grad:
         raise ModelError(f"the base weight of {name} is trained itself: freeze it before the chain")
