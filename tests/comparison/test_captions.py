@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from report_records import made_up_comparison
-
 from rankwise.comparison import captions, series
+from tests.comparison.report_records import made_up_comparison
 
 SUMMARY, RUNS = made_up_comparison()
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_records import LEARNING_RATES, made_up_comparison
 
 from rankwise.comparison import plots, series
+from tests.comparison.report_records import LEARNING_RATES, made_up_comparison
 
 SUMMARY, RUNS = made_up_comparison()
 FAILED_LABEL = "rac-lora r=2, right"

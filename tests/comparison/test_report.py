@@ -8,11 +8,11 @@ from html.parser import HTMLParser
 
 import pytest
 from plotly.offline import get_plotlyjs
-from report_records import made_up_comparison
 
 from rankwise.comparison import plots, series
 from rankwise.comparison.report import write_report
 from rankwise.core.errors import AdapterError, SettingsError
+from tests.comparison.report_records import made_up_comparison
 
 VOID = {"meta", "input", "br", "hr", "img", "link"}
 HOSTILE = '</script><img src=x onerror="alert(1)">'

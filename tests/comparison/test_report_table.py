@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from report_records import made_up_comparison
 
 from rankwise.comparison import report_table, series
 from rankwise.comparison.report_table import Cell, columns, duration, groups, signed, size, starts
+from tests.comparison.report_records import made_up_comparison
 
 SUMMARY, RUNS = made_up_comparison()
 

@@ -9,9 +9,9 @@ from statistics import fmean
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_records import LEARNING_RATES, SEEDS, made_up_comparison
 
 from rankwise.comparison import series
+from tests.comparison.report_records import LEARNING_RATES, SEEDS, made_up_comparison
 
 
 def row(name="lora", *, r=1, side=None, budget="300", **measured):

@@ -5,7 +5,6 @@ import warnings
 
 import pytest
 import torch
-from chain_models import base_weights, build, chained, layers, optimizer_of, outputs, trained
 from peft import LoraConfig, PeftModel
 from torch.utils.data import Dataset, IterableDataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -15,6 +14,15 @@ from rankwise.core.errors import AdapterError, ChainError, ModelError, SettingsE
 from rankwise.methods.adapters import bridge
 from rankwise.methods.callback import ChainCallback
 from rankwise.methods.chain import Chain
+from tests.methods.chain_models import (
+    base_weights,
+    build,
+    chained,
+    layers,
+    optimizer_of,
+    outputs,
+    trained,
+)
 
 ROWS = 12
 

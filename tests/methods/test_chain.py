@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from chain_models import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
+from torch import nn
+
+from rankwise.core.errors import ChainError, ModelError, SettingsError
+from rankwise.methods.adapters import bridge
+from rankwise.methods.chain import Chain
+from tests.methods.chain_models import (
     NAMES,
     base_weights,
     build,
@@ -19,15 +28,6 @@ from chain_models import (
     train,
     trained,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
-from torch import nn
-
-from rankwise.core.errors import ChainError, ModelError, SettingsError
-from rankwise.methods.adapters import bridge
-from rankwise.methods.chain import Chain
 
 SIDES = ("left", "right", "both")
 KINDS = ("gaussian", "orthonormal", "kaiming", "selector")

@@ -5,11 +5,11 @@ import socket
 
 import pytest
 import torch
-from chain_models import base_weights, build
-from test_callback import changes, make_trainer
 from torch import multiprocessing
 
 from rankwise.methods.callback import ChainCallback
+from tests.methods.chain_models import base_weights, build
+from tests.methods.test_callback import changes, make_trainer
 
 
 def train_one_of_two(rank: int, port: int, folder: str) -> None:

@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-from chain_models import NAMES, base_weights, build, chained, layers, optimizer_of, outputs, train
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -12,6 +11,16 @@ from rankwise.core.errors import AdapterError
 from rankwise.methods import ledger as ledgers
 from rankwise.methods.chain import Chain
 from rankwise.methods.ledger import FILE_NAME, read_ledger
+from tests.methods.chain_models import (
+    NAMES,
+    base_weights,
+    build,
+    chained,
+    layers,
+    optimizer_of,
+    outputs,
+    train,
+)
 
 
 def random_gradients(layers, *, consume):

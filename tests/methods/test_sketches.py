@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from chain_models import NAMES, build, layers, trained
 from peft import LoraConfig
 
 from rankwise.core.errors import ModelError, SettingsError
 from rankwise.methods.chain import Chain
+from tests.methods.chain_models import NAMES, build, layers, trained
 
 
 def pair(layer):

@@ -5,13 +5,13 @@ import json
 
 import pytest
 import torch
-from chain_models import build, chained, layers, outputs
 from peft import LoraConfig, PeftConfig, PeftModel
 from safetensors.torch import load_file
 
 from rankwise.core.errors import AdapterError, ChainError
 from rankwise.methods.chain import Chain
 from rankwise.methods.ledger import FILE_NAME
+from tests.methods.chain_models import build, chained, layers, outputs
 
 UNFINISHED = "unfinished chain.*Resume its training, or make the chain anew"
 

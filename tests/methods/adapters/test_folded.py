@@ -6,12 +6,21 @@ import warnings
 
 import pytest
 import torch
-from chain_models import NAMES, base_weights, build, chained, inputs, layers, outputs, trained
 from peft import LoraConfig, PeftModel
 from torch import nn
 
 from rankwise.core.errors import ChainError
 from rankwise.methods.adapters import bridge
+from tests.methods.chain_models import (
+    NAMES,
+    base_weights,
+    build,
+    chained,
+    inputs,
+    layers,
+    outputs,
+    trained,
+)
 
 SECOND = {"r": 2, "target_modules": ["first", "second"], "init_lora_weights": False}
 
