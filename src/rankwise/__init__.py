@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankwise import functional
 from rankwise.core.errors import RankwiseError
-from rankwise.methods.adapters import chain_config as _chain_config  # registers its type
+from rankwise.methods.adapters import chain_config  # noqa: F401 (registers its type)
 from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
 

@@ -111,7 +111,7 @@ class DeloraLinear(FactoredLinear):
         return torch.cat([B, B - B0], dim=1), torch.cat([A - A0, A0]) * scale
 
     @torch.no_grad()
-    def write_factors(self, adapter_name: str, B: Tensor, R: Tensor, A: Tensor) -> None:  # noqa: ARG002
+    def write_factors(self, adapter_name: str, B: Tensor, R: Tensor, A: Tensor) -> None:
         """Start from the directions B and A; the frozen copies follow, so that ΔW stays zero.
 
         The sizes in ``R`` have no place here: DeLoRA gives all its terms the one strength λ.

@@ -128,7 +128,7 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
         self._weight_before_merge = None
         self.merged_adapters.clear()
 
-    def supports_lora_conversion(self, adapter_name: str = "default") -> bool:  # noqa: ARG002
+    def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
         return True
 
     def _allocate(self, adapter_name: str, *, r: int, dropout: float) -> None:
@@ -179,7 +179,7 @@ class FactoredTuner(BaseTuner, ABC):
         target_name: str,
         parent: nn.Module,
         current_key: str,
-        parameter_name: str | None = None,  # noqa: ARG002
+        parameter_name: str | None = None,
     ) -> None:
         is_new = not isinstance(target, self.tuner_layer_cls)
         layer: Any = target
