@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from rankwise.core.errors import SettingsError, TrainingError
+from rankwise.core.errors import AdapterError, SettingsError, TrainingError
 from rankwise.core.records import read_record
 from rankwise.evaluation.classification import evaluate
 from rankwise.training import run as run_module
@@ -117,6 +117,16 @@ def test_a_fault_of_ours_in_one_run_of_many_keeps_its_traceback(settings, output
     record = run_and_record(settings("lora"), output)
     assert record["error"] == "ZeroDivisionError: division by zero"
     assert "in _perform" in record["traceback"]
+
+
+@pytest.mark.parametrize("name", ["full", "lora"])
+def test_a_truncated_adapter_file_is_named(settings, output, name):
+    run = settings(name)
+    train_run(run, output)
+    (file,) = RunFolder(output, run.name).adapter.glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(AdapterError, match=r"adapter cannot be read .*run again"):
+        score_test(run, output)
 
 
 def test_a_run_that_is_done_is_not_done_again(settings, output, monkeypatch):

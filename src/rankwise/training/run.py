@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from rankwise.core import runtime
-from rankwise.core.errors import RankwiseError, SettingsError
+from rankwise.core.errors import AdapterError, RankwiseError, SettingsError
 from rankwise.core.records import read_record, write_record
 from rankwise.evaluation.classification import evaluate
-from rankwise.training.build import attach_adapter, build_task, state_bytes
+from rankwise.training.adapter import attach_adapter
+from rankwise.training.build import build_task, state_bytes
 from rankwise.training.folder import RunFolder
 from rankwise.training.job import Job
 from rankwise.training.lean import train_lean
@@ -101,12 +103,21 @@ def score_test(settings: RunSettings, output: Path) -> Record:
 
 
 def trained_model(settings: RunSettings, folder: RunFolder) -> nn.Module:
-    """Return the model that the run saved, on a fresh base."""
+    """Return the model that the run saved, on a fresh base.
+
+    Raises:
+        AdapterError: The saved files are missing or damaged.
+    """
     base = build_task(settings.task).base_model(folder.base)
-    if settings.method.adapter.kind == "full":
-        base.load_state_dict(load_file(folder.adapter / "model.safetensors"))
-        return base
-    return PeftModel.from_pretrained(base, str(folder.adapter))
+    try:
+        if settings.method.adapter.kind == "full":
+            base.load_state_dict(load_file(folder.adapter / "model.safetensors"))
+            return base
+        return PeftModel.from_pretrained(base, str(folder.adapter))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise AdapterError(
+            f"{folder.adapter} cannot be read ({error}): remove {folder.path} and run again"
+        ) from None
 
 
 def _perform(settings: RunSettings, folder: RunFolder, *, resume: bool) -> Record:

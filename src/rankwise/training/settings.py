@@ -37,25 +37,38 @@ class FullSettings(Settings):
     kind: Literal["full"] = "full"
 
 
-class LoraSettings(Settings):
+class TargetSettings(Settings):
+    """Which layers an adapter is on."""
+
+    target_modules: list[str] | str | None = Field(
+        default=None, description="names, a regular expression, 'all-linear', or None: the task's"
+    )
+
+
+class FactoredSettings(TargetSettings):
+    """What all factored adapters have."""
+
+    dropout: Fraction = 0.0
+    rank_pattern: dict[str, PositiveInt] = Field(
+        default_factory=dict, description="ranks of single layers, by name or regular expression"
+    )
+
+
+class LoraSettings(FactoredSettings):
     """PEFT's LoRA, ΔW = (alpha / r) B A."""
 
     kind: Literal["lora"] = "lora"
     alpha: PositiveFloat | None = Field(default=None, description="None means r, a scaling of 1")
-    dropout: Fraction = 0.0
-    rank_pattern: dict[str, PositiveInt] = Field(default_factory=dict)
 
 
-class LoraXsSettings(Settings):
+class LoraXsSettings(FactoredSettings):
     """ΔW = (alpha / r) B R A with B and A frozen."""
 
     kind: Literal["lora_xs"] = "lora_xs"
     alpha: PositiveFloat | None = Field(default=None, description="None means r, a scaling of 1")
-    dropout: Fraction = 0.0
-    rank_pattern: dict[str, PositiveInt] = Field(default_factory=dict)
 
 
-class DeloraSettings(Settings):
+class DeloraSettings(FactoredSettings):
     """Normalised rank-1 terms with the strength λ."""
 
     kind: Literal["delora"] = "delora"
@@ -64,12 +77,10 @@ class DeloraSettings(Settings):
     lambda_learning_rate: PositiveFloat | None = Field(
         default=None, description="None means the run's own"
     )
-    dropout: Fraction = 0.0
-    rank_pattern: dict[str, PositiveInt] = Field(default_factory=dict)
 
 
-class PeftSettings(Settings):
-    """Any config of PEFT, by its type and options; ``r`` is passed on where the config has it."""
+class PeftSettings(TargetSettings):
+    """Any config of PEFT, by its type and options; ``r`` is passed on to those that have one."""
 
     kind: Literal["peft"] = "peft"
     peft_type: str = "LORA"
@@ -115,7 +126,7 @@ class FrozenSchedule(Settings):
 
     kind: Literal["frozen"] = "frozen"
     side: Literal["left", "right"] = Field(
-        "left", description="the frozen one: left = B, right = A"
+        default="left", description="the frozen one: left = B, right = A"
     )
     sketch: SketchKind = "gaussian"
     gradient_samples: PositiveInt = Field(default=256, description="rows for the sketch 'gradient'")
