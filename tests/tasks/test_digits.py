@@ -7,7 +7,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from rankwise.evaluation.classification import evaluate
-from rankwise.tasks.digits import DigitsClassifier, DigitsTask
+from rankwise.tasks.digits import DigitsTask
+from rankwise.tasks.pixels import PixelClassifier
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_the_base_does_not_know_the_second_half(base):
 
 
 def test_the_base_is_trained_once_and_then_read(cache, base, monkeypatch):
-    monkeypatch.setattr(DigitsTask, "_pretrained_state", lambda _: pytest.fail("trained again"))
+    monkeypatch.setattr(DigitsTask, "_pretrain", lambda *_: pytest.fail("trained again"))
     again = DigitsTask().base_model(cache)
     assert_same_weights(base, again)
 
@@ -77,4 +78,4 @@ def test_pretraining_is_reproducible_and_leaves_the_global_random_state(tmp_path
 
 
 def test_without_labels_the_model_returns_logits_alone():
-    assert set(DigitsClassifier()(torch.zeros(2, 64))) == {"logits"}
+    assert set(PixelClassifier(pixels=64)(torch.zeros(2, 64))) == {"logits"}

@@ -6,14 +6,15 @@ import pytest
 import torch
 
 from rankwise.core.errors import SettingsError
-from rankwise.tasks.digits import DigitsClassifier, DigitsTask
+from rankwise.tasks.digits import DigitsTask
+from rankwise.tasks.pixels import PixelClassifier
 from rankwise.training.adapter import attach_adapter
 
 
 def attach(settings, name="lora", *, seed=0, r=2, **adapter):
     method = settings(name, r=r, method={"adapter": adapter} if adapter else None).method
     with torch.random.fork_rng():
-        base = DigitsClassifier()
+        base = PixelClassifier(pixels=64)
     return attach_adapter(base, method, task=DigitsTask(), seed=seed)
 
 
@@ -32,7 +33,7 @@ def test_the_seed_decides_the_start_and_the_global_random_state_stays(settings):
 
 def test_full_fine_tuning_trains_the_base_itself(settings):
     model = attach(settings, "full")
-    assert isinstance(model, DigitsClassifier)
+    assert isinstance(model, PixelClassifier)
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 

@@ -1,0 +1,85 @@
+"""A small network on pixels, pretrained on one half of the digits and adapted to the other.
+
+This is RAC-LoRA's experiment (Malinovsky et al. 2024, arXiv 2410.08305, Section 6): two hidden
+layers with ReLU, the base trained on 0-4 and adapted to 5-9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from rankwise.tasks.splits import TensorSplit
+
+HALF = 5
+
+
+class PixelClassifier(nn.Module):
+    """The network pixels-hidden-hidden-5; with ``labels`` it also returns the mean loss."""
+
+    def __init__(self, *, pixels: int, hidden: int = 64, dropout: float = 0.0) -> None:
+        super().__init__()
+        rest = [nn.Dropout(dropout)] if dropout else []
+        self.layers = nn.Sequential(
+            nn.Linear(pixels, hidden),
+            nn.ReLU(),
+            *rest,
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            *rest,
+            nn.Linear(hidden, HALF),
+        )
+
+    def forward(self, features: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        logits = self.layers(features)
+        if labels is None:
+            return {"logits": logits}
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
+def of_half(features: Tensor, digits: Tensor, *, second: bool) -> TensorSplit:
+    """Return the rows of the digits 0-4, or of 5-9 with 5 taken off each label."""
+    keep = (digits >= HALF) == second
+    return TensorSplit({"features": features[keep], "labels": digits[keep] - HALF * second})
+
+
+def pretrained(
+    file: Path,
+    build: Callable[[], PixelClassifier],
+    train: Callable[[PixelClassifier], None],
+    *,
+    seed: int,
+) -> PixelClassifier:
+    """Return the network in ``file``; if there is none, build it, train it and write it there.
+
+    ``seed`` decides its start and the order of its rows; the global random state stays.
+    """
+    if not file.exists():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = build()
+            train(model)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial")
+        save_file(model.state_dict(), partial)
+        partial.replace(file)
+    with torch.device("meta"):
+        model = build()
+    model.load_state_dict(load_file(file), assign=True)
+    return model
+
+
+def pretrain(
+    model: nn.Module, rows: TensorSplit, *, epochs: int, learning_rate: float, batch_size: int
+) -> None:
+    """Train every weight on ``rows`` with AdamW, in an order of the global generator."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
+    for _ in range(epochs):
+        for index in torch.randperm(len(rows)).split(batch_size):
+            model(**rows.take(index))["loss"].backward()
+            optimizer.step()
+            optimizer.zero_grad()
