@@ -1,18 +1,15 @@
-"""Tasks are found by name."""
+"""Tasks are found by their names."""
 
 from __future__ import annotations
 
-import pytest
-
-from rankwise.core.errors import SettingsError
 from rankwise.tasks.digits import DigitsTask
-from rankwise.tasks.table import task_class
+from rankwise.tasks.table import TASKS
 
 
-def test_a_task_is_found_by_its_name():
-    assert task_class("digits") is DigitsTask
+def test_each_task_stands_under_its_own_name():
+    assert TASKS["digits"] is DigitsTask
+    assert all(task.name == name for name, task in TASKS.items())
 
 
-def test_an_unknown_task_is_refused_with_what_there_is():
-    with pytest.raises(SettingsError, match="no task 'digit'; did you mean 'digits'"):
-        task_class("digit")
+def test_each_task_states_version_and_metric():
+    assert all(task.version >= 1 and task.metric for task in TASKS.values())

@@ -53,7 +53,12 @@ def test_a_part_of_another_kind_replaces_the_named_one():
         ({"training": {"learning_rate": float("nan")}}, r"learning_rate: .*finite number"),
         ({"method": {"adapter": {"alph": 2}}}, r"method\.adapter\.alph: .*did you mean 'alpha'"),
         ({"method": {"name": "lora-sbb"}}, r"no method 'lora-sbb'; did you mean 'lora-sb'"),
-        ({"method": {"adapter": {"kind": "dora"}}}, r"method\.adapter: .*'dora'.*'delora'"),
+        (
+            {"method": {"adapter": {"kind": "dlora"}}},
+            r"method\.adapter\.kind: no 'dlora'; did you mean 'delora' or 'lora'",
+        ),
+        ({"task": {"name": "digit"}}, r"task\.name: no 'digit'; did you mean 'digits'"),
+        ({"task": {"name": "digits", "hidden": 3}}, r"task\.hidden: unknown setting"),
         ({"method": 3}, r"method must be a method's name or a mapping, got 3"),
         ({"compare": {"methods": [{"name": "lora", "rank": 1}]}}, r"methods\[0\]\.rank: unknown"),
         ({"compare": {"methods": [{"name": "x"}]}}, r"no method 'x'"),

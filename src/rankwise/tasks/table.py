@@ -7,8 +7,8 @@ from typing import Protocol
 
 from torch import nn
 
-from rankwise.core.errors import SettingsError, nearest_names
 from rankwise.tasks.digits import DigitsTask
+from rankwise.tasks.mnist import MnistTask
 from rankwise.tasks.splits import Splits
 
 
@@ -33,15 +33,4 @@ class Task(Protocol):
         ...
 
 
-TASKS: dict[str, type[DigitsTask]] = {"digits": DigitsTask}
-
-
-def task_class(name: str) -> type[DigitsTask]:
-    """Look a task up by name.
-
-    Raises:
-        SettingsError: There is no such task.
-    """
-    if name not in TASKS:
-        raise SettingsError(f"task.name: no task {name!r}; {nearest_names(name, TASKS)}")
-    return TASKS[name]
+TASKS = {task.name: task for task in (DigitsTask, MnistTask)}

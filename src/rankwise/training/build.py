@@ -11,17 +11,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rankwise.core.errors import SettingsError
-from rankwise.tasks.table import Task, task_class
-from rankwise.training.settings import TaskSettings
+from rankwise.tasks.data_root import VARIABLE, find_data_root
+from rankwise.tasks.table import TASKS, Task
+from rankwise.training.settings import MnistSettings, TaskSettings
 
 
 def build_task(settings: TaskSettings) -> Task:
     """Return the task that the settings describe."""
-    return task_class(settings.name)(
-        seed=settings.seed,
-        pretrain_epochs=settings.pretrain_epochs,
-        pretrain_learning_rate=settings.pretrain_learning_rate,
-    )
+    options = settings.model_dump(exclude={"name"})
+    if isinstance(settings, MnistSettings):
+        options["data_root"] = _required_data_root(settings)
+    return TASKS[settings.name](**options)
+
+
+def _required_data_root(settings: MnistSettings) -> Path:
+    root = find_data_root(settings.data_root)
+    if root is None:
+        raise SettingsError(
+            f"task {settings.name!r} needs its files: set --task.data_root FOLDER, "
+            f"or {VARIABLE} in the environment"
+        )
+    return root
 
 
 @contextlib.contextmanager

@@ -116,10 +116,18 @@ def _explain(errors: list[Any]) -> str:
         message = error["msg"].removeprefix("Value error, ")
         if error["type"] == "extra_forbidden":
             message = f"unknown setting; {nearest_names(str(location[-1]), siblings)}"
+        elif error["type"] == "union_tag_invalid":
+            place += f".{error['ctx']['discriminator'].strip(chr(39))}"
+            message = f"no {error['ctx']['tag']!r}; {_nearest_tags(error['ctx'])}"
         elif error["type"] != "value_error":
             message = f"{message}, got {error['input']!r}"
         lines.append(f"{place}: {message}")
     return "\n".join(lines)
+
+
+def _nearest_tags(context: dict[str, str]) -> str:
+    tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
+    return nearest_names(context["tag"], tags)
 
 
 def _place(location: tuple[str | int, ...]) -> tuple[str, set[str]]:
@@ -142,8 +150,12 @@ def _place(location: tuple[str | int, ...]) -> tuple[str, set[str]]:
 
 
 def _tag(kind: type[BaseModel]) -> Any:
-    field = kind.model_fields.get("kind")
-    return field.default if field else None
+    """Return the one value that a field of ``kind`` can have: it tells it from its siblings."""
+    for field in kind.model_fields.values():
+        values = typing.get_args(field.annotation)
+        if typing.get_origin(field.annotation) is typing.Literal and len(values) == 1:
+            return values[0]
+    return None
 
 
 def _settings_in(kind: type[BaseModel], name: str) -> set[type[BaseModel]]:

@@ -8,6 +8,7 @@ arguments.
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
@@ -22,13 +23,30 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class TaskSettings(Settings):
-    """Which data, and how its base model is made."""
+class DigitsSettings(Settings):
+    """scikit-learn's digits of 8×8 pixels, and how the base model is made."""
 
-    name: str = "digits"
+    name: Literal["digits"] = "digits"
     seed: int = Field(default=0, ge=0, description="seed of the split and of the base model")
     pretrain_epochs: PositiveInt = 30
     pretrain_learning_rate: PositiveFloat = 3e-3
+
+
+class MnistSettings(Settings):
+    """MNIST, and how the base model is made."""
+
+    name: Literal["mnist"] = "mnist"
+    data_root: Path | None = Field(
+        default=None,
+        description="folder with vision/mnist; None is the environment's RANKWISE_DATA",
+    )
+    seed: int = Field(default=0, ge=0, description="seed of the split and of the base model")
+    hidden: PositiveInt = 64
+    pretrain_epochs: PositiveInt = 8
+    pretrain_learning_rate: PositiveFloat = 1e-3
+
+
+TaskSettings = Annotated[DigitsSettings | MnistSettings, Field(discriminator="name")]
 
 
 class FullSettings(Settings):
@@ -220,7 +238,7 @@ class TrainingSettings(Settings):
 class RunSettings(Settings):
     """One run: everything that determines its result."""
 
-    task: TaskSettings = TaskSettings()
+    task: TaskSettings = DigitsSettings()
     method: MethodSettings
     training: TrainingSettings = TrainingSettings()
     seed: int = Field(default=0, ge=0)
@@ -260,7 +278,7 @@ class ComparisonSettings(Settings):
 class Recipe(Settings):
     """What a YAML file holds: one run, and the comparison that it belongs to."""
 
-    task: TaskSettings = TaskSettings()
+    task: TaskSettings = DigitsSettings()
     method: MethodSettings
     training: TrainingSettings = TrainingSettings()
     seed: int = Field(default=0, ge=0)

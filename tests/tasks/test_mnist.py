@@ -1,0 +1,67 @@
+"""The task mnist: two halves of the digits, one split, a base that is made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from rankwise.core.errors import DataError
+from rankwise.tasks.mnist import DEVIATION, MEAN, MnistTask
+from tests.tasks.idx_files import idx_bytes, write_mnist
+
+REAL = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
+ROOTS = [REAL] if (REAL / "vision" / "mnist").is_dir() else []
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_mnist(tmp_path / "data")
+
+
+def test_a_twelfth_is_set_aside_before_the_classes_are_filtered(root):
+    splits = MnistTask(root).splits()
+    assert len(splits.train) + len(splits.validation) == 120
+    assert 0 < len(splits.validation) < 20
+    assert len(splits.test) == 30
+
+
+def test_labels_are_the_digits_less_five_and_pixels_are_normalised(root):
+    columns = MnistTask(root).splits().train.columns
+    assert columns["labels"].unique().tolist() == [0, 1, 2, 3, 4]
+    assert columns["features"].shape[1:] == (784,)
+    brightest = columns["features"].max() * DEVIATION + MEAN
+    assert brightest == pytest.approx(250 / 255, abs=1e-6)
+
+
+def test_the_base_is_made_once(root, tmp_path, monkeypatch):
+    task = MnistTask(root, pretrain_epochs=1)
+    base = task.base_model(tmp_path / "base")
+    monkeypatch.setattr(MnistTask, "_pretrain", lambda *_: pytest.fail("trained again"))
+    again = task.base_model(tmp_path / "base")
+    for ours, theirs in zip(base.parameters(), again.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("data_root", ROOTS)
+def test_the_real_files_have_the_sizes_of_the_published_experiment(data_root):
+    splits = MnistTask(data_root).splits()
+    # 29,404 training and 4,861 test images show a digit from 5 to 9.
+    assert len(splits.train) + len(splits.validation) == 29404
+    assert len(splits.test) == 4861
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t10k-labels-idx1-ubyte", idx_bytes(59), r"t10k-labels.* one label for each of 60"),
+        ("t10k-labels-idx1-ubyte", idx_bytes(60), r"label 10 of row 10 is no digit"),
+        ("train-images-idx3-ubyte", idx_bytes(240, 8, 8), r"images of 28 × 28, got \(240, 8, 8\)"),
+        ("train-images-idx3-ubyte", b"\x89PNG", r"train-images.* is no IDX file"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_told_with_its_name(root, name, content, message):
+    (root / "vision" / "mnist" / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        MnistTask(root).splits()
