@@ -46,3 +46,18 @@ def test_if_all_failed_there_is_no_best():
 def test_records_of_a_rate_come_in_the_order_of_seeds():
     method = sweep(record(0.1, 2, 0.1), record(0.1, 0, 0.2))
     assert [entry["seed"] for entry in method.of_rate(0.1)] == [0, 2]
+
+
+def test_a_settled_rate_stays_when_more_seeds_come():
+    method = sweep(record(0.1, 0, 0.9), record(0.2, 0, 0.8))
+    assert method.settle() == 0.1
+    method.records.append(record(0.1, 1, 0.1))
+    assert method.best() == 0.1
+    assert len(method.of_rate(0.1)) == 2
+
+
+def test_a_settled_rate_whose_later_seed_fails_is_out():
+    method = sweep(record(0.1, 0, 0.9), record(0.2, 0, 0.8))
+    method.settle()
+    method.records.append(record(0.1, 1, 0.0, status="failed"))
+    assert method.best() is None

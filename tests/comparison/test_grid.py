@@ -28,8 +28,8 @@ def test_a_grid_grows_by_its_own_spacing_beyond_the_best_edge(rates, best, expec
 
 
 def test_runs_are_every_rate_with_every_seed_and_have_names_of_their_own():
-    recipe = load_recipe("digits", {"compare": {"seeds": [4, 7]}})
-    runs = runs_of(recipe, recipe.compare.methods[0], [1e-3, 1e-2])
+    recipe = load_recipe("digits")
+    runs = runs_of(recipe, recipe.compare.methods[0], rates=[1e-3, 1e-2], seeds=[4, 7])
     pairs = [(run.training.learning_rate, run.seed) for run in runs]
     assert pairs == [(1e-3, 4), (1e-3, 7), (1e-2, 4), (1e-2, 7)]
     assert len({run.name for run in runs}) == 4
@@ -37,7 +37,11 @@ def test_runs_are_every_rate_with_every_seed_and_have_names_of_their_own():
 
 def test_the_shipped_grid_has_the_runs_of_the_issue():
     recipe = load_recipe("digits")
-    names = {run.name for method in recipe.compare.methods for run in runs_of(recipe, method, GRID)}
+    names = {
+        run.name
+        for method in recipe.compare.methods
+        for run in runs_of(recipe, method, rates=GRID, seeds=recipe.compare.seeds)
+    }
     assert len(names) == len(recipe.compare.methods) * 5 * 3
 
 

@@ -62,6 +62,7 @@ def test_a_part_of_another_kind_replaces_the_named_one():
         ({"method": 3}, r"method must be a method's name or a mapping, got 3"),
         ({"compare": {"methods": [{"name": "lora", "rank": 1}]}}, r"methods\[0\]\.rank: unknown"),
         ({"compare": {"methods": [{"name": "x"}]}}, r"no method 'x'"),
+        ({"compare": {"sweep_seeds": 4}}, r"compare: sweep_seeds must be at most .* 3, got 4"),
     ],
 )
 def test_mistakes_are_named(overrides, message):

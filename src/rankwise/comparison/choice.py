@@ -18,6 +18,12 @@ class MethodSweep:
     method: MethodSettings
     rates: list[float]
     records: list[Record] = field(default_factory=list)
+    settled: float | None = None
+
+    def settle(self) -> float | None:
+        """Keep the best rate of the seeds so far; seeds that are added later do not change it."""
+        self.settled = self.best()
+        return self.settled
 
     def best(self) -> float | None:
         """Return the rate with the highest mean validation score over seeds, or None if all failed.
@@ -25,7 +31,8 @@ class MethodSweep:
         Equal scores are told apart by the lower mean validation loss. A rate of which any seed
         failed is out: its mean would be taken over the lucky seeds only.
         """
-        complete = [rate for rate in self.rates if self.of_rate(rate)]
+        rates = self.rates if self.settled is None else [self.settled]
+        complete = [rate for rate in rates if self.of_rate(rate)]
         return max(complete, key=self._merit, default=None)
 
     def of_rate(self, rate: float) -> list[Record]:

@@ -34,10 +34,9 @@ def comparison_of(recipe: Recipe) -> ComparisonSettings:
 
 
 def runs_of(
-    recipe: Recipe, method: MethodSettings, learning_rates: Sequence[float]
+    recipe: Recipe, method: MethodSettings, *, rates: Sequence[float], seeds: Sequence[int]
 ) -> list[RunSettings]:
     """Return the runs of one method: each learning rate with each seed."""
-    comparison = comparison_of(recipe)
     return [
         RunSettings(
             task=recipe.task,
@@ -45,8 +44,8 @@ def runs_of(
             training=recipe.training.model_copy(update={"learning_rate": rate}),
             seed=seed,
         )
-        for rate in learning_rates
-        for seed in comparison.seeds
+        for rate in rates
+        for seed in seeds
     ]
 
 

@@ -6,6 +6,7 @@ With other settings it is another run, in another folder.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,22 +40,19 @@ def sweep(
     # Made once and here, so that no two workers make the base model at the same time.
     build_task(recipe.task).base_model(output / "base")
     sweeps = [MethodSweep(method, []) for method in comparison.methods]
+    swept = comparison.seeds[: comparison.sweep_seeds]
     fresh = [(method, list(comparison.learning_rates)) for method in sweeps]
     for left in reversed(range(comparison.widenings + 1)):
-        runs = {}
         for method, rates in fresh:
             method.rates += rates
-            runs |= {
-                settings.name: (settings, method)
-                for settings in runs_of(recipe, method.method, rates)
-            }
-        _run(runs, output, engine=engine, watcher=watcher)
-        grown = [
-            (method, widened(method.rates, best)) for method in sweeps if (best := method.best())
-        ]
+        _run(_planned(recipe, fresh, swept), output, engine=engine, watcher=watcher)
+        grown = [(each, widened(each.rates, best)) for each in sweeps if (best := each.best())]
         fresh = [(method, [rate]) for method, rate in grown if rate is not None]
         if not fresh or not left:
             break
+    settled = [(method, [rate]) for method in sweeps if (rate := method.settle())]
+    if left_out := comparison.seeds[len(swept) :]:
+        _run(_planned(recipe, settled, left_out), output, engine=engine, watcher=watcher)
     return sweeps
 
 
@@ -65,6 +63,16 @@ def read_test(sweeps: list[MethodSweep], output: Path, *, engine: LocalEngine) -
     ]
     calls = [(RunSettings.model_validate(record["settings"]), output) for record in chosen]
     return {result["run"]: result for result in engine.run(score_test, calls)}
+
+
+def _planned(
+    recipe: Recipe, rates: Iterable[tuple[MethodSweep, list[float]]], seeds: Sequence[int]
+) -> dict[str, tuple[RunSettings, MethodSweep]]:
+    return {
+        settings.name: (settings, method)
+        for method, rates_of_method in rates
+        for settings in runs_of(recipe, method.method, rates=rates_of_method, seeds=seeds)
+    }
 
 
 def _run(

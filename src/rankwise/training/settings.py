@@ -269,10 +269,22 @@ class ComparisonSettings(Settings):
     methods: tuple[MethodSettings, ...] = Field(min_length=1)
     learning_rates: tuple[PositiveFloat, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    sweep_seeds: PositiveInt | None = Field(
+        default=None, description="seeds on which rates are swept, the rest at the best; None: all"
+    )
     baseline: str = Field(default="lora", description="the method that others are measured against")
     widenings: int = Field(
         default=4, ge=0, description="times that a grid may grow while its edge is best"
     )
+
+    @model_validator(mode="after")
+    def _check_sweep_seeds(self) -> ComparisonSettings:
+        if self.sweep_seeds is not None and self.sweep_seeds > len(self.seeds):
+            raise ValueError(
+                f"sweep_seeds must be at most the number of seeds, {len(self.seeds)}, "
+                f"got {self.sweep_seeds}"
+            )
+        return self
 
 
 class Recipe(Settings):
