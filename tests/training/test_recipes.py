@@ -108,3 +108,10 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path, text, message):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(SettingsError, match=r"no recipe file .*gone\.yaml"):
         load_recipe(str(tmp_path / "gone.yaml"))
+
+
+def test_a_label_names_a_run_and_cannot_leave_its_folder():
+    method = {"name": "lora", "label": "lora-kept"}
+    assert load_recipe("digits", {"method": method}).run().name.startswith("lora-kept-r4-")
+    with pytest.raises(SettingsError, match=r"method\.label: .*pattern.*got '\.\./x'"):
+        load_recipe("digits", {"method": {"label": "../x"}})

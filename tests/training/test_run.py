@@ -62,6 +62,16 @@ def test_the_same_settings_give_the_same_weights_whatever_ran_before(settings, o
     assert first["curve"] == second["curve"]
 
 
+@pytest.mark.parametrize("loop", ["lean", "trainer"])
+def test_dropout_draws_from_the_seed_of_the_run(settings, output, tmp_path, loop):
+    run = settings("lora", loop=loop, method={"adapter": {"dropout": 0.5}})
+    first = train_run(run, output)
+    torch.manual_seed(99)
+    state = torch.get_rng_state()
+    assert train_run(run, tmp_path / "elsewhere")["curve"] == first["curve"]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_another_seed_is_another_run(settings, output):
     curves = [train_run(settings("lora", seed=seed), output)["curve"] for seed in (0, 1)]
     assert curves[0] != curves[1]

@@ -89,7 +89,7 @@ def _protocol(recipe: Recipe, comparison: ComparisonSettings) -> Record:
 
 def _row(method: MethodSweep, tests: dict[str, Record]) -> Record:
     row = {
-        "name": method.method.name,
+        "name": method.method.title,
         "r": method.method.rank,
         "side": method.method.side,
         "budget": method.method.budget,

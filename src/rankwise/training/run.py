@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -20,6 +21,7 @@ from torch import nn
 from rankwise.core import runtime
 from rankwise.core.errors import AdapterError, RankwiseError, SettingsError
 from rankwise.core.records import read_record, write_record
+from rankwise.core.seeds import derive_seed
 from rankwise.evaluation.classification import evaluate
 from rankwise.training.adapter import attach_adapter
 from rankwise.training.build import build_task, state_bytes
@@ -130,10 +132,10 @@ def _perform(settings: RunSettings, folder: RunFolder, *, resume: bool) -> Recor
         job = Job(settings, model, task.splits())
     with watch.part("init"):
         if needs_reference(settings.method):
-            _train_reference(job, folder)
+            _train_reference(job, folder, resume=resume)
         report = start(job, folder)
     with watch.part("train"):
-        trained = _train(job, folder, resume=resume)
+        trained = _train(job, folder.checkpoints, resume=resume)
     with watch.part("save"):
         _save(model, folder.adapter)
     return _head(settings) | {
@@ -156,7 +158,7 @@ def _head(settings: RunSettings) -> Record:
     return {
         "run": settings.name,
         "method": {
-            "name": method.name,
+            "name": method.title,
             "r": method.rank,
             "side": method.side,
             "budget": method.budget,
@@ -178,20 +180,23 @@ def _failure(settings: RunSettings, error: str, *, trace: str | None) -> Record:
     }
 
 
-def _train_reference(job: Job, folder: RunFolder) -> None:
+def _train_reference(job: Job, folder: RunFolder, *, resume: bool) -> None:
     """Train the plain LoRA whose boundaries are to be matched, on the same task in the same way."""
     settings = job.settings.model_copy(update={"method": reference_method(job.settings.method)})
     task = build_task(settings.task)
     base = task.base_model(folder.base)
     model = attach_adapter(base, settings.method, task=task, seed=settings.seed)
-    train_lean(Job(settings, model, job.splits))
+    _train(Job(settings, model, job.splits), folder.reference / "checkpoints", resume=resume)
     _save(model, folder.reference)
 
 
-def _train(job: Job, folder: RunFolder, *, resume: bool) -> Trained:
-    if job.settings.training.loop == "lean":
-        return train_lean(job)
-    return train_with_trainer(job, folder.checkpoints, resume=resume)
+def _train(job: Job, checkpoints: Path, *, resume: bool) -> Trained:
+    """Train by the loop of the settings; dropout draws from the run's seed and leaves no trace."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(derive_seed(job.settings.seed, "training"))
+        if job.settings.training.loop == "lean":
+            return train_lean(job)
+        return train_with_trainer(job, checkpoints, resume=resume)
 
 
 def _save(model: nn.Module, folder: Path) -> None:

@@ -183,11 +183,19 @@ class MethodSettings(Settings):
     """A method: its name, its rank, and its choice on the three axes."""
 
     name: str = "lora"
+    label: str | None = Field(
+        default=None, pattern=r"^[\w.+-]+$", description="shown in tables; None is the name"
+    )
     r: PositiveInt = 8
     budget: str = Field(default="", description="label of the group of equal trainable parameters")
     adapter: AdapterSettings
     init: InitSettings
     schedule: ScheduleSettings
+
+    @property
+    def title(self) -> str:
+        """What tables call it."""
+        return self.label or self.name
 
     @property
     def rank(self) -> int | None:
@@ -249,7 +257,7 @@ class RunSettings(Settings):
         digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
         rate = f"{self.training.learning_rate:g}"
         rank = "" if self.method.rank is None else f"-r{self.method.rank}"
-        return f"{self.method.name}{rank}-lr{rate}-s{self.seed}-{digest}"
+        return f"{self.method.title}{rank}-lr{rate}-s{self.seed}-{digest}"
 
     @model_validator(mode="after")
     def _check_loop(self) -> RunSettings:

@@ -72,7 +72,7 @@ def train_with_trainer(job: Job, checkpoints: Path, *, resume: bool) -> Trained:
         optimizers=(optimizer, schedule),  # type: ignore[arg-type]
     )
     last = get_last_checkpoint(str(checkpoints)) if resume and checkpoints.is_dir() else None
-    with finite_loss_required(job.model), torch.random.fork_rng(devices=[]):
+    with finite_loss_required(job.model):
         trainer.train(resume_from_checkpoint=last)
     return Trained(_curve(trainer.state.log_history), trainable)
 
