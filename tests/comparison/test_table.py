@@ -54,6 +54,13 @@ def test_rows_stand_under_their_budget():
     assert text.index("1200") < text.index(" lora") < text.index("300 ") < text.index("delora")
 
 
+def test_the_papers_scores_stand_beside_ours_where_there_are_any():
+    assert "paper" not in shown(ROW)
+    text = shown(ROW | {"published": 0.838}, ROW)
+    assert "paper" in text
+    assert "0.838" in text
+
+
 def test_a_failed_method_says_why():
     row = ROW | {"status": "failed: no module matched"}
     assert "failed" in shown(row)

@@ -115,3 +115,11 @@ def test_a_label_names_a_run_and_cannot_leave_its_folder():
     assert load_recipe("digits", {"method": method}).run().name.startswith("lora-kept-r4-")
     with pytest.raises(SettingsError, match=r"method\.label: .*pattern.*got '\.\./x'"):
         load_recipe("digits", {"method": {"label": "../x"}})
+
+
+def test_what_a_paper_reports_and_where_data_lie_do_not_make_another_run(tmp_path):
+    overrides = {"task": {"name": "mnist", "data_root": str(tmp_path)}}
+    here = load_recipe("rac-mnist", overrides).run()
+    there = load_recipe("rac-mnist", {"method": {"published": 0.5}}).run()
+    assert here.name == there.name
+    assert load_recipe("rac-mnist", {"task": {"seed": 1}}).run().name != here.name

@@ -92,6 +92,7 @@ def columns(summary: dict[str, Any], metric: str) -> list[Column]:
     baseline = summary["protocol"]["baseline"]
     known = [
         Column("score_mean", f"Test {metric}", "{:.3f}".format, falling_first=True),
+        Column("published", "In the paper", "{:.3f}".format, falling_first=True),
         Column("difference_mean", f"Against {baseline}", signed, falling_first=True),
         Column("score_validation", "Validation", "{:.3f}".format, falling_first=True),
         Column("learning_rate", "Learning rate", "{:g}".format),

@@ -93,6 +93,7 @@ def _row(method: MethodSweep, tests: dict[str, Record]) -> Record:
         "r": method.method.rank,
         "side": method.method.side,
         "budget": method.method.budget,
+        "published": method.method.published,
         "sweep_seconds": sum(record["seconds"]["total"] for record in method.records),
         "learning_rates": sorted(method.rates),
     } | dict.fromkeys(_MEASURED)

@@ -39,7 +39,8 @@ def summary_table(summary: dict[str, Any]) -> Table:
         pad_edge=False,
         collapse_padding=True,
     )
-    for column in _COLUMNS:
+    has_published = any(row.get("published") is not None for row in summary["methods"])
+    for column in (*_COLUMNS, *(["paper"] if has_published else [])):
         table.add_column(column, justify="left" if column in _LEFT else "right", no_wrap=True)
     for budget in dict.fromkeys(row["budget"] for row in summary["methods"]):
         table.add_section()
@@ -77,6 +78,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         f"{row['init_seconds']:.2f}",
         f"{row['train_seconds']:.2f}",
         "never" if row["steps_to_baseline"] is None else str(row["steps_to_baseline"]),
+        *([] if row.get("published") is None else [f"{row['published']:.3f}"]),
     ]
 
 

@@ -188,6 +188,9 @@ class MethodSettings(Settings):
     )
     r: PositiveInt = 8
     budget: str = Field(default="", description="label of the group of equal trainable parameters")
+    published: float | None = Field(
+        default=None, description="the score that its paper reports, shown beside ours"
+    )
     adapter: AdapterSettings
     init: InitSettings
     schedule: ScheduleSettings
@@ -253,8 +256,11 @@ class RunSettings(Settings):
 
     @property
     def name(self) -> str:
-        """A readable name that differs where any setting differs."""
-        digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
+        """A readable name that differs where any setting of the run differs."""
+        # What a paper reports and where the data lie change nothing about the run.
+        elsewhere: Any = {"method": {"published"}, "task": {"data_root"}}
+        settings = self.model_dump_json(exclude=elsewhere)
+        digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
         rate = f"{self.training.learning_rate:g}"
         rank = "" if self.method.rank is None else f"-r{self.method.rank}"
         return f"{self.method.title}{rank}-lr{rate}-s{self.seed}-{digest}"
