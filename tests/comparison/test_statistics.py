@@ -16,6 +16,12 @@ def test_the_interval_of_three_values_by_hand():
     assert interval.high == pytest.approx(2 + 2.4841, abs=1e-4)
 
 
+def test_an_interval_is_cut_to_the_range_of_its_mean():
+    interval = mean_interval([0.7, 0.9, 1.0], within=(0.0, 1.0))
+    assert interval.high == 1.0
+    assert interval.low == mean_interval([0.7, 0.9, 1.0]).low
+
+
 def test_one_value_has_no_interval():
     interval = mean_interval([0.9])
     assert (interval.mean, interval.low, interval.high) == (0.9, None, None)

@@ -56,6 +56,7 @@ def run(name, seed, scores, *, rate=0.01, status="done"):
         "stored_bytes": 400,
         "seconds": {"init": 0.5, "train": 2.0, "total": 3.0},
         "peak_memory_bytes": 10,
+        "metric": "accuracy",
     }
 
 
@@ -107,8 +108,9 @@ def test_scores_are_means_over_seeds_of_test(summary):
     row = rows(summary)["delora"]
     assert row["score_mean"] == pytest.approx(0.9)
     assert row["score_validation"] == pytest.approx(0.9)
-    # s = 0.1, three seeds: 4.3027 * 0.1 / √3.
-    assert row["score_high"] - row["score_mean"] == pytest.approx(0.24841, abs=1e-4)
+    # s = 0.1, three seeds: 4.3027 * 0.1 / √3; an accuracy is not above 1.
+    assert row["score_mean"] - row["score_low"] == pytest.approx(0.24841, abs=1e-4)
+    assert row["score_high"] == 1.0
 
 
 def test_steps_to_baseline_is_where_the_mean_curve_reaches_the_baselines_end(summary):

@@ -5,6 +5,7 @@ Both tables and verdicts come from here. With a single value no interval exists,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,8 +22,16 @@ class Interval:
     high: float | None
 
 
-def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> Interval:
+def mean_interval(
+    values: Sequence[float],
+    *,
+    confidence: float = 0.95,
+    within: tuple[float, float] = (-math.inf, math.inf),
+) -> Interval:
     """Return mean ± t · s/√n, with s the sample deviation and t Student's quantile for n-1.
+
+    ``within`` is the range that the mean can have, 0 to 1 for an accuracy: the interval is cut to
+    it, which leaves its coverage as it is.
 
     Raises:
         ValueError: ``values`` is empty.
@@ -33,7 +42,7 @@ def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> Inter
     if len(values) == 1:
         return Interval(mean, None, None)
     half = float(stats.sem(values) * stats.t.ppf((1 + confidence) / 2, df=len(values) - 1))
-    return Interval(mean, mean - half, mean + half)
+    return Interval(mean, max(mean - half, within[0]), min(mean + half, within[1]))
 
 
 def paired_difference(

@@ -12,6 +12,9 @@ from rankwise.training.settings import ComparisonSettings, Recipe
 
 Record = dict[str, Any]
 
+RANGES = {"accuracy": (0.0, 1.0)}
+"""The values that the mean of a metric can have."""
+
 _MEASURED = (
     "trainable_parameters",
     "stored_bytes",
@@ -81,7 +84,8 @@ def _protocol(recipe: Recipe, comparison: ComparisonSettings) -> Record:
         "seeds": list(comparison.seeds),
         "baseline": comparison.baseline,
         "chosen_on": "validation",
-        "interval": "95 %, Student's t over seeds; differences are paired by seed, Bonferroni",
+        "interval": "95 %, Student's t over seeds, cut to the range of the metric; differences are "
+        "paired by seed, Bonferroni",
         "training": recipe.training.model_dump(mode="json", exclude={"learning_rate"}),
         "task": recipe.task.model_dump(mode="json"),
     }
@@ -103,7 +107,7 @@ def _row(method: MethodSweep, tests: dict[str, Record]) -> Record:
         return row | {"status": f"failed: {reason}", "scores": [], "seeds": [], "warnings": []}
     records = method.of_rate(best)
     scores = [tests[record["run"]]["score_test"] for record in records]
-    interval = mean_interval(scores)
+    interval = mean_interval(scores, within=RANGES[records[0]["metric"]])
     return row | {
         "status": "ok",
         "trainable_parameters": records[0]["trainable_parameters"],
