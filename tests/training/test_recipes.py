@@ -123,3 +123,22 @@ def test_what_a_paper_reports_and_where_data_lie_do_not_make_another_run(tmp_pat
     there = load_recipe("rac-mnist", {"method": {"published": 0.5}}).run()
     assert here.name == there.name
     assert load_recipe("rac-mnist", {"task": {"seed": 1}}).run().name != here.name
+
+
+def test_a_variant_lies_between_the_recipe_and_the_overrides():
+    quick = load_recipe("rac-mnist", {"compare": {"seeds": [7, 8]}}, variant="quick").compare
+    assert quick.seeds == (7, 8)
+    assert quick.widenings == 0
+    assert {method.budget for method in quick.chosen_methods} == {"full", "rank 1", "rank 2"}
+    assert load_recipe("rac-mnist", variant="full").training.epochs == 50
+
+
+@pytest.mark.parametrize(("name", "has"), [("rac-mnist", "full, quick"), ("digits", "none")])
+def test_a_variant_that_the_recipe_lacks_is_refused(name, has):
+    with pytest.raises(SettingsError, match=f"no variant 'fast'; it has {has}"):
+        load_recipe(name, variant="fast")
+
+
+def test_a_budget_that_no_method_has_is_refused():
+    with pytest.raises(SettingsError, match=r"compare: budgets: no '30'; did you mean '300'"):
+        load_recipe("digits", {"compare": {"budgets": ["30"]}})

@@ -72,6 +72,14 @@ def test_dropout_draws_from_the_seed_of_the_run(settings, output, tmp_path, loop
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("loop", ["lean", "trainer"])
+def test_patience_ends_a_run_that_no_longer_improves(settings, output, loop):
+    run = settings("full", loop=loop, epochs=30, patience=1, learning_rate=0.3)
+    curve = train_run(run, output)["curve"]
+    assert len(curve) < 31
+    assert curve[-1]["validation_loss"] >= min(point["validation_loss"] for point in curve[:-1])
+
+
 def test_another_seed_is_another_run(settings, output):
     curves = [train_run(settings("lora", seed=seed), output)["curve"] for seed in (0, 1)]
     assert curves[0] != curves[1]

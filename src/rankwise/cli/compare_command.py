@@ -21,7 +21,7 @@ from rankwise.training.recipes import load_recipe
 
 def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Sweep, choose on validation, read test, and write ``summary.json`` and ``report.html``."""
-    recipe = load_recipe(arguments.recipe, overrides)
+    recipe = load_recipe(arguments.recipe, overrides, variant=arguments.variant)
     comparison_of(recipe)
     with LocalEngine(arguments.workers) as engine, ProgressWatcher(Console()) as watcher:
         sweeps = sweep(recipe, arguments.output, engine=engine, watcher=watcher)
@@ -36,6 +36,7 @@ def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
 
 def _command(arguments: argparse.Namespace, overrides: dict[str, Any]) -> str:
     words = ["rankwise", "compare", arguments.recipe, "--output", str(arguments.output)]
+    words += [f"--{arguments.variant}"] if arguments.variant else []
     return shlex.join(words + _words(overrides, prefix="--"))
 
 

@@ -36,6 +36,17 @@ def build_parser() -> argparse.ArgumentParser:
         "compare", help="methods × learning rates × seeds on one task", allow_abbrev=False
     )
     _add_recipe(compare)
+    form = compare.add_mutually_exclusive_group()
+    form.add_argument(
+        "--quick",
+        dest="variant",
+        action="store_const",
+        const="quick",
+        help="the recipe's short form",
+    )
+    form.add_argument(
+        "--full", dest="variant", action="store_const", const="full", help="its published schedule"
+    )
     compare.add_argument("--workers", type=_positive, help="processes (default: one a core)")
 
     report = commands.add_parser(

@@ -24,7 +24,7 @@ def comparison_of(recipe: Recipe) -> ComparisonSettings:
             "this recipe has no section 'compare': add one with methods and learning_rates, "
             "or use `rankwise train`"
         )
-    names = {method.title for method in comparison.methods}
+    names = {method.title for method in comparison.chosen_methods}
     if comparison.baseline not in names:
         raise SettingsError(
             f"compare.baseline {comparison.baseline!r} must be one of the methods compared: "

@@ -39,7 +39,7 @@ def sweep(
     comparison = comparison_of(recipe)
     # Made once and here, so that no two workers make the base model at the same time.
     build_task(recipe.task).base_model(output / "base")
-    sweeps = [MethodSweep(method, []) for method in comparison.methods]
+    sweeps = [MethodSweep(method, []) for method in comparison.chosen_methods]
     swept = comparison.seeds[: comparison.sweep_seeds]
     fresh = [(method, list(comparison.learning_rates)) for method in sweeps]
     for left in reversed(range(comparison.widenings + 1)):

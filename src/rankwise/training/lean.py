@@ -18,7 +18,7 @@ from rankwise.training.chains import build_chain, final_rank, resets_optimizer
 from rankwise.training.job import Job
 from rankwise.training.optimization import build_optimizer, build_schedule, trained_parameters
 from rankwise.training.order import epoch_order
-from rankwise.training.progress import CurvePoint, Trained, finite_loss_required
+from rankwise.training.progress import CurvePoint, Trained, finite_loss_required, is_stalled
 
 
 def train_lean(job: Job) -> Trained:
@@ -28,7 +28,11 @@ def train_lean(job: Job) -> Trained:
         optimizer = build_optimizer(job.model, job.settings)
         trainable = sum(parameter.numel() for parameter in trained_parameters(optimizer))
         curve = [_point(job, step=0, train_loss=None)]
-        curve += _train(job, optimizer, chain)
+        for point in _train(job, optimizer, chain):
+            curve.append(point)
+            losses = [each.validation_loss for each in curve]
+            if is_stalled(losses, job.settings.training.patience):
+                break
         if chain is not None:
             chain.finish(final_rank=final_rank(job))
     return Trained(curve, trainable)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,13 @@ class Trained:
 
     curve: list[CurvePoint]
     trainable_parameters: int
+
+
+def is_stalled(losses: Sequence[float], patience: int | None) -> bool:
+    """Say whether none of the last ``patience`` validation losses is lower than those before."""
+    if patience is None or len(losses) <= patience:
+        return False
+    return min(losses[-patience:]) >= min(losses[:-patience])
 
 
 @contextlib.contextmanager

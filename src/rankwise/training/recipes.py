@@ -33,13 +33,20 @@ def recipe_summary(name: str) -> str:
     return text.splitlines()[0].removeprefix("#").strip()
 
 
-def load_recipe(name: str, overrides: Tree | None = None) -> Recipe:
+def load_recipe(name: str, overrides: Tree | None = None, *, variant: str | None = None) -> Recipe:
     """Load the recipe ``name`` (shipped, or the path of a YAML file) with ``overrides`` on top.
+
+    ``variant`` is a key of the recipe's ``variants``, such as ``quick``, and lies between the two.
 
     Raises:
         SettingsError: No such recipe, YAML that cannot be read, an unknown key or a wrong value.
     """
-    tree = _merged(_read_yaml(name), overrides or {})
+    tree = _read_yaml(name)
+    variants = tree.pop("variants", {})
+    if variant is not None and variant not in variants:
+        known = ", ".join(sorted(variants)) or "none"
+        raise SettingsError(f"recipe {name} has no variant {variant!r}; it has {known}")
+    tree = _merged(_merged(tree, variants.get(variant, {})), overrides or {})
     tree["method"] = _with_named_parts(tree.get("method", {}), place="method")
     comparison = tree.get("compare")
     if isinstance(comparison, dict) and isinstance(comparison.get("methods"), list):

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+from rankwise.core.errors import nearest_names
+
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 SketchKind = Literal["gaussian", "orthonormal", "kaiming", "selector", "gradient"]
 
@@ -241,6 +243,9 @@ class TrainingSettings(Settings):
     scheduler: Literal["constant", "linear", "cosine"] = "constant"
     warmup_ratio: Fraction = 0.0
     max_grad_norm: PositiveFloat | None = None
+    patience: PositiveInt | None = Field(
+        default=None, description="stop after so many epochs without a lower validation loss"
+    )
     loop: Literal["lean", "trainer"] = Field(
         default="trainer", description="lean: a plain loop for tiny models, equal to the Trainer"
     )
@@ -283,6 +288,9 @@ class ComparisonSettings(Settings):
     methods: tuple[MethodSettings, ...] = Field(min_length=1)
     learning_rates: tuple[PositiveFloat, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    budgets: list[str] | None = Field(
+        default=None, description="the budgets that are run; None: all of them"
+    )
     sweep_seeds: PositiveInt | None = Field(
         default=None, description="seeds on which rates are swept, the rest at the best; None: all"
     )
@@ -290,6 +298,21 @@ class ComparisonSettings(Settings):
     widenings: int = Field(
         default=4, ge=0, description="times that a grid may grow while its edge is best"
     )
+
+    @property
+    def chosen_methods(self) -> tuple[MethodSettings, ...]:
+        """The methods of the chosen budgets."""
+        if self.budgets is None:
+            return self.methods
+        return tuple(method for method in self.methods if method.budget in self.budgets)
+
+    @model_validator(mode="after")
+    def _check_budgets(self) -> ComparisonSettings:
+        known = {method.budget for method in self.methods}
+        for budget in self.budgets or []:
+            if budget not in known:
+                raise ValueError(f"budgets: no {budget!r}; {nearest_names(budget, known)}")
+        return self
 
     @model_validator(mode="after")
     def _check_sweep_seeds(self) -> ComparisonSettings:

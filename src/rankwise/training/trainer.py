@@ -14,7 +14,7 @@ from rankwise.training.chains import build_callback
 from rankwise.training.job import Job
 from rankwise.training.optimization import build_optimizer, build_schedule, trained_parameters
 from rankwise.training.order import EpochOrder
-from rankwise.training.progress import CurvePoint, Trained, finite_loss_required
+from rankwise.training.progress import CurvePoint, Trained, finite_loss_required, is_stalled
 
 
 class OrderedTrainer(Trainer):
@@ -41,8 +41,11 @@ class CurveCallback(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Score the model after an epoch, before its checkpoint is written."""
+        """Score the model after an epoch, before its checkpoint is written; stop if it stalls."""
         self._add(state)
+        losses = [point.validation_loss for point in _curve(state.log_history)]
+        if is_stalled(losses, self._job.settings.training.patience):
+            control.should_training_stop = True
 
     def _add(self, state: TrainerState) -> None:
         result = evaluate(self._job.model, self._job.splits.validation)
