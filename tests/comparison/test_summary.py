@@ -134,6 +134,16 @@ def test_a_difference_that_all_seeds_share_is_shown_and_noise_is_not(summary):
     assert "no difference shown for 1 of 2" in sentence
 
 
+def test_rows_of_one_name_are_told_apart_by_their_sides():
+    row = {"budget": "rank 1", "name": "rac-lora", "difference_high": 0.2}
+    rows = [
+        row | {"side": "left", "difference_low": 0.1},
+        row | {"side": "right", "difference_low": -0.1},
+    ]
+    (sentence,) = verdict(rows, baseline="lora")
+    assert "shown better: rac-lora (left);" in sentence
+
+
 def test_a_budget_without_a_baseline_is_measured_against_the_nearest():
     curves = {
         "lora": [run("lora", seed, [0.6]) for seed in range(2)],

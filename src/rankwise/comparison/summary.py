@@ -63,14 +63,20 @@ def verdict(rows: list[Record], *, baseline: str) -> list[str]:
         ]
         if not compared:
             continue
-        better = [row["name"] for row in compared if row["difference_low"] > 0]
-        worse = [row["name"] for row in compared if row["difference_high"] < 0]
+        better = [_called(row, compared) for row in compared if row["difference_low"] > 0]
+        worse = [_called(row, compared) for row in compared if row["difference_high"] < 0]
         sentences.append(
             f"Budget {budget}, against {baseline}: shown better: {_listed(better)}; shown worse: "
             f"{_listed(worse)}; no difference shown for {len(compared) - len(better) - len(worse)} "
             f"of {len(compared)} methods."
         )
     return sentences or ["No method could be compared with the baseline on more than one seed."]
+
+
+def _called(row: Record, rows: list[Record]) -> str:
+    """Return a row's name, with its side where others of the same name have another one."""
+    sides = {other["side"] for other in rows if other["name"] == row["name"]}
+    return row["name"] if len(sides) == 1 else f"{row['name']} ({row['side']})"
 
 
 def _listed(names: list[str]) -> str:

@@ -7,9 +7,6 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-# Wide enough for every column; a narrower terminal wraps lines but loses nothing.
-TABLE_WIDTH = 118
-
 _COLUMNS = (
     "budget",
     "method",
