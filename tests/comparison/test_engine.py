@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -22,3 +27,34 @@ def test_every_call_gives_a_result(engine):
 def test_an_error_in_a_worker_reaches_the_caller(engine):
     with pytest.raises(ValueError, match=r"math domain error|nonnegative"):
         list(engine.run(math.sqrt, [(-1.0,)]))
+
+
+ABANDON = """
+import os, pathlib, signal
+from rankwise.comparison.engine import LocalEngine
+
+if __name__ == "__main__":
+    engine = LocalEngine(1)
+    pathlib.Path("worker").write_text(str(next(engine.run(os.getpid, [()]))))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path):
+    (tmp_path / "abandon.py").write_text(ABANDON)
+    ended = subprocess.run([sys.executable, "abandon.py"], cwd=tmp_path, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    worker = int((tmp_path / "worker").read_text())
+    for _ in range(100):
+        if not _is_running(worker):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"worker {worker} still runs")
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
