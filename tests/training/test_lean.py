@@ -8,7 +8,8 @@ import torch
 from rankwise.core.errors import TrainingError
 from rankwise.methods.table import METHODS
 from rankwise.training.folder import RunFolder
-from rankwise.training.run import train_run, trained_model
+from rankwise.training.run import train_run
+from rankwise.training.scoring import trained_model
 
 SHORT = {
     "chain": {"schedule": {"every_epochs": 1}},

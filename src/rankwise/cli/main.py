@@ -49,6 +49,18 @@ def build_parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("--workers", type=_positive, help="processes (default: one a core)")
 
+    evaluate = commands.add_parser(
+        "evaluate", help="score a finished run on a split", allow_abbrev=False
+    )
+    _add_run(evaluate)
+    evaluate.add_argument("--split", choices=("train", "validation", "test"), default="validation")
+
+    export = commands.add_parser(
+        "export", help="write a run's adapter as a plain LoRA directory", allow_abbrev=False
+    )
+    _add_run(export)
+    export.add_argument("--output", type=Path, required=True, help="a new directory")
+
     report = commands.add_parser(
         "report", help="rebuild report.html from the records of a comparison", allow_abbrev=False
     )
@@ -77,6 +89,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command goes on where it stood", file=sys.stderr)
         return 130
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, help="the folder of a run, OUTPUT/runs/NAME")
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Console
 
 from rankwise.training.recipes import load_recipe
-from rankwise.training.run import score_test, train_run
+from rankwise.training.run import train_run
+from rankwise.training.scoring import score_test
 
 
 def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:

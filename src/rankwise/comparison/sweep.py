@@ -14,7 +14,8 @@ from rankwise.comparison.choice import MethodSweep
 from rankwise.comparison.engine import LocalEngine
 from rankwise.comparison.grid import comparison_of, runs_of, widened
 from rankwise.training.build import build_task
-from rankwise.training.run import run_and_record, score_test
+from rankwise.training.run import run_and_record
+from rankwise.training.scoring import score_test
 from rankwise.training.settings import Recipe, RunSettings
 
 Record = dict[str, Any]

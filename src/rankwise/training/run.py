@@ -14,15 +14,13 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from rankwise.core import runtime
-from rankwise.core.errors import AdapterError, RankwiseError, SettingsError
+from rankwise.core.errors import RankwiseError, SettingsError
 from rankwise.core.records import read_record, write_record
 from rankwise.core.seeds import derive_seed
-from rankwise.evaluation.classification import evaluate
 from rankwise.training.adapter import attach_adapter
 from rankwise.training.build import build_task, state_bytes
 from rankwise.training.folder import RunFolder
@@ -90,36 +88,6 @@ def finished_record(folder: RunFolder) -> Record | None:
         return None
     record = read_record(folder.record)
     return record if record["status"] == "done" else None
-
-
-def score_test(settings: RunSettings, output: Path) -> Record:
-    """Score the trained model of a run on test, once: a second call reads the first."""
-    folder = RunFolder(output, settings.name)
-    if folder.test.exists():
-        return read_record(folder.test)
-    task = build_task(settings.task)
-    result = evaluate(trained_model(settings, folder), task.splits().test)
-    content = {"run": settings.name, "score_test": result.score, "correct": result.correct}
-    write_record(folder.test, content)
-    return content
-
-
-def trained_model(settings: RunSettings, folder: RunFolder) -> nn.Module:
-    """Return the model that the run saved, on a fresh base.
-
-    Raises:
-        AdapterError: The saved files are missing or damaged.
-    """
-    base = build_task(settings.task).base_model(folder.base)
-    try:
-        if settings.method.adapter.kind == "full":
-            base.load_state_dict(load_file(folder.adapter / "model.safetensors"))
-            return base
-        return PeftModel.from_pretrained(base, str(folder.adapter))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise AdapterError(
-            f"{folder.adapter} cannot be read ({error}): remove {folder.path} and run again"
-        ) from None
 
 
 def _perform(settings: RunSettings, folder: RunFolder, *, resume: bool) -> Record:
