@@ -104,6 +104,16 @@ def test_a_failed_run_leaves_nothing_half_written(settings, output):
     assert not RunFolder(output, run.name).path.exists()
 
 
+def test_a_resume_that_fails_loses_nothing(settings, output):
+    run = settings("full", learning_rate=1e30)
+    checkpoint = RunFolder(output, run.name).checkpoints / "checkpoint-5" / "state"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_text("hours of work")
+    with pytest.raises(TrainingError):
+        train_run(run, output, resume=True)
+    assert checkpoint.read_text() == "hours of work"
+
+
 def test_a_failed_run_of_many_is_a_record_that_says_why(settings, output):
     record = run_and_record(settings("full", learning_rate=1e30), output)
     assert record["status"] == "failed"

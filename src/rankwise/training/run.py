@@ -44,7 +44,8 @@ def train_run(settings: RunSettings, output: Path, *, resume: bool = False) -> R
         SettingsError: The folder already holds this run, and ``resume`` was not asked for.
     """
     folder = RunFolder(output, settings.name)
-    if folder.path.exists() and not resume:
+    is_new = not folder.path.exists()
+    if not is_new and not resume:
         raise SettingsError(
             f"{folder.path} holds this run already: add --resume to go on with it, "
             "or choose another --output"
@@ -54,7 +55,8 @@ def train_run(settings: RunSettings, output: Path, *, resume: bool = False) -> R
     try:
         record = _perform(settings, folder, resume=resume)
     except RankwiseError:
-        folder.clear()  # it would break again at the same place: there is nothing to resume
+        if is_new:  # it would break again at the same place: there is nothing to resume
+            folder.clear()
         raise
     write_record(folder.record, record)
     return record
