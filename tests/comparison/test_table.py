@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from rankwise.comparison.table import failures, summary_table
+from rankwise.comparison.table import remarks, summary_table
 
 ROW = {
     "name": "lora",
@@ -25,6 +25,7 @@ ROW = {
     "init_seconds": 0.0,
     "train_seconds": 1.0,
     "steps_to_baseline": 85,
+    "warnings": [],
 }
 
 
@@ -64,4 +65,10 @@ def test_the_papers_scores_stand_beside_ours_where_there_are_any():
 def test_a_failed_method_says_why():
     row = ROW | {"status": "failed: no module matched"}
     assert "failed" in shown(row)
-    assert failures({"methods": [ROW, row]}) == ["lora (r=4) failed: no module matched"]
+    assert remarks({"methods": [ROW, row]}) == ["lora (r=4) failed: no module matched"]
+
+
+def test_warnings_are_told():
+    row = ROW | {"warnings": ["the best learning rate 1 is still at the edge of its grid"]}
+    (sentence,) = remarks({"methods": [ROW, row]})
+    assert sentence.startswith("lora (r=4): the best learning rate 1 is still")

@@ -8,17 +8,17 @@ from typing import Any
 from rich.console import Console
 from rich.measure import Measurement
 
-from rankwise.comparison.table import failures, summary_table
+from rankwise.comparison.table import remarks, summary_table
 
 
 def show_summary(summary: dict[str, Any], *files: Path) -> None:
-    """Print the table, what failed, the verdict, and where the files are."""
+    """Print the table, what is to be said of it, the verdict, and where the files are."""
     console = Console(highlight=False)
     table = summary_table(summary)
     # Where the terminal is too narrow, the lines of the table wrap, and no cell is cut.
     unbounded = console.options.update(width=1000)
     width = Measurement.get(console, unbounded, table).maximum
     Console(highlight=False, width=max(console.width, width)).print(table)
-    for sentence in (*failures(summary), *summary["verdict"]):
+    for sentence in (*remarks(summary), *summary["verdict"]):
         console.print(sentence)
     console.print(f"written: {', '.join(str(file) for file in files)}")

@@ -53,8 +53,8 @@ def summarise(
 def verdict(rows: list[Record], *, baseline: str) -> list[str]:
     """Say for each budget which differences from the baseline are shown, and which are not.
 
-    A difference is shown if its interval leaves out zero; the intervals of one budget share their 5
-    %.
+    A difference is shown if its interval leaves out zero; the intervals of one budget share the
+    error of 5 %.
     """
     sentences = []
     for budget in dict.fromkeys(row["budget"] for row in rows):

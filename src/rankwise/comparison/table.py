@@ -47,13 +47,14 @@ def summary_table(summary: dict[str, Any]) -> Table:
     return table
 
 
-def failures(summary: dict[str, Any]) -> list[str]:
-    """Return one sentence for each method that could not be scored."""
-    return [
-        f"{row['name']} (r={_rank(row)}) {row['status']}"
-        for row in summary["methods"]
-        if row["status"] != "ok"
-    ]
+def remarks(summary: dict[str, Any]) -> list[str]:
+    """Return one sentence for each method that could not be scored, and for each warning."""
+    sentences = []
+    for row in summary["methods"]:
+        failed = [] if row["status"] == "ok" else [row["status"]]
+        sentences += [f"{row['name']} (r={_rank(row)}) {text}" for text in failed]
+        sentences += [f"{row['name']} (r={_rank(row)}): {text}" for text in row["warnings"]]
+    return sentences
 
 
 def _rank(row: dict[str, Any]) -> str:
