@@ -32,6 +32,11 @@ def build_parser() -> argparse.ArgumentParser:
     _add_recipe(train)
     train.add_argument("--resume", action="store_true", help="go on with an interrupted run")
 
+    init = commands.add_parser(
+        "init", help="the initialization alone: an adapter for any trainer", allow_abbrev=False
+    )
+    _add_recipe(init)
+
     compare = commands.add_parser(
         "compare", help="methods × learning rates × seeds on one task", allow_abbrev=False
     )
@@ -76,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known, rest = build_parser().parse_known_args(arguments)
     try:
         overrides = parse_overrides(rest)
-        if overrides and known.command not in ("train", "compare"):
+        if overrides and known.command not in ("train", "init", "compare"):
             raise SettingsError(
                 f"`rankwise {known.command}` takes no settings, got {' '.join(rest)}"
             )

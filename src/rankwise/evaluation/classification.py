@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from rankwise.core.modules import device_of
 from rankwise.tasks.splits import TensorSplit
 
 
@@ -30,7 +31,9 @@ def evaluate(model: nn.Module, split: TensorSplit, *, batch_size: int = 1024) ->
     model.eval()
     try:
         total, correct = 0.0, []
-        for batch in split.batches(batch_size):
+        device = device_of(model)
+        for rows in split.batches(batch_size):
+            batch = {name: column.to(device) for name, column in rows.items()}
             output = model(**batch)
             total += float(output["loss"]) * len(batch["labels"])
             correct += (output["logits"].argmax(dim=-1) == batch["labels"]).tolist()

@@ -102,7 +102,7 @@ def _perform(settings: RunSettings, folder: RunFolder, *, resume: bool) -> Recor
         job = Job(settings, model, task.splits())
     with watch.part("init"):
         if needs_reference(settings.method):
-            _train_reference(job, folder, resume=resume)
+            train_reference(job, folder, resume=resume)
         report = start(job, folder)
     with watch.part("train"):
         trained = _train(job, folder.checkpoints, resume=resume)
@@ -150,7 +150,7 @@ def _failure(settings: RunSettings, error: str, *, trace: str | None) -> Record:
     }
 
 
-def _train_reference(job: Job, folder: RunFolder, *, resume: bool) -> None:
+def train_reference(job: Job, folder: RunFolder, *, resume: bool) -> None:
     """Train the plain LoRA whose boundaries are to be matched, on the same task in the same way."""
     settings = job.settings.model_copy(update={"method": reference_method(job.settings.method)})
     task = build_task(settings.task)

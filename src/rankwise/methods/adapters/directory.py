@@ -1,0 +1,106 @@
+"""An adapter directory from anywhere is data: it is checked before a model sees it.
+
+Weights come from safetensors alone; a pickle beside them is never opened. What the header promises
+is compared with the file's size before a tensor is made, and values that are not finite are named.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from rankwise.core.errors import AdapterError
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+LARGEST_CONFIG_BYTES = 2**20
+LARGEST_HEADER_BYTES = 2**24  # some hundred thousand tensors
+_LENGTH_BYTES = 8  # a safetensors file begins with the length of its header
+
+
+def check_adapter_directory(directory: Path) -> dict[str, Tensor]:
+    """Return the tensors of the adapter in ``directory`` once nothing speaks against them.
+
+    Raises:
+        AdapterError: A file is missing, a link, damaged or oversized; the config is no JSON object
+            with a ``peft_type``; a value is not finite.
+    """
+    read_config(directory)
+    tensors = read_tensors(plain_file(directory, WEIGHTS))
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise AdapterError(
+                f"{name} in {directory / WEIGHTS} has values that are not finite: use an earlier "
+                "checkpoint"
+            )
+    return tensors
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """Return ``adapter_config.json`` as a dictionary that names a ``peft_type``.
+
+    Raises:
+        AdapterError: It is missing, a link, oversized, no JSON object, or of no type.
+    """
+    path = plain_file(directory, CONFIG)
+    if path.stat().st_size > LARGEST_CONFIG_BYTES:
+        raise AdapterError(f"{path} has {path.stat().st_size} bytes: no adapter's config is so big")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # also bad UTF-8 and integers without end
+        raise AdapterError(f"{path} is not valid JSON ({error}): fetch it again") from None
+    if not isinstance(config, dict) or not isinstance(config.get("peft_type"), str):
+        raise AdapterError(f"{path} names no peft_type: it is not an adapter's config")
+    return config
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file whose header is of a sensible size.
+
+    Raises:
+        AdapterError: The file is damaged, or its header promises more than there is.
+    """
+    check_header(path)
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise AdapterError(f"{path} is damaged ({error}): use an earlier checkpoint") from None
+
+
+def check_header(path: Path) -> None:
+    """Refuse a safetensors file whose header is longer than the file or than any sensible one.
+
+    Raises:
+        AdapterError: It is.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(_LENGTH_BYTES)
+    header = struct.unpack("<Q", start)[0] if len(start) == _LENGTH_BYTES else size
+    if header > min(LARGEST_HEADER_BYTES, size - _LENGTH_BYTES):
+        raise AdapterError(
+            f"{path} is damaged: its header claims {header} bytes of a file of {size}, and at most "
+            f"{LARGEST_HEADER_BYTES} are read"
+        )
+
+
+def plain_file(directory: Path, name: str) -> Path:
+    """Return the path of a file of the directory itself.
+
+    Raises:
+        AdapterError: There is none, or it is a link, which may lead anywhere.
+    """
+    path = directory / name
+    if path.is_symlink():
+        raise AdapterError(f"{path} is a link, which is not followed: copy the file itself")
+    if not path.is_file():
+        pickled = " (a pickle, .bin, is never read)" if any(directory.glob("*.bin")) else ""
+        raise AdapterError(f"no {name} in {directory}{pickled}: pass an adapter's directory")
+    return path

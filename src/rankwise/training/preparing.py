@@ -1,0 +1,92 @@
+"""The initialization alone: an adapter directory on which any PEFT-based trainer trains.
+
+The directory appears whole or not at all:
+
+    adapter_config.json, adapter_model.safetensors   the adapter at its start
+    rankwise_init.json                               settings, versions, the report of the init
+    base/                                            the base model, where the task had to make one
+    README.md                                        how to train on it
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel, get_peft_model_state_dict
+
+from rankwise.core import runtime
+from rankwise.core.errors import AdapterError, SettingsError
+from rankwise.core.records import write_record, write_text
+from rankwise.export.card import start_card
+from rankwise.methods.adapters.directory import check_adapter_directory
+from rankwise.training.adapter import attach_adapter
+from rankwise.training.build import build_task
+from rankwise.training.folder import RunFolder
+from rankwise.training.job import Job
+from rankwise.training.run import train_reference
+from rankwise.training.settings import RunSettings, SingleSchedule
+from rankwise.training.start import needs_reference, start
+
+Record = dict[str, Any]
+
+
+def prepare_adapter(settings: RunSettings, directory: Path) -> Record:
+    """Write the adapter of a run as it is before its first step, and return the record of it.
+
+    Raises:
+        SettingsError: The directory is not empty, or the method has no adapter to write.
+        AdapterError: What was written is not read back bit for bit; no directory is left.
+    """
+    _check(settings, directory)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".init-") as temporary:
+        folder = RunFolder(Path(temporary), "init")
+        task = build_task(settings.task)
+        base = task.base_model(folder.base)
+        model = attach_adapter(base, settings.method, task=task, seed=settings.seed)
+        assert isinstance(model, PeftModel)  # a full fine-tuning was refused above
+        job = Job(settings, model, task.splits())
+        if needs_reference(settings.method):
+            train_reference(job, folder, resume=False)
+        report = start(job, folder)
+        draft = folder.adapter
+        model.save_pretrained(str(draft))
+        os.replace(folder.base, draft / "base")
+        _check_reread(model, draft)
+        record = {
+            "settings": settings.model_dump(mode="json"),
+            "versions": runtime.versions(),
+            "commit": runtime.commit(),
+            "init": report,
+        }
+        write_record(draft / "rankwise_init.json", record)
+        write_text(draft / "README.md", start_card(record))
+        os.replace(draft, directory)
+    return record
+
+
+def _check(settings: RunSettings, directory: Path) -> None:
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise SettingsError(f"{directory} is not an empty directory: choose another --output")
+    method = settings.method
+    if method.adapter.kind == "full":
+        raise SettingsError("method 'full' trains the base itself and has no adapter to initialise")
+    if not isinstance(method.schedule, SingleSchedule):
+        raise SettingsError(
+            f"method {method.name!r} draws its factors while it trains (schedule.kind "
+            f"{method.schedule.kind!r}): pass rankwise.ChainCallback to your trainer instead"
+        )
+
+
+def _check_reread(model: PeftModel, draft: Path) -> None:
+    """Read the directory again and compare every tensor with the model's."""
+    written = get_peft_model_state_dict(model)
+    reread = check_adapter_directory(draft)
+    same = written.keys() == reread.keys() and all(
+        tensor.cpu().equal(reread[key]) for key, tensor in written.items()
+    )
+    if not same:
+        raise AdapterError(f"the adapter in {draft} is not what was written: nothing is kept")
