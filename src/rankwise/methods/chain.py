@@ -160,9 +160,10 @@ class Chain:
         Raises:
             ChainError: The chain is over, or ``optimizer`` does not train its factors.
         """
-        sketches = self._sketcher.draw_all(self._layers, self.folds + 1)
+        block = self.folds + 1
         if optimizer is not None:
             self.check_optimizer(optimizer)
+        sketches = self._sketcher.draw_all(self._layers, block)
         for layer in self._layers.values():
             layer.set_blocks([*layer.history.blocks, layer.open_block()])
         self._start_block(sketches)
