@@ -61,9 +61,13 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--split", choices=("train", "validation", "test"), default="validation")
 
     export = commands.add_parser(
-        "export", help="write a run's adapter as a plain LoRA directory", allow_abbrev=False
+        "export", help="write a run as a plain LoRA or with merged weights", allow_abbrev=False
     )
-    _add_run(export)
+    export.add_argument(
+        "run", type=Path, help="the folder of a run, or one with the ledger of an unfinished chain"
+    )
+    export.add_argument("--target", choices=("lora", "merged", "gguf-ready"), default="lora")
+    export.add_argument("--rank", type=_positive, help="compress the change to this rank")
     export.add_argument("--output", type=Path, required=True, help="a new directory")
 
     report = commands.add_parser(

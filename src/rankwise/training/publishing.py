@@ -1,22 +1,34 @@
-"""A run's adapter as a plain LoRA directory, whose outputs are compared before it is kept."""
+"""How a run leaves: as a plain LoRA or merged weights, compared before it is kept."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
+from huggingface_hub import load_torch_model
 from peft import PeftModel
 from torch import Tensor, nn
 
-from rankwise.core.errors import AdapterError
+from rankwise.core.errors import AdapterError, SettingsError
+from rankwise.core.records import read_record, write_text
+from rankwise.export.card import export_card
+from rankwise.export.compressed import compress_directory
+from rankwise.export.gguf import make_gguf_ready
 from rankwise.export.lora import LoraExport, export_lora
+from rankwise.export.merged import export_merged
 from rankwise.tasks.splits import TensorSplit
 from rankwise.training.build import build_task
+from rankwise.training.folder import RunFolder
 from rankwise.training.scoring import open_run, trained_model
+from rankwise.training.settings import RunSettings
 
 TOLERANCE = 1e-4
+Target = Literal["lora", "merged", "gguf-ready"]
 
 
 @dataclass(frozen=True)
@@ -27,36 +39,95 @@ class Published:
         lora: The directory, its rank, and the largest relative difference of a layer's change.
         rows: Rows on which the outputs were compared.
         largest_difference: max |logits - logits of the run's own model| / max |logits|.
+        errors: Per layer that was compressed, the relative Frobenius error of its change.
     """
 
     lora: LoraExport
     rows: int
     largest_difference: float
+    errors: dict[str, float]
 
 
-def publish_lora(run: Path, directory: Path) -> Published:
+def publish_lora(
+    run: Path, directory: Path, *, rank: int | None = None, target: Target = "lora"
+) -> Published:
     """Write the adapter of a finished run to ``directory`` as a plain LoRA, and check its outputs.
 
+    ``rank`` compresses the change; its outputs then differ by as much as is lost, and are shown.
+
     Raises:
-        AdapterError: The run cannot be read, or the outputs differ by more than 1e-4; then no
-            directory is left.
+        AdapterError: The run cannot be read, or the outputs differ by more than 1e-4 though nothing
+            was compressed; then no directory is left.
         ModelError: The run has no adapter, or one that is no product of two factors.
+        SettingsError: The directory is not empty, or ``rank`` is less than 1.
+    """
+    if rank is not None and rank < 1:
+        raise SettingsError(f"--rank must be at least 1, got {rank}")
+    settings, folder = open_run(run)
+    lora = export_lora(trained_model(settings, folder), directory)
+    try:
+        errors = {} if rank is None else compress_directory(directory, rank)
+        if rank is not None and rank < lora.rank:
+            lora = LoraExport(directory, rank, lora.largest_difference)
+        if target == "gguf-ready":
+            make_gguf_ready(directory)
+        base = build_task(settings.task).base_model(folder.base)
+        plain = PeftModel.from_pretrained(base, str(directory))
+        limit = float("inf") if any(errors.values()) else TOLERANCE
+        rows, difference = _compared(settings, folder, plain, limit=limit)
+        _write_card(folder, directory, target=target, rows=rows, difference=difference)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    return Published(lora, rows, difference, errors)
+
+
+def publish_merged(run: Path, directory: Path) -> tuple[int, float]:
+    """Write the full weights of a finished run, merged; return rows compared and the difference.
+
+    Raises:
+        AdapterError: The run cannot be read, or the outputs of what was written differ by more than
+            1e-4; then no directory is left.
+        ModelError: The run has no adapter.
         SettingsError: The directory is not empty.
     """
+    if directory.exists() and any(directory.iterdir()):
+        raise SettingsError(f"{directory} is not empty: export to a new directory")
     settings, folder = open_run(run)
-    model = trained_model(settings, folder)
-    task = build_task(settings.task)
-    lora = export_lora(model, directory)
-    rows = task.splits().validation
-    plain = PeftModel.from_pretrained(task.base_model(folder.base), str(directory))
-    difference = _largest_difference(model, plain, rows)
-    if not difference <= TOLERANCE:
-        shutil.rmtree(directory)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".export-") as temporary:
+        draft = Path(temporary) / "merged"
+        export_merged(trained_model(settings, folder), draft)
+        base = build_task(settings.task).base_model(folder.base)
+        load_torch_model(base, draft, safe=True)
+        rows, difference = _compared(settings, folder, base, limit=TOLERANCE)
+        _write_card(folder, draft, target="merged", rows=rows, difference=difference)
+        os.replace(draft, directory)
+    return rows, difference
+
+
+def _compared(
+    settings: RunSettings, folder: RunFolder, other: nn.Module, *, limit: float
+) -> tuple[int, float]:
+    rows = build_task(settings.task).splits().validation
+    difference = _largest_difference(trained_model(settings, folder), other, rows)
+    if not difference <= limit:
         raise AdapterError(
-            f"the outputs of {directory} differ from those of {run} by {difference:.1e} of the "
-            f"largest logit, more than {TOLERANCE:.0e}: nothing was exported"
+            f"the outputs of the export differ from those of {folder.path} by {difference:.1e} of "
+            f"the largest logit, more than {limit:.0e}: nothing was exported"
         )
-    return Published(lora, len(rows), difference)
+    return len(rows), difference
+
+
+def _write_card(
+    folder: RunFolder, directory: Path, *, target: Target, rows: int, difference: float
+) -> None:
+    record: dict[str, Any] = read_record(folder.record)
+    found = (
+        f"on {rows} validation rows the largest difference of a logit is {difference:.1e} "
+        "of the largest logit"
+    )
+    write_text(directory / "README.md", export_card(record, target=target, found=found))
 
 
 @torch.no_grad()

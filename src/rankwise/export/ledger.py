@@ -1,0 +1,162 @@
+"""An unfinished chain as a plain LoRA, from its ledger alone: neither model nor data is needed.
+
+    ΔW = s Σ Bᵢ Aᵢ        over all blocks, the open one included
+
+Sketches that the ledger leaves out are drawn again from its seed (``methods/sketches.py``).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import LoraConfig
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.functional import pad
+
+from rankwise.core.errors import AdapterError, SettingsError
+from rankwise.core.seeds import derive_seed
+from rankwise.export.lora import PREFIX
+from rankwise.functional.compress import compress
+from rankwise.functional.sketch import sketch
+from rankwise.methods.adapters.directory import WEIGHTS, read_config, read_tensors
+from rankwise.methods.ledger import ChainIdentity, Ledger, key_of, read_ledger
+
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class LedgerExport:
+    """What :func:`export_ledger` wrote.
+
+    Attributes:
+        directory: Where it lies.
+        rank: The rank of every layer.
+        blocks: Blocks of the chain, the open one included.
+        errors: Per layer, the relative Frobenius error of the compression; 0 for the full rank.
+    """
+
+    directory: Path
+    rank: int
+    blocks: int
+    errors: dict[str, float]
+
+
+def export_ledger(source: Path, directory: Path, *, rank: int | None = None) -> LedgerExport:
+    """Write the chain whose ledger lies in ``source`` as a plain LoRA of ``rank``, or of rank Σr.
+
+    Raises:
+        AdapterError: The ledger is damaged, or the adapter has parts beside the chain.
+        SettingsError: ``rank`` is less than 1, or ``directory`` is not empty.
+    """
+    if rank is not None and rank < 1:
+        raise SettingsError(f"--rank must be at least 1, got {rank}")
+    if directory.exists() and any(directory.iterdir()):
+        raise SettingsError(f"{directory} is not empty: export to a new directory")
+    _check_nothing_else(source)
+    ledger = read_ledger(source)
+    factors, errors = {}, {}
+    for name in ledger.identity.layers:
+        factors[name], errors[name] = _joined(ledger, name, rank)
+    width = max(len(A) for _, A in factors.values())
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".export-") as temporary:
+        draft = Path(temporary) / "lora"
+        _write(draft, factors, width, base=read_config(source).get("base_model_name_or_path"))
+        os.replace(draft, directory)
+    return LedgerExport(directory, width, ledger.folds + 1, errors)
+
+
+def _check_nothing_else(source: Path) -> None:
+    weights = source / WEIGHTS
+    if not weights.is_file():
+        return
+    others = [key for key in read_tensors(weights) if ".lora_A." not in key]
+    others = [key for key in others if ".lora_B." not in key]
+    if others:
+        raise AdapterError(
+            f"{source} holds {others[0]} beside the chain, which a ledger's export would lose: "
+            "resume the run, let it finish, and export that"
+        )
+
+
+def _joined(ledger: Ledger, name: str, rank: int | None) -> tuple[tuple[Tensor, Tensor], float]:
+    """Return B and A of all blocks of a layer, the scaling in B, and what compression lost."""
+    scaling = ledger.identity.layers[name][3]
+    blocks = [_block(ledger, name, block) for block in range(ledger.folds + 1)]
+    B = torch.cat([B.float() * scaling for B, _ in blocks], dim=1)
+    A = torch.cat([A.float() for _, A in blocks])
+    if rank is None or rank >= len(A):
+        return (B, A), 0.0
+    try:
+        B, A, error = compress([(B, A)], rank)
+    except ValueError as error:
+        raise AdapterError(
+            f"the ledger's factors of {name} cannot be compressed: {error}"
+        ) from None
+    return (B, A), error
+
+
+def _block(ledger: Ledger, name: str, block: int) -> tuple[Tensor, Tensor]:
+    pair = {factor: ledger.tensors.get(key_of(name, block, factor)) for factor in ("B", "A")}
+    missing = [factor for factor, tensor in pair.items() if tensor is None]
+    if missing:
+        drawn = "B" if ledger.identity.side == "left" else "A"
+        other = pair["A" if drawn == "B" else "B"]
+        if missing != [drawn] or other is None:
+            raise AdapterError(f"the ledger lacks {missing} of {name} in block {block}")
+        pair[drawn] = _drawn(ledger.identity, name, block).to(other.dtype)
+    B, A = pair["B"], pair["A"]
+    assert B is not None
+    assert A is not None
+    out_features, in_features, r, _ = ledger.identity.layers[name]
+    if B.shape != (out_features, r) or A.shape != (r, in_features):
+        raise AdapterError(
+            f"{name} has B {tuple(B.shape)} and A {tuple(A.shape)} in block {block}, which do not "
+            f"fit [out, in, r] = {[out_features, in_features, r]}: the ledger is damaged"
+        )
+    return B, A
+
+
+def _drawn(identity: ChainIdentity, name: str, block: int) -> Tensor:
+    out_features, in_features, r, _ = identity.layers[name]
+    try:
+        return sketch(
+            (int(out_features), int(in_features)),
+            int(r),
+            side="left" if identity.side == "left" else "right",
+            kind=identity.sketch,  # type: ignore[arg-type]
+            generator=torch.Generator().manual_seed(derive_seed(identity.seed, name, block)),
+        )
+    except ValueError as error:
+        raise AdapterError(f"the ledger's sketch of {name} cannot be drawn: {error}") from None
+
+
+def _write(
+    draft: Path, factors: dict[str, tuple[Tensor, Tensor]], width: int, *, base: str | None
+) -> None:
+    """Write the directory, read it back, and compare each change."""
+    config = LoraConfig(
+        r=width,
+        lora_alpha=width,
+        target_modules=[name.removeprefix(PREFIX) for name in factors],
+        base_model_name_or_path=base,
+        inference_mode=True,
+    )
+    config.save_pretrained(str(draft))
+    tensors = {}
+    for name, (B, A) in factors.items():
+        missing = width - len(A)
+        tensors[f"{name}.lora_A.weight"] = pad(A, (0, 0, 0, missing)).contiguous()
+        tensors[f"{name}.lora_B.weight"] = pad(B, (0, missing)).contiguous()
+    save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
+    reread = read_tensors(draft / WEIGHTS)
+    for name, (B, A) in factors.items():
+        expected = B @ A
+        change = reread[f"{name}.lora_B.weight"] @ reread[f"{name}.lora_A.weight"]
+        if not (change - expected).norm() <= TOLERANCE * expected.norm():
+            raise AdapterError(f"the change of {name} is not finite: use an earlier checkpoint")
