@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test fuzz check format bench clean
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -15,6 +15,9 @@ demo: .venv/.ready  ## compare every method on real data; writes runs/digits/
 
 test: .venv/.ready  ## all tests, offline, on both cores
 	$(BIN)/python -m pytest --numprocesses 2
+
+fuzz: .venv/.ready  ## the readers of files against thousands of mutated ones
+	RANKWISE_FUZZ_EXAMPLES=3000 $(BIN)/python -m pytest tests/robustness/test_fuzzed_files.py
 
 check: .venv/.ready  ## format, lint, types, imports
 	scripts/check $(BIN)

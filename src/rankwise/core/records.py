@@ -46,7 +46,9 @@ def read_record(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise AdapterError(f"no record at {path}: check the path") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except OSError as error:
+        raise AdapterError(f"{path} cannot be read ({error}): check the path") from None
+    except (ValueError, RecursionError) as error:  # also bad UTF-8 and integers without end
         raise AdapterError(f"{path} is not valid JSON ({error}): delete it and run again") from None
     if not isinstance(content, dict):
         raise AdapterError(f"{path} must hold a JSON object, got {type(content).__name__}")

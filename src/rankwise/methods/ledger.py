@@ -9,6 +9,7 @@ from a seed is left out.
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,9 +21,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rankwise.core.errors import AdapterError
+from rankwise.methods.adapters.directory import check_header
 
 FILE_NAME = "rankwise_chain.safetensors"
 FORMAT_VERSION = 1
+LARGEST_SIZE = 2**24  # of a side of a weight, as a bound for what a header can ask for
 
 
 Layout = dict[str, tuple[tuple[int, ...], torch.dtype]]
@@ -95,6 +98,7 @@ def read_ledger(directory: Path) -> Ledger:
     if not path.is_file():
         raise AdapterError(f"no ledger of a chain at {path}: check the directory")
     try:
+        check_header(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -144,7 +148,7 @@ def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) 
     try:
         header: dict[str, Any] = json.loads(metadata["rankwise_chain"])
         version = header["format_version"]
-    except (KeyError, TypeError, json.JSONDecodeError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise AdapterError(f"{path} is not the ledger of a chain") from None
     if version != FORMAT_VERSION:
         raise AdapterError(
@@ -154,10 +158,31 @@ def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) 
     try:
         identity, folds = ChainIdentity(**header["identity"]), int(header["folds"])
         is_inherited = bool(header["is_inherited"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise AdapterError(f"{path} has a damaged header ({error!r})") from None
-    if not isinstance(identity.layers, dict):
-        raise AdapterError(f"{path} has a damaged header (layers={identity.layers!r})")
+    _check_values(path, identity)
     if not 0 <= folds < len(tensors):
         raise AdapterError(f"{path} names {folds} folded blocks for {len(tensors)} tensors")
     return Ledger(identity, folds, is_inherited, tensors)
+
+
+def _check_values(path: Path, identity: ChainIdentity) -> None:
+    """Refuse a header whose values could not be those of a chain, before anything is allocated."""
+    words = identity.side in ["left", "right", "both"] and isinstance(identity.sketch, str)
+    layers = identity.layers
+    if not isinstance(layers, dict):
+        raise AdapterError(f"{path} has a damaged header (layers={layers!r})")
+    if not (words and type(identity.seed) is int and layers):
+        raise AdapterError(f"{path} has a damaged header ({identity!r:.300})")
+    for name, layer in layers.items():
+        if not _is_layer(layer):
+            raise AdapterError(f"{path} has a damaged header ({name!r:.100}: {layer!r:.100})")
+
+
+def _is_layer(layer: Any) -> bool:
+    """Tell whether ``layer`` can be [out, in, r, scaling]."""
+    if not (isinstance(layer, list) and len(layer) == 4):
+        return False
+    *sizes, scaling = layer
+    whole = all(type(size) is int and 1 <= size <= LARGEST_SIZE for size in sizes)
+    return whole and type(scaling) in (int, float) and math.isfinite(scaling)

@@ -43,8 +43,12 @@ def load_recipe(name: str, overrides: Tree | None = None, *, variant: str | None
     """
     tree = _read_yaml(name)
     variants = tree.pop("variants", {})
+    if not isinstance(variants, dict) or not all(isinstance(v, dict) for v in variants.values()):
+        raise SettingsError(
+            f"variants of recipe {name} must map names to settings, got {variants!r}"
+        )
     if variant is not None and variant not in variants:
-        known = ", ".join(sorted(variants)) or "none"
+        known = ", ".join(sorted(map(str, variants))) or "none"
         raise SettingsError(f"recipe {name} has no variant {variant!r}; it has {known}")
     tree = _merged(_merged(tree, variants.get(variant, {})), overrides or {})
     tree["method"] = _with_named_parts(tree.get("method", {}), place="method")
@@ -70,7 +74,7 @@ def _read_yaml(name: str) -> Tree:
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise SettingsError(f"no recipe file {name}: check the path")
-        text = path.read_text(encoding="utf-8")
+        text = _text_of(path)
     elif name in recipe_names():
         text = (resources.files("rankwise") / "recipes" / f"{name}.yaml").read_text(
             encoding="utf-8"
@@ -81,11 +85,18 @@ def _read_yaml(name: str) -> Tree:
         )
     try:
         tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also 2001-99-99, deep nesting
         raise SettingsError(f"recipe {name} is not valid YAML: {error}") from None
     if not isinstance(tree, dict):
         raise SettingsError(f"recipe {name} must hold a mapping, got {type(tree).__name__}")
     return tree
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"recipe {path} cannot be read: {error}") from None
 
 
 def _with_named_parts(method: Any, *, place: str) -> Tree:

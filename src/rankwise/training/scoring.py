@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -13,6 +14,7 @@ from torch import nn
 from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.core.records import read_record, write_record
 from rankwise.evaluation.classification import Evaluation, evaluate
+from rankwise.methods.adapters.directory import check_adapter_directory
 from rankwise.training.build import build_task
 from rankwise.training.folder import RunFolder
 from rankwise.training.settings import RunSettings
@@ -32,7 +34,12 @@ def open_run(path: Path) -> tuple[RunSettings, RunFolder]:
         raise AdapterError(
             f"{path} holds no finished run ({record.get('error')}): run it again with --resume"
         )
-    return RunSettings.model_validate(record["settings"]), folder
+    try:
+        return RunSettings.model_validate(record.get("settings")), folder
+    except ValidationError as error:
+        raise AdapterError(
+            f"the settings in {folder.record} are not of this version ({error}): run it again"
+        ) from None
 
 
 def trained_model(settings: RunSettings, folder: RunFolder) -> nn.Module:
@@ -46,6 +53,7 @@ def trained_model(settings: RunSettings, folder: RunFolder) -> nn.Module:
         if settings.method.adapter.kind == "full":
             base.load_state_dict(load_file(folder.adapter / "model.safetensors"))
             return base
+        check_adapter_directory(folder.adapter)
         return PeftModel.from_pretrained(base, str(folder.adapter))
     except (SafetensorError, OSError, ValueError) as error:
         raise AdapterError(

@@ -86,8 +86,8 @@ def check_header(path: Path) -> None:
     header = struct.unpack("<Q", start)[0] if len(start) == _LENGTH_BYTES else size
     if header > min(LARGEST_HEADER_BYTES, size - _LENGTH_BYTES):
         raise AdapterError(
-            f"{path} is damaged: its header claims {header} bytes of a file of {size}, and at most "
-            f"{LARGEST_HEADER_BYTES} are read"
+            f"{path} is damaged (its header claims {header} bytes of a file of {size}, and at most "
+            f"{LARGEST_HEADER_BYTES} are read): use an earlier checkpoint"
         )
 
 
