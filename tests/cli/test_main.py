@@ -75,7 +75,13 @@ def test_a_mistake_gets_one_message_and_exit_code_2(capsys, empty_folder, argume
     assert not list(empty_folder.glob("o/runs/*"))
 
 
-@pytest.mark.parametrize("arguments", [[], ["trian"], ["train", "digits"], ["list", "models"]])
+def test_results_go_to_a_folder_of_the_recipes_name(empty_folder, capsys):
+    assert main(["train", "digits", *QUICK]) == 0
+    assert len(list(empty_folder.glob("runs/digits/runs/*/record.json"))) == 1
+    assert "runs/digits" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["trian"], ["train"], ["list", "models"]])
 def test_what_is_no_command_shows_the_usage_and_exits_with_2(capsys, arguments):
     with pytest.raises(SystemExit) as caught:
         main(arguments)

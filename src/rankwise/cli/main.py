@@ -30,17 +30,20 @@ def build_parser() -> argparse.ArgumentParser:
         "train", help="one run: initialise, train, evaluate, save, record", allow_abbrev=False
     )
     _add_recipe(train)
+    _add_results(train)
     train.add_argument("--resume", action="store_true", help="go on with an interrupted run")
 
     init = commands.add_parser(
         "init", help="the initialization alone: an adapter for any trainer", allow_abbrev=False
     )
     _add_recipe(init)
+    init.add_argument("--output", type=Path, required=True, help="a new directory")
 
     compare = commands.add_parser(
         "compare", help="methods × learning rates × seeds on one task", allow_abbrev=False
     )
     _add_recipe(compare)
+    _add_results(compare)
     form = compare.add_mutually_exclusive_group()
     form.add_argument(
         "--quick",
@@ -83,6 +86,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     known, rest = build_parser().parse_known_args(arguments)
+    if known.command in ("train", "compare") and known.output is None:
+        known.output = Path("runs") / Path(known.recipe).stem
     try:
         overrides = parse_overrides(rest)
         if overrides and known.command not in ("train", "init", "compare"):
@@ -106,7 +111,11 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", help="the name of a shipped recipe, or a YAML file")
-    parser.add_argument("--output", type=Path, required=True, help="folder for results")
+    parser.epilog = "Any setting of the recipe may follow: --method.r 8 --training.epochs 3"
+
+
+def _add_results(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, help="folder for results (default: runs/RECIPE)")
 
 
 def _positive(text: str) -> int:
