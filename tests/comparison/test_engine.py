@@ -12,6 +12,7 @@ import time
 import pytest
 
 from rankwise.comparison.engine import LocalEngine
+from rankwise.core.errors import TrainingError
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +28,29 @@ def test_every_call_gives_a_result(engine):
 def test_an_error_in_a_worker_reaches_the_caller(engine):
     with pytest.raises(ValueError, match=r"math domain error|nonnegative"):
         list(engine.run(math.sqrt, [(-1.0,)]))
+
+
+def die_once(mark, number):
+    """Kill the worker at the first call with number 1, and answer at every other."""
+    if number == 1 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def die(_number):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_dies_is_replaced_and_its_call_repeated(tmp_path):
+    with LocalEngine(1) as engine:
+        calls = [(tmp_path / "mark", number) for number in range(4)]
+        assert sorted(engine.run(die_once, calls)) == [0, 1, 2, 3]
+
+
+def test_a_call_that_kills_every_worker_is_an_error():
+    with LocalEngine(1) as engine, pytest.raises(TrainingError, match=r"died 3 times.*--workers"):
+        list(engine.run(die, [(0,)]))
 
 
 ABANDON = """
