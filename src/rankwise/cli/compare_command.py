@@ -11,7 +11,7 @@ from rich.console import Console
 from rankwise.cli.progress import ProgressWatcher
 from rankwise.cli.showing import show_summary
 from rankwise.comparison.engine import LocalEngine
-from rankwise.comparison.folder import report_file, summary_file, write_summary
+from rankwise.comparison.folder import report_file, sole_use, summary_file, write_summary
 from rankwise.comparison.grid import comparison_of
 from rankwise.comparison.report import write_report
 from rankwise.comparison.summary import summarise
@@ -23,13 +23,14 @@ def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Sweep, choose on validation, read test, and write ``summary.json`` and ``report.html``."""
     recipe = load_recipe(arguments.recipe, overrides, variant=arguments.variant)
     comparison_of(recipe)
-    with LocalEngine(arguments.workers) as engine, ProgressWatcher(Console()) as watcher:
-        sweeps = sweep(recipe, arguments.output, engine=engine, watcher=watcher)
-        tests = read_test(sweeps, arguments.output, engine=engine)
-    summary = summarise(recipe, sweeps, tests, command=_command(arguments, overrides))
-    write_summary(arguments.output, summary)
-    records = [record for method in sweeps for record in method.records]
-    write_report(summary, records, report_file(arguments.output))
+    with sole_use(arguments.output):
+        with LocalEngine(arguments.workers) as engine, ProgressWatcher(Console()) as watcher:
+            sweeps = sweep(recipe, arguments.output, engine=engine, watcher=watcher)
+            tests = read_test(sweeps, arguments.output, engine=engine)
+        summary = summarise(recipe, sweeps, tests, command=_command(arguments, overrides))
+        write_summary(arguments.output, summary)
+        records = [record for method in sweeps for record in method.records]
+        write_report(summary, records, report_file(arguments.output))
     show_summary(summary, summary_file(arguments.output), report_file(arguments.output))
     return 0 if any(row["status"] == "ok" for row in summary["methods"]) else 1
 
