@@ -19,7 +19,11 @@ _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def export_merged(
-    model: nn.Module, directory: Path, *, adapter_name: str = "default", shard_size: str = "5GB"
+    model: nn.Module,
+    directory: Path,
+    *,
+    adapter_name: str = "default",
+    shard_size: int | str = "5GB",
 ) -> None:
     """Write the weights of ``model`` with an adapter merged in; ``model`` stays as it is.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,23 +62,26 @@ def publish_lora(
     """
     if rank is not None and rank < 1:
         raise SettingsError(f"--rank must be at least 1, got {rank}")
+    if directory.exists() and any(directory.iterdir()):
+        raise SettingsError(f"{directory} is not empty: export to a new directory")
     settings, folder = open_run(run)
-    lora = export_lora(trained_model(settings, folder), directory)
-    try:
-        errors = {} if rank is None else compress_directory(directory, rank)
-        if rank is not None and rank < lora.rank:
-            lora = LoraExport(directory, rank, lora.largest_difference)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".export-") as temporary:
+        draft = Path(temporary) / "lora"
+        lora = export_lora(trained_model(settings, folder), draft)
+        errors = {} if rank is None else compress_directory(draft, rank)
         if target == "gguf-ready":
-            make_gguf_ready(directory)
+            make_gguf_ready(draft)
         base = build_task(settings.task).base_model(folder.base)
-        plain = PeftModel.from_pretrained(base, str(directory))
+        plain = PeftModel.from_pretrained(base, str(draft))
         limit = float("inf") if any(errors.values()) else TOLERANCE
         rows, difference = _compared(settings, folder, plain, limit=limit)
-        _write_card(folder, directory, target=target, rows=rows, difference=difference)
-    except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
-        raise
-    return Published(lora, rows, difference, errors)
+        _write_card(folder, draft, target=target, rows=rows, difference=difference)
+        os.replace(draft, directory)
+    written = lora.rank if rank is None else min(rank, lora.rank)
+    return Published(
+        LoraExport(directory, written, lora.largest_difference), rows, difference, errors
+    )
 
 
 def publish_merged(run: Path, directory: Path) -> tuple[int, float]:

@@ -156,3 +156,14 @@ def test_injection_without_a_peft_model_works(kind, language_model):
 def test_without_target_modules_pefts_choice_for_the_model_type_is_taken(kind, language_model):
     model = get_peft_model(language_model, config(kind, target_modules=None))
     assert model.base_model.targeted_module_names == ["transformer.h.0.attn.c_attn"]
+
+
+@OURS
+def test_an_adapter_is_not_added_to_a_merged_weight(kind):
+    model = attach(kind)
+    model.merge_adapter()
+    with pytest.raises(ModelError, match=r"has merged adapters.*call unmerge_adapter\(\) first"):
+        model.add_adapter("other", config(kind))
+    model.unmerge_adapter()
+    model.add_adapter("other", config(kind))
+    assert set(model.peft_config) == {"default", "other"}

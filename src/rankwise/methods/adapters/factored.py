@@ -186,6 +186,11 @@ class FactoredTuner(BaseTuner, ABC):
         if is_new:
             _check_adaptable(target, current_key)
             layer = self.tuner_layer_cls(target)  # type: ignore[call-arg]
+        if layer.merged:
+            raise ModelError(
+                f"{current_key} has merged adapters, so a new one would take its start from the "
+                "changed weight: call unmerge_adapter() first"
+            )
         ranks = peft_config.rank_pattern or {}
         r = ranks.get(get_pattern_key(list(ranks), current_key), peft_config.r)
         layer.update_layer(adapter_name, r=r, config=peft_config, module_name=current_key)
