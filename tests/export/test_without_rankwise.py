@@ -1,0 +1,66 @@
+"""What ``export_lora`` writes is read by PEFT and Transformers where Rankwise is not installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import torch
+from peft import get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from rankwise.export.lora import export_lora
+from rankwise.methods.adapters.delora import DeloraConfig
+
+READER = """
+import sys
+
+sys.modules["rankwise"] = None  # an import of it raises ImportError
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from transformers import LlamaForCausalLM
+
+tokens = load_file("expected.safetensors")["tokens"]
+by_peft = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained("base"), "lora")
+by_transformers = LlamaForCausalLM.from_pretrained("base")
+by_transformers.load_adapter("lora")
+with torch.no_grad():
+    save_file(
+        {"peft": by_peft(tokens).logits, "transformers": by_transformers(tokens).logits},
+        "read.safetensors",
+    )
+"""
+
+
+def test_the_outputs_are_the_same(tmp_path):
+    torch.manual_seed(0)
+    base = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=20,
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            initializer_range=0.3,
+        )
+    )
+    base.save_pretrained(tmp_path / "base")
+    model = get_peft_model(base, DeloraConfig(r=2, delora_lambda=3, target_modules="all-linear"))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter))
+    export_lora(model, tmp_path / "lora")
+    tokens = torch.arange(20).reshape(2, 10)
+    with torch.no_grad():
+        logits = model(tokens).logits
+        unadapted = model.get_base_model()
+        with model.disable_adapter():
+            assert (unadapted(tokens).logits - logits).abs().max() > 0.1
+    save_file({"tokens": tokens}, tmp_path / "expected.safetensors")
+
+    subprocess.run([sys.executable, "-c", READER], cwd=tmp_path, check=True)
+    for read in load_file(tmp_path / "read.safetensors").values():
+        torch.testing.assert_close(read, logits, rtol=1e-4, atol=1e-5)
