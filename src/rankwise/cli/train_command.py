@@ -23,6 +23,9 @@ def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
         f"{record['metric']} {record['score_validation']:.3f} on validation, "
         f"{test['score_test']:.3f} on test, {record['seconds']['total']:.1f} s",
         highlight=False,
+        soft_wrap=True,
     )
-    console.print(f"written to {arguments.output / 'runs' / record['run']}", highlight=False)
+    console.print(
+        f"written to {arguments.output / 'runs' / record['run']}", highlight=False, soft_wrap=True
+    )
     return 0
