@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rankwise.comparison import plots, series
+from rankwise.comparison import palette, plots, series
 from tests.comparison.report_records import LEARNING_RATES, made_up_comparison
 
 SUMMARY, RUNS = made_up_comparison()
@@ -229,14 +229,14 @@ def test_a_method_has_one_colour_in_all_charts_and_shares_it_with_none():
     names = {row["name"] for row in SUMMARY["methods"]}
     assert {name for name, _ in drawn} == names
     assert len(drawn) == len({colour for _, colour in drawn}) == len(names)
-    assert ("lora", plots.INK) in drawn
+    assert ("lora", palette.INK) in drawn
 
 
 def test_colours_come_again_past_the_tenth_method():
     rows = [{"name": f"method-{i}"} for i in range(12)]
-    given = plots.colours({"protocol": {"baseline": "method-0"}, "methods": rows})
-    assert given["method-0"] == plots.INK
-    assert given["method-11"] == given["method-1"] == plots.PALETTE[0]
+    given = palette.colours({"protocol": {"baseline": "method-0"}, "methods": rows})
+    assert given["method-0"] == palette.INK
+    assert given["method-11"] == given["method-1"] == palette.PALETTE[0]
 
 
 @pytest.mark.parametrize(
@@ -250,21 +250,21 @@ def test_colours_come_again_past_the_tenth_method():
 def test_every_colour_of_a_figure_has_a_twin_for_dark_backgrounds(figure):
     used = set(re.findall(r'"(#[0-9A-Fa-f]{6})"', figure.to_json()))
     assert used
-    assert used <= set(plots.DARK)
+    assert used <= set(palette.DARK)
     assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
 
 
-@pytest.mark.parametrize("colour", [plots.INK, *plots.PALETTE])
+@pytest.mark.parametrize("colour", [palette.INK, *palette.PALETTE])
 def test_colours_stand_out_from_both_backgrounds(colour):
-    assert contrast(colour, plots.PAPER) >= 3
-    assert contrast(plots.DARK[colour], plots.DARK[plots.PAPER]) >= 4.5
+    assert contrast(colour, palette.PAPER) >= 3
+    assert contrast(palette.DARK[colour], palette.DARK[palette.PAPER]) >= 4.5
 
 
 @pytest.mark.parametrize("vision", VISIONS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_each_pair_of_colours_stays_apart(vision, scheme):
-    palette = [plots.INK, *plots.PALETTE]
-    shown = palette if scheme == "light" else [plots.DARK[colour] for colour in palette]
+    light = [palette.INK, *palette.PALETTE]
+    shown = light if scheme == "light" else [palette.DARK[colour] for colour in light]
     seen = [oklab(VISIONS[vision] @ linear(colour)) for colour in shown]
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 0.06
 

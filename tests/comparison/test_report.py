@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 from plotly.offline import get_plotlyjs
 
-from rankwise.comparison import plots, series
+from rankwise.comparison import palette, plots, series
 from rankwise.comparison.report import write_report
 from rankwise.core.errors import AdapterError, SettingsError
 from tests.comparison.report_records import made_up_comparison
@@ -269,8 +269,8 @@ def test_what_the_summary_leaves_out_is_left_out(records, tmp_path):
 
 def test_the_page_and_the_charts_stand_on_the_same_ground(rendered):
     text = rendered[0].lower()
-    assert f"--paper: {plots.PAPER.lower()};" in text
-    assert f"--paper: {plots.DARK[plots.PAPER].lower()};" in text
+    assert f"--paper: {palette.PAPER.lower()};" in text
+    assert f"--paper: {palette.DARK[palette.PAPER].lower()};" in text
 
 
 @pytest.mark.parametrize("name", ["plotly", "jinja2"])

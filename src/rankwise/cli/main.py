@@ -25,7 +25,34 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_runs(commands)
+    _add_results_of_runs(commands)
+    return parser
 
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    known, rest = build_parser().parse_known_args(arguments)
+    if known.command in ("train", "compare") and known.output is None:
+        known.output = Path("runs") / Path(known.recipe).stem
+    try:
+        overrides = parse_overrides(rest)
+        if overrides and known.command not in ("train", "init", "compare"):
+            raise SettingsError(
+                f"`rankwise {known.command}` takes no settings, got {' '.join(rest)}"
+            )
+        # A command loads what it needs when it is used: `list` does not wait for the Trainer.
+        command = importlib.import_module(f"rankwise.cli.{known.command}_command")
+        return command.run(known, overrides)
+    except RankwiseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on where it stood", file=sys.stderr)
+        return 130
+
+
+def _add_runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     train = commands.add_parser(
         "train", help="one run: initialise, train, evaluate, save, record", allow_abbrev=False
     )
@@ -57,6 +84,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("--workers", type=_positive, help="processes (default: one a core)")
 
+
+def _add_results_of_runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     evaluate = commands.add_parser(
         "evaluate", help="score a finished run on a split", allow_abbrev=False
     )
@@ -80,29 +109,6 @@ def build_parser() -> argparse.ArgumentParser:
 
     listing = commands.add_parser("list", help="what there is to choose from", allow_abbrev=False)
     listing.add_argument("what", choices=("methods", "tasks", "recipes"))
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
-    known, rest = build_parser().parse_known_args(arguments)
-    if known.command in ("train", "compare") and known.output is None:
-        known.output = Path("runs") / Path(known.recipe).stem
-    try:
-        overrides = parse_overrides(rest)
-        if overrides and known.command not in ("train", "init", "compare"):
-            raise SettingsError(
-                f"`rankwise {known.command}` takes no settings, got {' '.join(rest)}"
-            )
-        # A command loads what it needs when it is used: `list` does not wait for the Trainer.
-        command = importlib.import_module(f"rankwise.cli.{known.command}_command")
-        return command.run(known, overrides)
-    except RankwiseError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on where it stood", file=sys.stderr)
-        return 130
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:

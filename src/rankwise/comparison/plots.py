@@ -2,13 +2,10 @@
 
 A method name keeps its colour in every chart; the baseline is drawn in ink, the colour of the text.
 Lines are solid in the budget that is looked at and dotted where they are references from another; a
-budget keeps its marker. Colour never stands alone: every line ends in its name. The
-ten colours were chosen so that each pair stays apart for normal, deuteranope and protanope eyes
-(Machado et al. 2009) on both backgrounds, at a contrast of 3:1 or more.
+budget keeps its marker. Colour never stands alone: every line ends in its name.
 
 Each trace carries ``meta = {"method": name or None, "role": ...}``, by which the page highlights a
-method or drops the labels where there is no room. Figures hold the colours for a light background;
-``DARK`` maps each to its twin.
+method or drops the labels where there is no room.
 """
 
 from __future__ import annotations
@@ -24,37 +21,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from rankwise.comparison import series
+from rankwise.comparison.palette import GRID, INK, MUTED, PAPER, colours
 from rankwise.comparison.series import Row, Run, Series
 
-PAPER, INK, MUTED, GRID = "#FBFAF8", "#1B1E23", "#5A616C", "#E4E1DB"
-PALETTE = (
-    "#5A60E6",
-    "#C12F89",
-    "#006249",
-    "#853900",
-    "#A78E11",
-    "#1442BE",
-    "#148A53",
-    "#830B8E",
-    "#9F6700",
-    "#E24484",
-)
-DARK = {
-    PAPER: "#14161A",
-    INK: "#E8E6E1",
-    MUTED: "#A3A9B3",
-    GRID: "#2C3037",
-    "#5A60E6": "#ACB8FE",
-    "#C12F89": "#FF97CE",
-    "#006249": "#23B189",
-    "#853900": "#E1773B",
-    "#A78E11": "#F5D754",
-    "#1442BE": "#6895F4",
-    "#148A53": "#5EDA94",
-    "#830B8E": "#C575CC",
-    "#9F6700": "#F8AC3D",
-    "#E24484": "#FA7BA7",
-}
 MARKERS = {"circle": "●", "square": "■", "diamond": "◆", "triangle-up": "▲", "cross": "✚"}
 
 HEIGHT, LABEL_HEIGHT = 420, 17
@@ -73,13 +42,6 @@ class Stroke:
         """Make a trace of this row; ``role`` says what it shows."""
         name = _escaped(series.label(self.row))
         return go.Scatter(name=name, meta={"method": self.row["name"], "role": role}, **properties)
-
-
-def colours(summary: dict[str, Any]) -> dict[str, str]:
-    """Give every method name its colour, in order of appearance; past the tenth they come again."""
-    baseline = summary["protocol"]["baseline"]
-    names = dict.fromkeys(row["name"] for row in summary["methods"] if row["name"] != baseline)
-    return {baseline: INK, **dict(zip(names, cycle(PALETTE)))}
 
 
 def markers(summary: dict[str, Any]) -> dict[str, str]:

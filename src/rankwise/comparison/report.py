@@ -87,7 +87,7 @@ def _context(summary: dict[str, Any], runs: list[Run]) -> dict[str, Any]:
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    from rankwise.comparison import plots
+    from rankwise.comparison import palette
 
     metric = series.metric(runs)
     columns = report_table.columns(summary, metric)
@@ -108,13 +108,13 @@ def _context(summary: dict[str, Any], runs: list[Run]) -> dict[str, Any]:
         "label": series.label,
         "runs": runs,
         "colours": {
-            name: (light, plots.DARK[light]) for name, light in plots.colours(summary).items()
+            name: (light, palette.DARK[light]) for name, light in palette.colours(summary).items()
         },
         "views": series.views(summary["methods"]),
         "charts": charts,
         "payload": {
             "baseline": summary["protocol"]["baseline"],
-            "dark": plots.DARK,
+            "dark": palette.DARK,
             "charts": {chart.id: [(p.view, p.figure) for p in chart.pictures] for chart in charts},
         },
         "plotly": Markup(get_plotlyjs()),
