@@ -1,8 +1,8 @@
 """The colours of the report: one for each method, the same in every chart.
 
 The ten were chosen so that each pair stays apart for normal, deuteranope and protanope eyes
-(Machado et al. 2009) on both backgrounds, at a contrast of 3:1 or more. Figures hold the colours for
-a light background; ``DARK`` maps each to its twin.
+(Machado et al. 2009) on both backgrounds, at a contrast of 3:1 or more. Figures hold the colours
+for a light background; ``DARK`` maps each to its twin.
 """
 
 from __future__ import annotations
