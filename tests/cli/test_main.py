@@ -18,6 +18,11 @@ def empty_folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def a_file(empty_folder):
+    (empty_folder / "a-file").touch()
+
+
 @pytest.mark.parametrize(
     ("what", "names"),
     [("methods", list(METHODS)), ("tasks", ["digits"]), ("recipes", ["digits"])],
@@ -62,8 +67,10 @@ def test_train_trains_scores_and_says_where_the_results_are(capsys, empty_folder
         ),
         (["report", "nowhere"], "no record at"),
         (["list", "methods", "--seed", "1"], "takes no settings"),
+        (["compare", "digits", "--output", "a-file"], "the output a-file is a file: name a folder"),
     ],
 )
+@pytest.mark.usefixtures("a_file")
 def test_a_mistake_gets_one_message_and_exit_code_2(capsys, empty_folder, arguments, message):
     assert main(arguments) == 2
     captured = capsys.readouterr()

@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise SettingsError(
                 f"`rankwise {known.command}` takes no settings, got {' '.join(rest)}"
             )
+        if "output" in known and known.output.is_file():
+            raise SettingsError(f"the output {known.output} is a file: name a folder")
         # A command loads what it needs when it is used: `list` does not wait for the Trainer.
         command = importlib.import_module(f"rankwise.cli.{known.command}_command")
         return command.run(known, overrides)
