@@ -39,7 +39,7 @@ def train_lean(job: Job) -> Trained:
 
 
 def _train(job: Job, optimizer: torch.optim.Optimizer, chain: Chain | None) -> Iterator[CurvePoint]:
-    training, step = job.settings.training, 0
+    training, folds, step = job.settings.training, job.fold_steps, 0
     schedule = build_schedule(optimizer, training, steps=job.steps)
     for epoch in range(training.epochs):
         job.model.train()
@@ -49,7 +49,7 @@ def _train(job: Job, optimizer: torch.optim.Optimizer, chain: Chain | None) -> I
             losses.append(_step(job, optimizer, index))
             schedule.step()
             step += 1
-            if chain is not None and step in job.fold_steps:
+            if chain is not None and step in folds:
                 chain.fold(optimizer if resets_optimizer(job) else None)
         yield _point(job, step=step, train_loss=sum(losses) / len(losses))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -62,22 +64,18 @@ def publish_lora(
     """
     if rank is not None and rank < 1:
         raise SettingsError(f"--rank must be at least 1, got {rank}")
-    if directory.exists() and any(directory.iterdir()):
-        raise SettingsError(f"{directory} is not empty: export to a new directory")
-    settings, folder = open_run(run)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".export-") as temporary:
-        draft = Path(temporary) / "lora"
-        lora = export_lora(trained_model(settings, folder), draft)
+    with _draft_of(directory) as draft:
+        settings, folder = open_run(run)
+        model = trained_model(settings, folder)
+        lora = export_lora(model, draft)
         errors = {} if rank is None else compress_directory(draft, rank)
         if target == "gguf-ready":
             make_gguf_ready(draft)
         base = build_task(settings.task).base_model(folder.base)
         plain = PeftModel.from_pretrained(base, str(draft))
         limit = float("inf") if any(errors.values()) else TOLERANCE
-        rows, difference = _compared(settings, folder, plain, limit=limit)
+        rows, difference = _compared(model, plain, settings, limit=limit)
         _write_card(folder, draft, target=target, rows=rows, difference=difference)
-        os.replace(draft, directory)
     written = lora.rank if rank is None else min(rank, lora.rank)
     return Published(
         LoraExport(directory, written, lora.largest_difference), rows, difference, errors
@@ -93,30 +91,42 @@ def publish_merged(run: Path, directory: Path) -> tuple[int, float]:
         ModelError: The run has no adapter.
         SettingsError: The directory is not empty.
     """
-    if directory.exists() and any(directory.iterdir()):
-        raise SettingsError(f"{directory} is not empty: export to a new directory")
-    settings, folder = open_run(run)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".export-") as temporary:
-        draft = Path(temporary) / "merged"
-        export_merged(trained_model(settings, folder), draft)
+    with _draft_of(directory) as draft:
+        settings, folder = open_run(run)
+        model = trained_model(settings, folder)
+        export_merged(model, draft)
         base = build_task(settings.task).base_model(folder.base)
         load_torch_model(base, draft, safe=True)
-        rows, difference = _compared(settings, folder, base, limit=TOLERANCE)
+        rows, difference = _compared(model, base, settings, limit=TOLERANCE)
         _write_card(folder, draft, target="merged", rows=rows, difference=difference)
-        os.replace(draft, directory)
     return rows, difference
 
 
+@contextlib.contextmanager
+def _draft_of(directory: Path) -> Iterator[Path]:
+    """Give a path to write to; it becomes ``directory`` at the end, and after an error it is gone.
+
+    Raises:
+        SettingsError: The directory is not empty.
+    """
+    if directory.exists() and any(directory.iterdir()):
+        raise SettingsError(f"{directory} is not empty: export to a new directory")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".export-") as temporary:
+        draft = Path(temporary) / "draft"
+        yield draft
+        os.replace(draft, directory)
+
+
 def _compared(
-    settings: RunSettings, folder: RunFolder, other: nn.Module, *, limit: float
+    model: nn.Module, other: nn.Module, settings: RunSettings, *, limit: float
 ) -> tuple[int, float]:
     rows = build_task(settings.task).splits().validation
-    difference = _largest_difference(trained_model(settings, folder), other, rows)
+    difference = _largest_difference(model, other, rows)
     if not difference <= limit:
         raise AdapterError(
-            f"the outputs of the export differ from those of {folder.path} by {difference:.1e} of "
-            f"the largest logit, more than {limit:.0e}: nothing was exported"
+            f"the outputs of the export differ from those of {settings.name} by {difference:.1e} "
+            f"of the largest logit, more than {limit:.0e}: nothing was exported"
         )
     return len(rows), difference
 

@@ -16,7 +16,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
-VOCABULARY = 17
+from tests.capture.networks import VOCABULARY
 
 
 class Network(nn.Module):
@@ -58,11 +58,6 @@ def points(rows: int, seed: int = 2, dtype: torch.dtype = torch.float64) -> dict
         "x": torch.randn(rows, 4, generator=generator, dtype=torch.float64).to(dtype),
         "labels": torch.randint(3, (rows,), generator=generator),
     }
-
-
-def split(batch: dict[str, Tensor], *sizes: int) -> list[dict[str, Tensor]]:
-    columns = {name: column.split(sizes) for name, column in batch.items()}
-    return [{name: parts[i] for name, parts in columns.items()} for i in range(len(sizes))]
 
 
 def sentences(rows: int, length: int = 6) -> dict[str, Tensor]:

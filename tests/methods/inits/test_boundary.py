@@ -17,6 +17,7 @@ from rankwise.functional.boundary import boundary_loss
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
 from rankwise.methods.inits.boundary import BoundaryMatching
 from rankwise.methods.inits.initialize import initialize
+from tests.capture.networks import split
 
 from .networks import (
     adapted,
@@ -25,7 +26,6 @@ from .networks import (
     network,
     points,
     sentences,
-    split,
     surroundings,
     t5,
     values,

@@ -11,8 +11,9 @@ from rankwise.methods.adapters.lora_xs import LoraXSConfig
 from rankwise.methods.inits.boundary import BoundaryMatching
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
+from tests.capture.networks import split
 
-from .networks import adapted, is_of_adapter, network, points, split, surroundings, values
+from .networks import adapted, is_of_adapter, network, points, surroundings, values
 
 TARGETS = ["first", "second"]
 INITS = {

@@ -10,8 +10,9 @@ from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
+from tests.capture.networks import split
 
-from .networks import Network, adapted, network, points, split
+from .networks import Network, adapted, network, points
 
 TARGETS = ["first", "second"]
 CONFIGS = {
