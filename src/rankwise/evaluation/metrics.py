@@ -1,0 +1,153 @@
+"""The metrics of the tasks by name, from scikit-learn and SciPy, defined for every input.
+
+A prediction of None (the output was no answer at all, for example a text that is no label word) is
+wrong, never left out: as a class it counts as another one than the right one, as a score as the end
+of the labels' range that lies farther from the right one. A score that is not finite is no answer.
+
+Where a formula divides by zero, the value is 0: Matthews' coefficient if labels or predictions
+have one class only, F1 if class 1 neither occurs nor is predicted, a correlation if there are
+fewer than two rows or if labels or predictions are constant (up to rounding).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+from rankwise.core.errors import DataError
+
+Value = int | float
+Predictions = Sequence[Value | None]
+Labels = Sequence[Value]
+
+# Below this ratio of spread to mean SciPy itself calls a column nearly constant.
+_ROUNDING = float(np.finfo(np.float64).eps ** 0.75)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number between ``low`` and ``high``; higher is better.
+
+    Attributes:
+        compute: Takes predictions and labels, one a row, and returns the number.
+        low: The least value it can have.
+        high: The greatest value it can have.
+    """
+
+    compute: Callable[[Predictions, Labels], float]
+    low: float
+    high: float
+
+
+def accuracy(predictions: Predictions, labels: Labels) -> float:
+    """Return the share of rows whose class is right.
+
+    >>> accuracy([1, None, 0, 0], [1, 1, 0, 1])
+    0.5
+
+    Raises:
+        DataError: There are no rows, or not as many predictions as labels.
+    """
+    return float(accuracy_score(labels, _classes(predictions, labels)))
+
+
+def f1(predictions: Predictions, labels: Labels) -> float:
+    """Return F1 of class 1: 2 · right / (predicted + occurring).
+
+    Raises:
+        DataError: There are no rows, or not as many predictions as labels.
+    """
+    predicted = np.asarray(_classes(predictions, labels)) == 1
+    occurring = np.asarray(labels) == 1
+    if not predicted.any() and not occurring.any():
+        return 0.0
+    return float(f1_score(occurring, predicted))
+
+
+def matthews(predictions: Predictions, labels: Labels) -> float:
+    """Return Matthews' correlation of the classes, in [-1, 1].
+
+    Raises:
+        DataError: There are no rows, or not as many predictions as labels.
+    """
+    predicted = _classes(predictions, labels)
+    if len(set(predicted)) == 1 or len(set(labels)) == 1:
+        return 0.0
+    return float(np.clip(matthews_corrcoef(labels, predicted), -1, 1))
+
+
+def pearson(predictions: Predictions, labels: Labels) -> float:
+    """Return the linear correlation of the scores, in [-1, 1].
+
+    Raises:
+        DataError: There are no rows, or not as many predictions as labels.
+    """
+    predicted, right = _scores(predictions, labels)
+    if _is_constant(predicted) or _is_constant(right):
+        return 0.0
+    return _coefficient(stats.pearsonr(predicted, right))
+
+
+def spearman(predictions: Predictions, labels: Labels) -> float:
+    """Return the correlation of the scores' ranks, in [-1, 1]; ties share their mean rank.
+
+    Raises:
+        DataError: There are no rows, or not as many predictions as labels.
+    """
+    predicted, right = _scores(predictions, labels)
+    if np.ptp(predicted) == 0 or np.ptp(right) == 0:
+        return 0.0
+    return _coefficient(stats.spearmanr(predicted, right))
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric(accuracy, 0.0, 1.0),
+    "f1": Metric(f1, 0.0, 1.0),
+    "matthews": Metric(matthews, -1.0, 1.0),
+    "pearson": Metric(pearson, -1.0, 1.0),
+    "spearman": Metric(spearman, -1.0, 1.0),
+}
+
+
+def _classes(predictions: Predictions, labels: Labels) -> list[Value]:
+    _check(predictions, labels)
+    return [
+        (1 if label == 0 else 0) if prediction is None else prediction
+        for prediction, label in zip(predictions, labels, strict=True)
+    ]
+
+
+def _scores(predictions: Predictions, labels: Labels) -> tuple[np.ndarray, np.ndarray]:
+    _check(predictions, labels)
+    low, high = min(labels), max(labels)
+    predicted = [
+        prediction
+        if prediction is not None and math.isfinite(prediction)
+        else (low if label - low > high - label else high)
+        for prediction, label in zip(predictions, labels, strict=True)
+    ]
+    return np.asarray(predicted, dtype=np.float64), np.asarray(labels, dtype=np.float64)
+
+
+def _check(predictions: Predictions, labels: Labels) -> None:
+    if not labels or len(predictions) != len(labels):
+        raise DataError(
+            "a metric needs one prediction for each of at least one label, "
+            f"got {len(predictions)} predictions and {len(labels)} labels"
+        )
+
+
+def _coefficient(result: Any) -> float:
+    # Rounding may lead a little past the ends.
+    return float(np.clip(result.statistic, -1, 1))
+
+
+def _is_constant(column: np.ndarray) -> bool:
+    mean = column.mean()
+    return bool(np.linalg.norm(column - mean) <= _ROUNDING * abs(mean))
