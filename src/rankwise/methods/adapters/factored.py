@@ -16,8 +16,11 @@ Three choices differ from PEFT's own layers:
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 import torch
 from peft import PeftConfig
@@ -29,6 +32,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rankwise.core.errors import AdapterError, ModelError
 from rankwise.methods.adapters.bridge import base_weight
+from rankwise.methods.adapters.mixed import adapters_by_sample, rows_of
 
 
 class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
@@ -76,10 +80,15 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
     def _change(self, adapter_name: str, x: Tensor) -> Tensor:
         """Return ΔW x for inputs (..., in)."""
 
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(
+        self, x: Tensor, *args: Any, adapter_names: list[str] | None = None, **kwargs: Any
+    ) -> Tensor:
+        """Add the changes of the active adapters, or of each sample's own (``mixed.py``)."""
         if self.disable_adapters and self.merged:
             self.unmerge()
         output = self.base_layer(x, *args, **kwargs)
+        if adapter_names is not None:
+            return self._add_by_sample(adapter_names, x, output)
         if self.disable_adapters or self.merged:
             return output
         total = output
@@ -130,6 +139,15 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
         return True
+
+    def _add_by_sample(self, names: list[str], x: Tensor, output: Tensor) -> Tensor:
+        if self.merged:
+            raise ModelError("adapter_names with merged adapters: call unmerge_adapter() first")
+        total = output.clone()
+        for adapter_name, rows in rows_of(names, len(x)).items():
+            if adapter_name in self.r:
+                total[rows] += self._change(adapter_name, x[rows]).to(total.dtype)
+        return total
 
     def _allocate(self, adapter_name: str, *, r: int, dropout: float) -> None:
         self.r[adapter_name] = r
@@ -197,6 +215,31 @@ class FactoredTuner(BaseTuner, ABC):
         if is_new:
             self._replace_module(parent, target_name, layer, target)
 
+    @contextlib.contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        # PEFT calls this around each forward pass and generation.
+        names = kwargs.get("adapter_names")
+        if names is None:
+            yield
+            return
+        with adapters_by_sample(self.model, names, beams=kwargs.get("num_beams") or 1):
+            yield
+
+    def add_weighted_adapter(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse: the sum of two such adapters is not of their form.
+
+        Raises:
+            ModelError: Always.
+        """
+        raise ModelError(
+            f"{type(self).__name__} cannot combine adapters into one of the same type: export each "
+            "with rankwise.export_lora and combine the plain LoRAs with add_weighted_adapter"
+        )
+
+    def _check_merge_allowed(self) -> None:
+        super()._check_merge_allowed()
+        _check_untied(self.model)
+
     @classmethod
     def _remap_adapter_state_dict_for_load(
         cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, Tensor]
@@ -216,6 +259,21 @@ class FactoredTuner(BaseTuner, ABC):
                 f"{missing[0]!r}: it is cut short or was saved from another model"
             )
         return tensors
+
+
+def _check_untied(model: nn.Module) -> None:
+    """Refuse to change the weight of an adapted layer where another module uses it too.
+
+    Raises:
+        ModelError: Naming the layer.
+    """
+    uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+    for name, layer in model.named_modules():
+        if isinstance(layer, FactoredLinear) and uses[id(layer.weight)] > 1:
+            raise ModelError(
+                f"{name} shares its weight with another module, which merging would change too: "
+                "use the adapter unmerged, or load the model with tie_word_embeddings=False"
+            )
 
 
 def _factor_dtype(weight: Tensor) -> torch.dtype:

@@ -1,0 +1,136 @@
+"""Models of some kilobytes, one of each family, and what the tests ask of any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from peft import PeftConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from rankwise.methods.adapters.delora import DeloraConfig
+from rankwise.methods.adapters.lora_xs import LoraXSConfig
+from tests.capture.networks import VOCABULARY
+from tests.methods.inits.networks import bert, llama, network, points, sentences, t5, vit
+
+
+def mlp() -> nn.Module:
+    return network(dtype=torch.float32)
+
+
+def gpt2() -> nn.Module:
+    """GPT-2 stores its weights transposed (``Conv1D``) and ties its head to its embeddings."""
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=VOCABULARY, n_positions=16, n_embd=8, n_layer=2, n_head=2, bos_token_id=0,
+        eos_token_id=0, pad_token_id=0, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+    )  # fmt: skip
+    return GPT2LMHeadModel(config)
+
+
+def text(rows: int) -> dict[str, Tensor]:
+    return sentences(rows)
+
+
+def pairs(rows: int) -> dict[str, Tensor]:
+    batch = sentences(rows)
+    return {**batch, "decoder_input_ids": batch["input_ids"][:, :4]}
+
+
+def images(rows: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(4)
+    return {"pixel_values": torch.randn(rows, 1, 4, 4, generator=generator)}
+
+
+def vectors(rows: int) -> dict[str, Tensor]:
+    return {"x": points(rows)["x"].float()}
+
+
+@dataclass(frozen=True)
+class Family:
+    """How to build a model, a batch for it, which layers to adapt and which to train whole."""
+
+    build: Callable[[], nn.Module]
+    batch: Callable[[int], dict[str, Tensor]]
+    targets: tuple[str, ...]
+    head: str
+    embedding: str | None = None
+
+
+FAMILIES = {
+    "mlp": Family(mlp, vectors, ("first", "second"), "head"),
+    "bert": Family(bert, text, ("query", "value"), "classifier", "word_embeddings"),
+    "gpt2": Family(gpt2, text, ("c_attn", "c_fc"), "ln_f", "wte"),
+    "llama": Family(llama, text, ("q_proj", "down_proj"), "lm_head", "embed_tokens"),
+    "t5": Family(lambda: t5(decoder=2), pairs, ("q", "wo"), "final_layer_norm", "shared"),
+    "vit": Family(vit, images, ("q_proj", "fc1"), "classifier"),
+}
+
+
+def config(kind: str, family: str, **options) -> PeftConfig:
+    options = {"r": 2, "target_modules": list(FAMILIES[family].targets), **options}
+    return LoraXSConfig(**options) if kind == "lora_xs" else DeloraConfig(**options)
+
+
+def base(family: str, dtype: torch.dtype = torch.float32) -> nn.Module:
+    return FAMILIES[family].build().to(dtype).eval()
+
+
+def attach(kind: str, family: str, *, dtype: torch.dtype = torch.float32, **options) -> PeftModel:
+    torch.manual_seed(2)
+    return get_peft_model(base(family, dtype), config(kind, family, **options)).eval()
+
+
+def trained(kind: str, family: str, *, dtype: torch.dtype = torch.float32, **options) -> PeftModel:
+    """Return a model whose adapter has taken some steps, so that it acts."""
+    model = attach(kind, family, dtype=dtype, **options)
+    train(model, family)
+    return model
+
+
+def batch_of(model: nn.Module, family: str, rows: int = 4) -> dict[str, Tensor]:
+    dtype = next(p.dtype for p in model.parameters() if p.is_floating_point())
+    batch = FAMILIES[family].batch(rows)
+    return {k: v.to(dtype) if v.is_floating_point() else v for k, v in batch.items()}
+
+
+def logits(model: nn.Module, family: str, rows: int = 4, **options) -> Tensor:
+    with torch.no_grad():
+        return model(**batch_of(model, family, rows), **options)["logits"]
+
+
+def loss(model: nn.Module, family: str) -> Tensor:
+    return (model(**batch_of(model, family))["logits"].float() - 1).square().mean()
+
+
+def train(model: nn.Module, family: str, *, steps: int = 2, lr: float = 0.05) -> list[float]:
+    """Train what is trainable, in eval mode so that no dropout draws; return the losses."""
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=lr)
+    losses = []
+    for _ in range(steps):
+        value = loss(model, family)
+        value.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(value.item())
+    return losses
+
+
+def tuner_layers(model: nn.Module) -> dict[str, BaseTunerLayer]:
+    return {n: m for n, m in model.named_modules() if isinstance(m, BaseTunerLayer)}
+
+
+def trainable(model: nn.Module) -> set[str]:
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def without_dropout(model: nn.Module) -> None:
+    """Let training mode compute what eval mode does."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        elif isinstance(getattr(module, "dropout", None), float):
+            module.dropout = 0.0
