@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from rankwise.evaluation.classification import evaluate
+from rankwise.evaluation.scores import evaluate
 from rankwise.tasks.digits import DigitsTask
 from rankwise.tasks.pixels import PixelClassifier
 
@@ -57,7 +57,7 @@ def test_another_seed_is_another_split():
 
 
 def test_the_base_does_not_know_the_second_half(base):
-    assert evaluate(base, DigitsTask().splits().test).score < 0.4
+    assert evaluate(base, DigitsTask().splits().test, DigitsTask()).score < 0.4
 
 
 def test_the_base_is_trained_once_and_then_read(cache, base, monkeypatch):

@@ -73,7 +73,8 @@ def trainer_losses(model, rows, folder):
         report_to=[],
         use_cpu=True,
     )
-    trainer = InOrder(model=model, args=arguments, train_dataset=rows)
+    singly = [{name: column[0] for name, column in row.items()} for row in rows.batches(1)]
+    trainer = InOrder(model=model, args=arguments, train_dataset=singly)
     trainer.train()
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 

@@ -45,7 +45,10 @@ def test_a_part_of_another_kind_replaces_the_named_one():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"training": {"lr": 1}}, r"training\.lr: unknown setting; choose from batch_size, epochs"),
+        (
+            {"training": {"lr": 1}},
+            r"training\.lr: unknown setting; choose from accumulation_steps, b",
+        ),
         ({"training": {"epoch": 1}}, r"training\.epoch: unknown setting; did you mean 'epochs'"),
         ({"trainin": {}}, r"trainin: unknown setting; did you mean 'training'"),
         ({"training": {"epochs": "x"}}, r"training\.epochs: .*valid integer.*got 'x'"),

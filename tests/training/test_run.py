@@ -14,7 +14,7 @@ from rankwise.training.folder import RunFolder
 from rankwise.training.run import run_and_record, train_run
 from rankwise.training.scoring import trained_model
 from rankwise.training.settings import RunSettings
-from rankwise.training.trainer import CurveCallback
+from rankwise.training.trainer import JobTrainer
 
 
 def test_the_record_holds_settings_versions_costs_and_the_curve(settings, output):
@@ -156,16 +156,16 @@ def test_an_interrupted_trainer_run_resumes_to_the_same_weights(
     class Killed(BaseException):
         pass
 
-    def killed_in_the_last_epoch(callback, state):
-        if state.global_step == 15:
+    def killed_in_the_last_epoch(trainer, *arguments, **named):
+        if trainer.state.global_step == 15:
             raise Killed
-        add(callback, state)
+        return evaluate(trainer, *arguments, **named)
 
-    add = CurveCallback._add
-    monkeypatch.setattr(CurveCallback, "_add", killed_in_the_last_epoch)
+    evaluate = JobTrainer.evaluate
+    monkeypatch.setattr(JobTrainer, "evaluate", killed_in_the_last_epoch)
     with pytest.raises(Killed):
         train_run(run, output)
-    monkeypatch.setattr(CurveCallback, "_add", add)
+    monkeypatch.setattr(JobTrainer, "evaluate", evaluate)
     resumed = train_run(run, output, resume=True)
     assert resumed["curve"] == whole["curve"]
     states = [

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from rankwise.core.errors import DataError, ModelError
+from rankwise.core.labels import IGNORED_LABEL
 
-IGNORED_LABEL = -100
 _WAY_OUT = "pass loss=..., a function (model, batch) -> sum of the losses of the batch"
 
 
@@ -43,10 +43,16 @@ def summed_loss(model: nn.Module, batch: Any) -> Tensor:
             f"{type(model).__name__} must return a mapping with 'loss', got "
             f"{type(output).__name__} without one: {_WAY_OUT}"
         )
-    return output["loss"] * _count_terms(output, batch["labels"])
+    return output["loss"] * count_terms(output, batch["labels"])
 
 
-def _count_terms(output: Mapping[str, Any], labels: Tensor) -> int:
+def count_terms(output: Mapping[str, Any], labels: Tensor) -> int:
+    """Return the number of terms over which the loss in ``output`` is a mean.
+
+    Raises:
+        DataError: No label counts.
+        ModelError: The loss is no plain mean over the labels.
+    """
     if labels.is_floating_point():
         return len(labels)
     counted = int((labels != IGNORED_LABEL).sum())

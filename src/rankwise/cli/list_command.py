@@ -22,10 +22,10 @@ def run(arguments: argparse.Namespace, _overrides: dict[str, Any]) -> int:
         for name, method in METHODS.items():
             table.add_row(name, method.summary, method.source)
     elif arguments.what == "tasks":
-        for heading in ("task", "version", "metric"):
+        for heading in ("task", "version", "metrics"):
             table.add_column(heading)
         for name, task in TASKS.items():
-            table.add_row(name, str(task.version), task.metric)
+            table.add_row(name, str(task.version), ", ".join(task.metrics))
     else:
         for heading in ("recipe", "what it does"):
             table.add_column(heading)

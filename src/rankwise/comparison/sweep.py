@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rankwise.comparison.choice import MethodSweep
-from rankwise.comparison.engine import LocalEngine
+from rankwise.comparison.engine import Engine
 from rankwise.comparison.grid import comparison_of, runs_of, widened
 from rankwise.training.build import build_task
 from rankwise.training.run import run_and_record
@@ -33,13 +33,11 @@ class Watcher(Protocol):
         ...
 
 
-def sweep(
-    recipe: Recipe, output: Path, *, engine: LocalEngine, watcher: Watcher
-) -> list[MethodSweep]:
+def sweep(recipe: Recipe, output: Path, *, engine: Engine, watcher: Watcher) -> list[MethodSweep]:
     """Run what has no record yet, widening each method's grid while its best rate is at an edge."""
     comparison = comparison_of(recipe)
     # Made once and here, so that no two workers make the base model at the same time.
-    build_task(recipe.task).base_model(output / "base")
+    build_task(recipe.run()).base_model(output / "base")
     sweeps = [MethodSweep(method, []) for method in comparison.chosen_methods]
     swept = comparison.seeds[: comparison.sweep_seeds]
     fresh = [(method, list(comparison.learning_rates)) for method in sweeps]
@@ -57,7 +55,7 @@ def sweep(
     return sweeps
 
 
-def read_test(sweeps: list[MethodSweep], output: Path, *, engine: LocalEngine) -> dict[str, Record]:
+def read_test(sweeps: list[MethodSweep], output: Path, *, engine: Engine) -> dict[str, Record]:
     """Score on test the runs of each chosen rate, and no others; keyed by the run's name."""
     chosen = [
         record for method in sweeps if (best := method.best()) for record in method.of_rate(best)
@@ -80,7 +78,7 @@ def _run(
     runs: dict[str, tuple[RunSettings, MethodSweep]],
     output: Path,
     *,
-    engine: LocalEngine,
+    engine: Engine,
     watcher: Watcher,
 ) -> None:
     watcher.plan(len(runs))

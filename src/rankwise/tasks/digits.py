@@ -17,12 +17,12 @@ import torch
 from sklearn.datasets import load_digits
 
 from rankwise.core.seeds import derive_seed
-from rankwise.tasks.pixels import PixelClassifier, of_half, pretrain, pretrained
+from rankwise.tasks.pixels import PixelClassifier, PixelTask, of_half, pretrain, pretrained
 from rankwise.tasks.splits import Splits, TensorSplit
 
 
 @dataclass(frozen=True)
-class DigitsTask:
+class DigitsTask(PixelTask):
     """The data and the pretrained base, determined by ``seed`` and the pretraining settings."""
 
     seed: int = 0
@@ -30,8 +30,6 @@ class DigitsTask:
     pretrain_learning_rate: float = 3e-3
 
     name = "digits"
-    version = 1
-    metric = "accuracy"
     # The three linear layers, named once here: adapters go on all of them.
     target_modules = ("layers.0", "layers.2", "layers.4")
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from rankwise.core.errors import DataError
 from rankwise.core.seeds import derive_seed
 from rankwise.tasks.idx import read_idx
-from rankwise.tasks.pixels import PixelClassifier, of_half, pretrain, pretrained
+from rankwise.tasks.pixels import PixelClassifier, PixelTask, of_half, pretrain, pretrained
 from rankwise.tasks.splits import Splits
 
 MEAN, DEVIATION = 0.1307, 0.3081
@@ -32,7 +32,7 @@ VALIDATION_SHARE = 12
 
 
 @dataclass(frozen=True)
-class MnistTask:
+class MnistTask(PixelTask):
     """The data and the pretrained base, determined by ``seed`` and the pretraining settings."""
 
     data_root: Path
@@ -42,8 +42,6 @@ class MnistTask:
     pretrain_learning_rate: float = 1e-3
 
     name = "mnist"
-    version = 1
-    metric = "accuracy"
     # The three linear layers; between them stand ReLU and dropout.
     target_modules = ("layers.0", "layers.3", "layers.6")
 

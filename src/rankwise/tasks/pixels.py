@@ -6,16 +6,32 @@ layers with ReLU, the base trained on 0-4 and adapted to 5-9.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rankwise.tasks.splits import TensorSplit
+from rankwise.tasks.answers import Answers, largest_logit
+from rankwise.tasks.splits import Batch, TensorSplit
 
 HALF = 5
+
+
+class PixelTask:
+    """What the two tasks on digits have in common."""
+
+    version = 1
+    metrics = ("accuracy",)
+    # The base comes with its last layer, pretrained like the rest: nothing starts untrained.
+    head_modules = ()
+    evaluation_batch_size = 1024
+
+    def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:
+        """Read the digit of the largest logit."""
+        return largest_logit(output, batch)
 
 
 class PixelClassifier(nn.Module):

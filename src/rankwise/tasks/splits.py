@@ -1,50 +1,68 @@
-"""Data that fits in memory: a split is a few tensors of one length, and a task has three splits."""
+"""The rows of a task: three splits, each of which cuts batches out of rows held in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from rankwise.core.errors import DataError
 
+Batch = dict[str, Tensor]
 
-class TensorSplit(Dataset[dict[str, Tensor]]):
-    """Rows held as tensors of equal first dimension; ``labels`` is one of them.
 
-    It is a map-style data set, so a ``Trainer`` takes it as it is, and it cuts whole batches
-    without touching single rows, which is what makes tiny models fast.
+class Rows(ABC):
+    """Rows in a fixed order, from which whole batches are taken; ``labels`` is one of their parts.
+
+    Attributes:
+        lengths: Per row, its number of tokens, where rows differ in it: batches of like lengths
+            need little padding.
     """
 
-    def __init__(self, columns: dict[str, Tensor]) -> None:
-        lengths = {name: len(column) for name, column in columns.items()}
-        if len(set(lengths.values())) != 1 or not all(lengths.values()):
-            raise DataError(f"columns must have one length of at least 1, got {lengths}")
-        self.columns = columns
+    lengths: Sequence[int] | None = None
 
-    def __len__(self) -> int:
-        return len(next(iter(self.columns.values())))
+    @abstractmethod
+    def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return {name: column[index] for name, column in self.columns.items()}
+    @abstractmethod
+    def take(self, index: Tensor | slice) -> Batch:
+        """Return the rows ``index``, int64 of shape (rows,) or a slice, as one batch."""
 
-    def take(self, index: Tensor | slice) -> dict[str, Tensor]:
-        """Return the rows ``index`` as one batch."""
-        return {name: column[index] for name, column in self.columns.items()}
-
-    def batches(self, size: int) -> Iterator[dict[str, Tensor]]:
+    def batches(self, size: int) -> Iterator[Batch]:
         """Yield the rows in order, ``size`` at a time; the last batch may be smaller."""
         for index in torch.arange(len(self)).split(size):
             yield self.take(index)
 
 
+class TensorSplit(Rows):
+    """Rows held as tensors of equal first dimension."""
+
+    def __init__(self, columns: Mapping[str, Tensor]) -> None:
+        lengths = {name: len(column) for name, column in columns.items()}
+        if len(set(lengths.values())) != 1 or not all(lengths.values()):
+            raise DataError(f"columns must have one length of at least 1, got {lengths}")
+        self.columns = dict(columns)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def take(self, index: Tensor | slice) -> Batch:
+        """Return the rows ``index`` as one batch."""
+        return {name: column[index] for name, column in self.columns.items()}
+
+
 @dataclass(frozen=True)
 class Splits:
-    """Training, validation and test rows. Choices are made on validation; test is read once."""
+    """Training, validation and test rows. Choices are made on validation; test is read once.
 
-    train: TensorSplit
-    validation: TensorSplit
-    test: TensorSplit
+    ``facts`` is what a record should say about the data: where they come from, what was cut.
+    """
+
+    train: Rows
+    validation: Rows
+    test: Rows
+    facts: dict[str, Any] = field(default_factory=dict)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import nn
 
+from rankwise.tasks.answers import Answers
 from rankwise.tasks.digits import DigitsTask
 from rankwise.tasks.mnist import MnistTask
-from rankwise.tasks.splits import Splits
+from rankwise.tasks.splits import Batch, Splits
 
 
 class Task(Protocol):
@@ -20,9 +22,22 @@ class Task(Protocol):
     @property
     def version(self) -> int: ...
     @property
-    def metric(self) -> str: ...
+    def metrics(self) -> tuple[str, ...]:
+        """The names of its metrics (``evaluation/metrics.py``); the first is the headline."""
+        ...
+
     @property
-    def target_modules(self) -> tuple[str, ...]: ...
+    def target_modules(self) -> tuple[str, ...] | str:
+        """Where adapters go, unless the user says otherwise."""
+        ...
+
+    @property
+    def head_modules(self) -> tuple[str, ...]:
+        """Modules that begin untrained, train in full beside the adapter and are saved with it."""
+        ...
+
+    @property
+    def evaluation_batch_size(self) -> int: ...
 
     def splits(self) -> Splits:
         """Return the rows to adapt to."""
@@ -30,6 +45,10 @@ class Task(Protocol):
 
     def base_model(self, cache: Path) -> nn.Module:
         """Return the pretrained model; what had to be made for it is kept in ``cache``."""
+        ...
+
+    def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:
+        """Read what ``model``, whose ``output`` for ``batch`` is given, answers."""
         ...
 
 

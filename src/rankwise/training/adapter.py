@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from torch import nn
 
-from rankwise.core.errors import SettingsError, nearest_names
+from rankwise.core.errors import ModelError, SettingsError, nearest_names
 from rankwise.core.seeds import derive_seed
 from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
@@ -37,7 +37,15 @@ def attach_adapter(base: nn.Module, method: MethodSettings, *, task: Task, seed:
     adapter = method.adapter
     if adapter.kind == "full":
         return base
-    config = _config(method, targets=adapter.target_modules or list(task.target_modules), seed=seed)
+    targets = task.target_modules
+    common = {
+        "r": method.r,
+        "target_modules": adapter.target_modules
+        or (targets if isinstance(targets, str) else list(targets)),
+        # Besides training in full, PEFT keeps adapters out of these.
+        "modules_to_save": _heads(base, task),
+    }
+    config = _config(method, common, seed=seed)
     with settings_errors("method"), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # PEFT only warns of a rank_pattern that fits no layer, and goes on without it.
         warnings.filterwarnings("error", message="The following .* keys did not match")
@@ -48,9 +56,20 @@ def attach_adapter(base: nn.Module, method: MethodSettings, *, task: Task, seed:
             raise SettingsError(f"method.adapter: {warning}") from None
 
 
-def _config(method: MethodSettings, *, targets: list[str] | str, seed: int) -> PeftConfig:
+def _heads(base: nn.Module, task: Task) -> list[str] | None:
+    children = [name for name, _ in base.named_children()]
+    heads = [name for name in children if name in task.head_modules]
+    if task.head_modules and not heads:
+        raise ModelError(
+            f"{type(base).__name__} has no head for task {task.name!r}, expected a module named "
+            f"{' or '.join(task.head_modules)}, got {', '.join(children)}: choose a --task.model "
+            "of an encoder"
+        )
+    return heads or None
+
+
+def _config(method: MethodSettings, common: dict[str, Any], *, seed: int) -> PeftConfig:
     adapter, r = method.adapter, method.r
-    common: dict[str, Any] = {"r": r, "target_modules": targets}
     match adapter:
         case PeftSettings():
             return _foreign_config(adapter, common)

@@ -12,16 +12,27 @@ from pathlib import Path
 
 from rankwise.core.errors import SettingsError
 from rankwise.tasks.data_root import VARIABLE, find_data_root
-from rankwise.tasks.table import TASKS, Task
-from rankwise.training.settings import MnistSettings, TaskSettings
+from rankwise.tasks.digits import DigitsTask
+from rankwise.tasks.mnist import MnistTask
+from rankwise.tasks.table import Task
+from rankwise.training.settings import DigitsSettings, MnistSettings, RunSettings
 
 
-def build_task(settings: TaskSettings) -> Task:
-    """Return the task that the settings describe."""
-    options = settings.model_dump(exclude={"name"})
-    if isinstance(settings, MnistSettings):
-        options["data_root"] = _required_data_root(settings)
-    return TASKS[settings.name](**options)
+def build_task(run: RunSettings) -> Task:
+    """Return the task of a run.
+
+    Raises:
+        SettingsError: The task needs local files, and no folder is named.
+    """
+    settings = run.task
+    options = settings.model_dump()
+    match settings:
+        case DigitsSettings():
+            del options["name"]
+            return DigitsTask(**options)
+        case MnistSettings():
+            del options["name"]
+            return MnistTask(**options | {"data_root": _required_data_root(settings)})
 
 
 def _required_data_root(settings: MnistSettings) -> Path:

@@ -8,12 +8,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from torch import Tensor
-
 from rankwise.capture.gradients import capture_gradients
 from rankwise.core.seeds import derive_seed
 from rankwise.methods.callback import ChainCallback
 from rankwise.methods.chain import Chain
+from rankwise.tasks.splits import Batch
 from rankwise.training.build import settings_errors
 from rankwise.training.job import Job
 from rankwise.training.settings import ChainSchedule, FrozenSchedule, SingleSchedule
@@ -72,6 +71,6 @@ def _choices(job: Job, schedule: FrozenSchedule | ChainSchedule) -> dict[str, An
     return {"side": schedule.side, "sketch": schedule.sketch, "seed": seed}
 
 
-def _sketch_batch(job: Job, schedule: FrozenSchedule | ChainSchedule) -> dict[str, Tensor]:
+def _sketch_batch(job: Job, schedule: FrozenSchedule | ChainSchedule) -> Batch:
     # A single batch, so that each layer is decomposed and freed within the backward pass.
     return job.splits.train.take(slice(schedule.gradient_samples))

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from rankwise.tasks.splits import Splits
+from rankwise.evaluation.scores import Evaluation, evaluate
+from rankwise.tasks.splits import Batch, Splits
+from rankwise.tasks.table import Task
+from rankwise.training.order import epoch_order
 from rankwise.training.settings import ChainSchedule, RunSettings
 
 
@@ -16,13 +19,19 @@ class Job:
     """What both loops take."""
 
     settings: RunSettings
+    task: Task
     model: nn.Module
     splits: Splits
 
     @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps an epoch; the last batch of an epoch may be smaller."""
+    def batches_per_epoch(self) -> int:
+        """Batches an epoch; the last one may be smaller."""
         return math.ceil(len(self.splits.train) / self.settings.training.batch_size)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps an epoch; the last one may be of fewer batches."""
+        return math.ceil(self.batches_per_epoch / self.settings.training.accumulation_steps)
 
     @property
     def steps(self) -> int:
@@ -38,13 +47,25 @@ class Job:
         block = schedule.every_epochs * self.steps_per_epoch
         return list(range(block, self.steps, block))
 
-    def first_rows(self, rows: int) -> list[dict[str, Tensor]]:
+    def order(self, epoch: int) -> Tensor:
+        """Return the order of the training rows in an epoch, int64 of shape (rows,)."""
+        rows, training = self.splits.train, self.settings.training
+        return epoch_order(
+            len(rows),
+            seed=self.settings.seed,
+            epoch=epoch,
+            lengths=rows.lengths if training.group_by_length else None,
+            batch_size=training.batch_size,
+        )
+
+    def first_rows(self, rows: int) -> list[Batch]:
         """Return batches of the training split, in its own order, with ``rows`` rows in all."""
-        size = self.settings.training.batch_size
-        batches, left = [], min(rows, len(self.splits.train))
-        for batch in self.splits.train.batches(size):
-            if left <= 0:
-                break
-            batches.append({name: column[:left] for name, column in batch.items()})
-            left -= size
-        return batches
+        size, end = self.settings.training.batch_size, min(rows, len(self.splits.train))
+        return [
+            self.splits.train.take(slice(start, min(start + size, end)))
+            for start in range(0, end, size)
+        ]
+
+    def validate(self) -> Evaluation:
+        """Score the model on validation."""
+        return evaluate(self.model, self.splits.validation, self.task)

@@ -12,13 +12,17 @@ from contextlib import nullcontext
 import torch
 from torch import nn
 
-from rankwise.evaluation.classification import evaluate
 from rankwise.methods.chain import Chain
 from rankwise.training.chains import build_chain, final_rank, resets_optimizer
 from rankwise.training.job import Job
 from rankwise.training.optimization import build_optimizer, build_schedule, trained_parameters
-from rankwise.training.order import epoch_order
-from rankwise.training.progress import CurvePoint, Trained, finite_loss_required, is_stalled
+from rankwise.training.progress import (
+    CurvePoint,
+    Trained,
+    count_parameters,
+    finite_loss_required,
+    is_stalled,
+)
 
 
 def train_lean(job: Job) -> Trained:
@@ -26,7 +30,7 @@ def train_lean(job: Job) -> Trained:
     chain = build_chain(job)
     with chain or nullcontext(), finite_loss_required(job.model):
         optimizer = build_optimizer(job.model, job.settings)
-        trainable = sum(parameter.numel() for parameter in trained_parameters(optimizer))
+        parameters = count_parameters(job.model)
         curve = [_point(job, step=0, train_loss=None)]
         for point in _train(job, optimizer, chain):
             curve.append(point)
@@ -35,7 +39,7 @@ def train_lean(job: Job) -> Trained:
                 break
         if chain is not None:
             chain.finish(final_rank=final_rank(job))
-    return Trained(curve, trainable)
+    return Trained(curve, parameters, best=curve[-1])
 
 
 def _train(job: Job, optimizer: torch.optim.Optimizer, chain: Chain | None) -> Iterator[CurvePoint]:
@@ -44,8 +48,7 @@ def _train(job: Job, optimizer: torch.optim.Optimizer, chain: Chain | None) -> I
     for epoch in range(training.epochs):
         job.model.train()
         losses = []
-        order = epoch_order(len(job.splits.train), seed=job.settings.seed, epoch=epoch)
-        for index in order.split(training.batch_size):
+        for index in job.order(epoch).split(training.batch_size):
             losses.append(_step(job, optimizer, index))
             schedule.step()
             step += 1
@@ -65,5 +68,5 @@ def _step(job: Job, optimizer: torch.optim.Optimizer, index: torch.Tensor) -> fl
 
 
 def _point(job: Job, *, step: int, train_loss: float | None) -> CurvePoint:
-    result = evaluate(job.model, job.splits.validation)
+    result = job.validate()
     return CurvePoint(step, train_loss, result.loss, result.score)

@@ -44,11 +44,11 @@ def prepare_adapter(settings: RunSettings, directory: Path) -> Record:
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".init-") as temporary:
         folder = RunFolder(Path(temporary), "init")
-        task = build_task(settings.task)
+        task = build_task(settings)
         base = task.base_model(folder.base)
         model = attach_adapter(base, settings.method, task=task, seed=settings.seed)
         assert isinstance(model, PeftModel)  # a full fine-tuning was refused above
-        job = Job(settings, model, task.splits())
+        job = Job(settings, task, model, task.splits())
         if needs_reference(settings.method):
             train_reference(job, folder, resume=False)
         report = start(job, folder)

@@ -1,11 +1,11 @@
-"""What both loops share: the points of the learning curve, and the guard against a broken loss."""
+"""What both loops share: the learning curve, the count of what trains, the guard of the loss."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -23,12 +23,33 @@ class CurvePoint:
     validation_score: float
 
 
+class TrainedParameters(NamedTuple):
+    """Numbers that train: in the adapter (or the whole model, without one), and in the head.
+
+    They are apart because every method trains the same head beside its adapter.
+    """
+
+    adapter: int
+    head: int
+
+
 @dataclass(frozen=True)
 class Trained:
-    """What a loop returns: the learning curve, one point an epoch, and what it trained."""
+    """What a loop returns: the learning curve, one point an epoch, and what it trained.
+
+    ``best`` is the point whose weights the model is left with.
+    """
 
     curve: list[CurvePoint]
-    trainable_parameters: int
+    parameters: TrainedParameters
+    best: CurvePoint
+
+
+def count_parameters(model: nn.Module) -> TrainedParameters:
+    """Count what trains in ``model``; a head is what PEFT holds in its ``modules_to_save``."""
+    sizes = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
+    head = sum(size for name, size in sizes.items() if ".modules_to_save." in name)
+    return TrainedParameters(sum(sizes.values()) - head, head)
 
 
 def is_stalled(losses: Sequence[float], patience: int | None) -> bool:

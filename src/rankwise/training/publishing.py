@@ -71,7 +71,7 @@ def publish_lora(
         errors = {} if rank is None else compress_directory(draft, rank)
         if target == "gguf-ready":
             make_gguf_ready(draft)
-        base = build_task(settings.task).base_model(folder.base)
+        base = build_task(settings).base_model(folder.base)
         plain = PeftModel.from_pretrained(base, str(draft))
         limit = float("inf") if any(errors.values()) else TOLERANCE
         rows, difference = _compared(model, plain, settings, limit=limit)
@@ -95,7 +95,7 @@ def publish_merged(run: Path, directory: Path) -> tuple[int, float]:
         settings, folder = open_run(run)
         model = trained_model(settings, folder)
         export_merged(model, draft)
-        base = build_task(settings.task).base_model(folder.base)
+        base = build_task(settings).base_model(folder.base)
         load_torch_model(base, draft, safe=True)
         rows, difference = _compared(model, base, settings, limit=TOLERANCE)
         _write_card(folder, draft, target="merged", rows=rows, difference=difference)
@@ -121,7 +121,7 @@ def _draft_of(directory: Path) -> Iterator[Path]:
 def _compared(
     model: nn.Module, other: nn.Module, settings: RunSettings, *, limit: float
 ) -> tuple[int, float]:
-    rows = build_task(settings.task).splits().validation
+    rows = build_task(settings).splits().validation
     difference = _largest_difference(model, other, rows)
     if not difference <= limit:
         raise AdapterError(

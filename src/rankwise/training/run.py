@@ -35,10 +35,13 @@ from rankwise.training.trainer import train_with_trainer
 Record = dict[str, Any]
 
 
-def train_run(settings: RunSettings, output: Path, *, resume: bool = False) -> Record:
+def train_run(
+    settings: RunSettings, output: Path, *, resume: bool = False, show_progress: bool = False
+) -> Record:
     """Perform the run below ``output`` and return its record, which is also written there.
 
-    With ``resume``, a finished run is returned as recorded and an interrupted one goes on.
+    With ``resume``, a finished run is returned as recorded and an interrupted one goes on;
+    ``show_progress`` draws the Trainer's progress bars.
 
     Raises:
         SettingsError: The folder already holds this run, and ``resume`` was not asked for.
@@ -53,7 +56,7 @@ def train_run(settings: RunSettings, output: Path, *, resume: bool = False) -> R
     if (finished := finished_record(folder)) is not None:
         return finished
     try:
-        record = _perform(settings, folder, resume=resume)
+        record = _perform(settings, folder, resume=resume, show_progress=show_progress)
     except RankwiseError:
         if is_new:  # it would break again at the same place: there is nothing to resume
             folder.clear()
@@ -92,29 +95,35 @@ def finished_record(folder: RunFolder) -> Record | None:
     return record if record["status"] == "done" else None
 
 
-def _perform(settings: RunSettings, folder: RunFolder, *, resume: bool) -> Record:
+def _perform(
+    settings: RunSettings, folder: RunFolder, *, resume: bool, show_progress: bool = False
+) -> Record:
     watch = Stopwatch()
     runtime.reset_peak_memory()
-    task = build_task(settings.task)
+    task = build_task(settings)
     with watch.part("build"):
+        splits = task.splits()
         base = task.base_model(folder.base)
         model = attach_adapter(base, settings.method, task=task, seed=settings.seed)
-        job = Job(settings, model, task.splits())
+        job = Job(settings, task, model, splits)
     with watch.part("init"):
         if needs_reference(settings.method):
             train_reference(job, folder, resume=resume)
         report = start(job, folder)
     with watch.part("train"):
-        trained = _train(job, folder.checkpoints, resume=resume)
+        trained = _train(job, folder.checkpoints, resume=resume, show_progress=show_progress)
     with watch.part("save"):
         _save(model, folder.adapter)
     return _head(settings) | {
         "status": "done",
         "error": None,
-        "metric": task.metric,
-        "trainable_parameters": trained.trainable_parameters,
+        "metric": task.metrics[0],
+        "data": splits.facts,
+        "trainable_parameters": trained.parameters.adapter,
+        "head_parameters": trained.parameters.head,
         "stored_bytes": state_bytes(folder.adapter),
-        "score_validation": trained.curve[-1].validation_score,
+        "score_validation": trained.best.validation_score,
+        "step_kept": trained.best.step,
         "curve": [asdict(point) for point in trained.curve],
         "folds": job.fold_steps,
         "init": report,
@@ -153,20 +162,21 @@ def _failure(settings: RunSettings, error: str, *, trace: str | None) -> Record:
 def train_reference(job: Job, folder: RunFolder, *, resume: bool) -> None:
     """Train the plain LoRA whose boundaries are to be matched, on the same task in the same way."""
     settings = job.settings.model_copy(update={"method": reference_method(job.settings.method)})
-    task = build_task(settings.task)
+    task = build_task(settings)
     base = task.base_model(folder.base)
     model = attach_adapter(base, settings.method, task=task, seed=settings.seed)
-    _train(Job(settings, model, job.splits), folder.reference / "checkpoints", resume=resume)
+    reference = Job(settings, task, model, job.splits)
+    _train(reference, folder.reference / "checkpoints", resume=resume)
     _save(model, folder.reference)
 
 
-def _train(job: Job, checkpoints: Path, *, resume: bool) -> Trained:
+def _train(job: Job, checkpoints: Path, *, resume: bool, show_progress: bool = False) -> Trained:
     """Train by the loop of the settings; dropout draws from the run's seed and leaves no trace."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(derive_seed(job.settings.seed, "training"))
         if job.settings.training.loop == "lean":
             return train_lean(job)
-        return train_with_trainer(job, checkpoints, resume=resume)
+        return train_with_trainer(job, checkpoints, resume=resume, show_progress=show_progress)
 
 
 def _save(model: nn.Module, folder: Path) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.core.records import read_record, write_record
-from rankwise.evaluation.classification import Evaluation, evaluate
+from rankwise.evaluation.scores import Evaluation, evaluate
 from rankwise.methods.adapters.directory import check_adapter_directory
 from rankwise.training.build import build_task
 from rankwise.training.folder import RunFolder
@@ -48,7 +48,7 @@ def trained_model(settings: RunSettings, folder: RunFolder) -> nn.Module:
     Raises:
         AdapterError: The saved files are missing or damaged.
     """
-    base = build_task(settings.task).base_model(folder.base)
+    base = build_task(settings).base_model(folder.base)
     try:
         if settings.method.adapter.kind == "full":
             base.load_state_dict(load_file(folder.adapter / "model.safetensors"))
@@ -69,8 +69,8 @@ def score_split(settings: RunSettings, folder: RunFolder, *, split: str) -> Eval
     """
     if split not in ("train", "validation", "test"):
         raise SettingsError(f"split must be train, validation or test, got {split!r}")
-    rows = getattr(build_task(settings.task).splits(), split)
-    return evaluate(trained_model(settings, folder), rows)
+    task = build_task(settings)
+    return evaluate(trained_model(settings, folder), getattr(task.splits(), split), task)
 
 
 def score_test(settings: RunSettings, output: Path) -> Record:
@@ -79,6 +79,13 @@ def score_test(settings: RunSettings, output: Path) -> Record:
     if folder.test.exists():
         return read_record(folder.test)
     result = score_split(settings, folder, split="test")
-    content = {"run": settings.name, "score_test": result.score, "correct": result.correct}
+    content = {
+        "run": settings.name,
+        "score_test": result.score,
+        "scores": result.scores,
+        "invalid": result.invalid,
+        "predictions": result.predictions,
+        "labels": result.labels,
+    }
     write_record(folder.test, content)
     return content

@@ -243,12 +243,32 @@ class TrainingSettings(Settings):
     scheduler: Literal["constant", "linear", "cosine"] = "constant"
     warmup_ratio: Fraction = 0.0
     max_grad_norm: PositiveFloat | None = None
+    accumulation_steps: PositiveInt = Field(
+        default=1, description="batches whose gradients make one optimizer step"
+    )
+    bf16: bool = Field(default=False, description="compute in bfloat16, weights stay as they are")
+    gradient_checkpointing: bool = Field(
+        default=False, description="less memory for more time: recompute activations"
+    )
+    group_by_length: bool = Field(
+        default=True, description="batches of rows of like lengths, where rows differ in them"
+    )
+    keep: Literal["last", "best"] = Field(
+        default="last",
+        description="whose weights are kept: the last epoch's, or the best on validation",
+    )
+    report_to: list[str] = Field(
+        default_factory=list, description="trackers of Transformers' Trainer, such as tensorboard"
+    )
     patience: PositiveInt | None = Field(
         default=None, description="stop after so many epochs without a lower validation loss"
     )
     loop: Literal["lean", "trainer"] = Field(
         default="trainer", description="lean: a plain loop for tiny models, equal to the Trainer"
     )
+
+
+_TRAINER_ONLY = ("accumulation_steps", "bf16", "gradient_checkpointing", "keep", "report_to")
 
 
 class RunSettings(Settings):
@@ -262,8 +282,12 @@ class RunSettings(Settings):
     @property
     def name(self) -> str:
         """A readable name that differs where any setting of the run differs."""
-        # What a paper reports and where the data lie change nothing about the run.
-        elsewhere: Any = {"method": {"published"}, "task": {"data_root"}}
+        # What a paper reports, where data lie and who is told change nothing about the run.
+        elsewhere: Any = {
+            "method": {"published"},
+            "task": {"data_root"},
+            "training": {"report_to"},
+        }
         settings = self.model_dump_json(exclude=elsewhere)
         digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
         rate = f"{self.training.learning_rate:g}"
@@ -272,13 +296,18 @@ class RunSettings(Settings):
 
     @model_validator(mode="after")
     def _check_loop(self) -> RunSettings:
-        schedule = self.method.schedule
-        lean = self.training.loop == "lean"
-        if lean and isinstance(schedule, ChainSchedule) and schedule.warmup_steps:
-            raise ValueError(
-                f"schedule.warmup_steps {schedule.warmup_steps} needs training.loop 'trainer', "
-                "got 'lean'"
-            )
+        if self.training.loop == "trainer":
+            return self
+        schedule, defaults = self.method.schedule, TrainingSettings()
+        needy = {
+            f"training.{name}": value
+            for name in _TRAINER_ONLY
+            if (value := getattr(self.training, name)) != getattr(defaults, name)
+        }
+        if isinstance(schedule, ChainSchedule) and schedule.warmup_steps:
+            needy["schedule.warmup_steps"] = schedule.warmup_steps
+        for name, value in needy.items():
+            raise ValueError(f"{name} {value!r} needs training.loop 'trainer', got 'lean'")
         return self
 
 

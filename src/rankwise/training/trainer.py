@@ -6,96 +6,144 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
-from rankwise.evaluation.classification import evaluate
+from rankwise.tasks.splits import Batch
 from rankwise.training.chains import build_callback
 from rankwise.training.job import Job
-from rankwise.training.optimization import build_optimizer, build_schedule, trained_parameters
+from rankwise.training.optimization import build_optimizer, build_schedule
 from rankwise.training.order import EpochOrder
-from rankwise.training.progress import CurvePoint, Trained, finite_loss_required, is_stalled
+from rankwise.training.progress import (
+    CurvePoint,
+    Trained,
+    count_parameters,
+    finite_loss_required,
+    is_stalled,
+)
 
 
-class OrderedTrainer(Trainer):
-    """A ``Trainer`` whose rows come in the order of :class:`EpochOrder`."""
+class RowNumbers(Dataset[int]):
+    """The numbers of the rows: a batch is cut and padded where it is collated, all rows at once."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+class JobTrainer(Trainer):
+    """A ``Trainer`` that takes the job's rows in the job's order, and scores as its task does."""
+
+    def __init__(self, job: Job, **arguments: Any) -> None:
+        super().__init__(
+            model=job.model,
+            train_dataset=RowNumbers(len(job.splits.train)),
+            eval_dataset=RowNumbers(len(job.splits.validation)),
+            data_collator=self._collate,
+            **arguments,
+        )
+        self._job = job
+        # A mean over the batches of a step, whether or not a model can be told the step's size:
+        # most ignore what they are told, and would take the sum.
+        self.model_accepts_loss_kwargs = False
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Score the model on validation and tell the log, the trackers and the callbacks."""
+        result = self._job.validate()
+        metrics = {"eval_loss": result.loss, "eval_score": result.score}
+        metrics |= {f"eval_{name}": value for name, value in result.scores.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def _collate(self, rows: list[int]) -> Batch:
+        return self._job.splits.train.take(torch.tensor(rows))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
-        rows = train_dataset if train_dataset is not None else self.train_dataset
-        return EpochOrder(len(rows), seed=self.args.seed)  # type: ignore[arg-type]
+        return EpochOrder(self._job.order)
 
 
-class CurveCallback(TrainerCallback):
-    """Adds the validation scores to the Trainer's log, which its checkpoints carry along."""
+class PatienceCallback(TrainerCallback):
+    """Stops the training when the validation loss stalls."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
 
-    def on_train_begin(
+    def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Score the initialised model, unless the run is resumed."""
-        if state.global_step == 0:
-            self._add(state)
-
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Score the model after an epoch, before its checkpoint is written; stop if it stalls."""
-        self._add(state)
+        """Look at the losses so far; the epoch's checkpoint is still written."""
         losses = [point.validation_loss for point in _curve(state.log_history)]
-        if is_stalled(losses, self._job.settings.training.patience):
+        if is_stalled(losses, self._patience):
             control.should_training_stop = True
 
-    def _add(self, state: TrainerState) -> None:
-        result = evaluate(self._job.model, self._job.splits.validation)
-        state.log_history.append(
-            {
-                "step": state.global_step,
-                "validation_loss": result.loss,
-                "validation_score": result.score,
-            }
-        )
 
-
-def train_with_trainer(job: Job, checkpoints: Path, *, resume: bool) -> Trained:
+def train_with_trainer(
+    job: Job, checkpoints: Path, *, resume: bool, show_progress: bool = False
+) -> Trained:
     """Train the job to its end.
 
     With ``resume`` the run goes on from the last checkpoint in the folder, if there is one.
     """
+    last = get_last_checkpoint(str(checkpoints)) if resume and checkpoints.is_dir() else None
     chain = build_callback(job)
     optimizer = build_optimizer(job.model, job.settings)
-    trainable = sum(parameter.numel() for parameter in trained_parameters(optimizer))
+    parameters = count_parameters(job.model)
     schedule = build_schedule(optimizer, job.settings.training, steps=job.steps)
-    trainer = OrderedTrainer(
-        model=job.model,
-        args=_arguments(job, checkpoints),
-        train_dataset=job.splits.train,
-        callbacks=[CurveCallback(job), *([chain] if chain is not None else [])],
-        optimizers=(optimizer, schedule),  # type: ignore[arg-type]
+    patience = job.settings.training.patience
+    callbacks = [PatienceCallback(patience)] if patience is not None else []
+    trainer = JobTrainer(
+        job,
+        args=_arguments(job, checkpoints, is_fresh=last is None, show_progress=show_progress),
+        callbacks=[*callbacks, *([chain] if chain is not None else [])],
+        optimizers=(optimizer, schedule),
     )
-    last = get_last_checkpoint(str(checkpoints)) if resume and checkpoints.is_dir() else None
     with finite_loss_required(job.model):
         trainer.train(resume_from_checkpoint=last)
-    return Trained(_curve(trainer.state.log_history), trainable)
+    curve = _curve(trainer.state.log_history)
+    keeps_best = job.settings.training.keep == "best"
+    return Trained(curve, parameters, best=_best(curve) if keeps_best else curve[-1])
 
 
-def _arguments(job: Job, checkpoints: Path) -> TrainingArguments:
+def _arguments(
+    job: Job, checkpoints: Path, *, is_fresh: bool, show_progress: bool
+) -> TrainingArguments:
     training = job.settings.training
     return TrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=training.epochs,
         per_device_train_batch_size=training.batch_size,
+        gradient_accumulation_steps=training.accumulation_steps,
         max_grad_norm=training.max_grad_norm or 0.0,
+        bf16=training.bf16,
+        activation_checkpointing=training.gradient_checkpointing,
         logging_strategy="epoch",
+        eval_strategy="epoch",
+        eval_on_start=is_fresh,
         save_strategy="epoch",
         save_total_limit=2,
+        load_best_model_at_end=training.keep == "best",
+        metric_for_best_model="score",
+        greater_is_better=True,
         seed=job.settings.seed,
         remove_unused_columns=False,
-        disable_tqdm=True,
-        report_to=[],
+        disable_tqdm=not show_progress,
+        report_to=training.report_to,
         use_cpu=not torch.cuda.is_available(),
     )
+
+
+def _best(curve: list[CurvePoint]) -> CurvePoint:
+    """Return the first of the best trained points, the one that the Trainer went back to."""
+    return max(curve[1:], key=lambda point: point.validation_score)
 
 
 def _curve(log: list[dict[str, Any]]) -> list[CurvePoint]:
@@ -104,9 +152,9 @@ def _curve(log: list[dict[str, Any]]) -> list[CurvePoint]:
         CurvePoint(
             step=entry["step"],
             train_loss=losses.get(entry["step"]),
-            validation_loss=entry["validation_loss"],
-            validation_score=entry["validation_score"],
+            validation_loss=entry["eval_loss"],
+            validation_score=entry["eval_score"],
         )
         for entry in log
-        if "validation_score" in entry
+        if "eval_score" in entry
     ]

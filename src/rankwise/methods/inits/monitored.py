@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from transformers.activations import ACT2CLS
 
 from rankwise.capture.activations import Side, capture_activations, list_calls
-from rankwise.capture.losses import IGNORED_LABEL
 from rankwise.core.errors import DataError, ModelError, SettingsError, nearest_names
+from rankwise.core.labels import IGNORED_LABEL
 from rankwise.functional.boundary import boundary_layer_weights
 
 # Activations that switch a neuron on and off at zero. Of those that Transformers offers under a

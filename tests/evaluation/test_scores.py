@@ -1,0 +1,75 @@
+"""Scores by hand, whatever the batches, in the order of the rows; and the model's mode after."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from rankwise.evaluation.scores import evaluate
+from rankwise.tasks.answers import Answers
+from rankwise.tasks.digits import DigitsTask
+from rankwise.tasks.splits import TensorSplit
+
+
+class Fixed(nn.Module):
+    """Returns its features as logits, and complains when it is scored in train mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.place = nn.Parameter(torch.zeros(()))
+
+    def forward(self, features, labels):
+        assert not self.training
+        return {"logits": features, "loss": nn.functional.cross_entropy(features, labels)}
+
+
+class InPairs(DigitsTask):
+    """The same task, scored two rows at a time."""
+
+    evaluation_batch_size = 2
+
+
+class Silent(DigitsTask):
+    """A task whose model never answers."""
+
+    def answers(self, model, output, batch):
+        return Answers([None] * len(batch["labels"]), batch["labels"].tolist())
+
+
+SPLIT = TensorSplit(
+    {
+        "features": torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]]),
+        "labels": torch.tensor([0, 0, 0]),
+    }
+)
+
+
+def test_the_score_is_the_share_of_rows_that_are_right():
+    result = evaluate(Fixed(), SPLIT, DigitsTask())
+    assert (result.predictions, result.labels) == ([0, 1, 0], [0, 0, 0])
+    assert result.scores == {"accuracy": pytest.approx(2 / 3)}
+    assert result.score == result.scores["accuracy"]
+
+
+def test_the_loss_is_a_mean_over_rows_for_uneven_batches_too():
+    expected = nn.functional.cross_entropy(SPLIT.columns["features"], SPLIT.columns["labels"])
+    assert evaluate(Fixed(), SPLIT, InPairs()).loss == pytest.approx(float(expected))
+
+
+def test_rows_of_like_lengths_share_a_batch_and_answers_keep_the_order():
+    rows = TensorSplit(SPLIT.columns)
+    rows.lengths = [9, 1, 5]
+    assert evaluate(Fixed(), rows, InPairs()).predictions == [0, 1, 0]
+
+
+def test_an_output_that_is_no_answer_is_wrong_and_counted():
+    result = evaluate(Fixed(), SPLIT, Silent())
+    assert (result.score, result.invalid) == (0.0, 3)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_of_the_model_is_restored(training):
+    model = Fixed().train(training)
+    evaluate(model, SPLIT, DigitsTask())
+    assert model.training is training
