@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from rankwise.comparison.choice import MethodSweep
-from rankwise.comparison.engine import LocalEngine
+from rankwise.comparison.local_engine import LocalEngine
 from rankwise.comparison.sweep import sweep
 from rankwise.training.build import build_task
 from rankwise.training.recipes import load_recipe

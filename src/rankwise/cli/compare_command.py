@@ -10,12 +10,14 @@ from rich.console import Console
 
 from rankwise.cli.progress import ProgressWatcher
 from rankwise.cli.showing import show_summary
-from rankwise.comparison.engine import LocalEngine
 from rankwise.comparison.folder import report_file, sole_use, summary_file, write_summary
 from rankwise.comparison.grid import comparison_of
+from rankwise.comparison.local_engine import LocalEngine
+from rankwise.comparison.ray_engine import RayEngine
 from rankwise.comparison.report import write_report
 from rankwise.comparison.summary import summarise
 from rankwise.comparison.sweep import read_test, sweep
+from rankwise.core.errors import SettingsError
 from rankwise.training.recipes import load_recipe
 
 
@@ -24,15 +26,25 @@ def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     recipe = load_recipe(arguments.recipe, overrides, variant=arguments.variant)
     comparison_of(recipe)
     with sole_use(arguments.output):
-        with LocalEngine(arguments.workers) as engine, ProgressWatcher(Console()) as watcher:
-            sweeps = sweep(recipe, arguments.output, engine=engine, watcher=watcher)
-            tests = read_test(sweeps, arguments.output, engine=engine)
+        # Absolute, because a worker on another machine stands in a folder of its own.
+        output = arguments.output.resolve()
+        with _engine(arguments) as engine, ProgressWatcher(Console()) as watcher:
+            sweeps = sweep(recipe, output, engine=engine, watcher=watcher)
+            tests = read_test(sweeps, output, engine=engine)
         summary = summarise(recipe, sweeps, tests, command=_command(arguments, overrides))
         write_summary(arguments.output, summary)
         records = [record for method in sweeps for record in method.records]
         write_report(summary, records, report_file(arguments.output))
     show_summary(summary, summary_file(arguments.output), report_file(arguments.output))
     return 0 if any(row["status"] == "ok" for row in summary["methods"]) else 1
+
+
+def _engine(arguments: argparse.Namespace) -> LocalEngine | RayEngine:
+    if arguments.engine == "ray":
+        return RayEngine(arguments.output, address=arguments.address, workers=arguments.workers)
+    if arguments.address is not None:
+        raise SettingsError(f"--address {arguments.address} needs --engine ray")
+    return LocalEngine(arguments.workers)
 
 
 def _command(arguments: argparse.Namespace, overrides: dict[str, Any]) -> str:

@@ -84,7 +84,14 @@ def _add_runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     form.add_argument(
         "--full", dest="variant", action="store_const", const="full", help="its published schedule"
     )
-    compare.add_argument("--workers", type=_positive, help="processes (default: one a core)")
+    compare.add_argument("--workers", type=_positive, help="runs at once (default: one a core)")
+    compare.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="processes here, or a Ray cluster",
+    )
+    compare.add_argument("--address", help="the head of the Ray cluster (default: found by Ray)")
 
 
 def _add_results_of_runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -1,4 +1,4 @@
-"""The pool runs every call, and passes errors on."""
+"""The local pool runs every call, and passes errors on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from rankwise.comparison.engine import LocalEngine
+from rankwise.comparison.local_engine import LocalEngine
 from rankwise.core.errors import TrainingError
 
 
@@ -55,7 +55,7 @@ def test_a_call_that_kills_every_worker_is_an_error():
 
 ABANDON = """
 import os, pathlib, signal
-from rankwise.comparison.engine import LocalEngine
+from rankwise.comparison.local_engine import LocalEngine
 
 if __name__ == "__main__":
     engine = LocalEngine(1)

@@ -1,0 +1,96 @@
+"""Running many runs at once on one machine: a pool of processes with one thread each.
+
+Runs are independent and leave their results as files, so the pool needs no order and loses nothing
+but the runs under way when it is stopped. A worker that dies (killed, or out of memory) takes its
+pool along: a new one is started, and what had not come back is called again.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from rankwise.core.errors import TrainingError
+
+LOST_POOLS = 3
+"""How many pools may be lost one after another before any call comes back."""
+
+
+class LocalEngine:
+    """A pool of ``workers`` processes; a context manager, whose exit cancels what has not begun."""
+
+    def __init__(self, workers: int | None = None) -> None:
+        self._workers = workers or os.cpu_count() or 1
+        self._pool = _start_pool(self._workers)
+
+    def __enter__(self) -> LocalEngine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def run(self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        """Call ``function(*call)`` for each of ``calls`` and yield the results as they come.
+
+        A call may happen twice, if a worker dies meanwhile.
+
+        Raises:
+            TrainingError: Workers died again and again, and no call came back.
+        """
+        waiting, lost = dict(enumerate(calls)), 0
+        while waiting:
+            try:
+                futures = {self._pool.submit(function, *call): i for i, call in waiting.items()}
+                for future in as_completed(futures):
+                    result = future.result()
+                    del waiting[futures[future]]
+                    lost = 0
+                    yield result
+            except BrokenProcessPool:
+                lost += 1
+                self._replace_pool(lost)
+
+    def _replace_pool(self, lost: int) -> None:
+        if lost == LOST_POOLS:
+            raise TrainingError(
+                f"worker processes died {lost} times and no run came to its end: if memory is "
+                "short, use fewer --workers; the same command goes on where it stood"
+            ) from None
+        self._pool.shutdown(wait=True)
+        self._pool = _start_pool(self._workers)
+
+
+def _start_pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(
+        max_workers=workers,
+        # Fork would copy the threads and locks of torch as they happen to stand.
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_prepare_worker,
+    )
+
+
+def _prepare_worker() -> None:
+    # Two processes with two threads each on two cores are slower than with one each.
+    torch.set_num_threads(1)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    # A parent that is killed closes nothing: without this its workers would wait for ever.
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
