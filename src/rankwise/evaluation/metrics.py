@@ -21,8 +21,8 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from rankwise.core.errors import DataError
+from rankwise.tasks.answers import Value
 
-Value = int | float
 Predictions = Sequence[Value | None]
 Labels = Sequence[Value]
 
