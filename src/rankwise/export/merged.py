@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
-import torch
 from huggingface_hub import save_torch_model
 from peft import PeftModel
 from torch import nn
@@ -14,8 +13,7 @@ from transformers import PreTrainedModel
 from rankwise.core.errors import ChainError, ModelError
 from rankwise.methods.adapters.bridge import adapted_layers
 from rankwise.methods.adapters.peft_types import RankwisePeftType
-
-_FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+from rankwise.methods.adapters.quantised import backend_of
 
 
 def export_merged(
@@ -39,11 +37,11 @@ def export_merged(
     if model.peft_config[adapter_name].peft_type == RankwisePeftType.RANKWISE_CHAIN:
         raise ChainError("the chain is still open, its folds are in the base: finish it first")
     for name, layer in adapted_layers(model, adapter_name).items():
-        dtype = layer.get_base_layer().weight.dtype  # type: ignore[union-attr]
-        if dtype not in _FLOATS:
+        base = layer.get_base_layer()
+        if backend_of(base) is not None or not base.weight.is_floating_point():  # type: ignore
             raise ModelError(
-                f"{name} is quantised ({dtype}), and merging would round the change away: load the "
-                "base in bfloat16 or export with --target lora"
+                f"{name} is quantised ({base.weight.dtype}), and merging would round the "
+                "change away: load the base in bfloat16 or export with --target lora"
             )
     merged = copy.deepcopy(model).merge_and_unload(adapter_names=[adapter_name])
     if isinstance(merged, PreTrainedModel):

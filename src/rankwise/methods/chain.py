@@ -17,8 +17,9 @@ end.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -34,13 +35,9 @@ from rankwise.functional.compress import compress
 from rankwise.functional.sketch import Kind
 from rankwise.methods.adapters import bridge
 from rankwise.methods.adapters.chain_config import check_config, mark_config, unmark_config
-from rankwise.methods.adapters.folded import (
-    Factors,
-    FoldedLinear,
-    check_foldable,
-    close_layer,
-    open_layer,
-)
+from rankwise.methods.adapters.opened import Factors, OpenedLayer
+from rankwise.methods.adapters.opening import check_openable, close_layer, open_layer, way_back
+from rankwise.methods.adapters.quantised import keep_differentiable
 from rankwise.methods.ledger import (
     ChainIdentity,
     Layout,
@@ -79,7 +76,10 @@ class Chain:
     by an init or by training, becomes the first block.
 
     It costs a copy of each adapted base weight and all factors in main memory, and at each fold one
-    matrix product (out, Σr) (Σr, in) a layer.
+    matrix product (out, Σr) (Σr, in) a layer. Over a quantised weight nothing is folded: finished
+    blocks act beside it.
+
+    An exception amid its making, a fold or a load leaves every layer as it was.
 
     Args:
         model: A PEFT model with a plain LoRA over linear layers.
@@ -122,23 +122,26 @@ class Chain:
         layers = bridge.adapted_layers(model, adapter_name)
         self._config = check_config(model, adapter_name)
         _check_layers(model, layers, adapter_name)
+        keep_differentiable(model)
         factors = [bridge.factors(layer, adapter_name) for layer in layers.values()]
         self._is_inherited = any(bool(B.any() and A.any()) for B, A in factors)
         sketches = self._sketcher.draw_all(layers, int(self._is_inherited))
-
-        self._layers = {name: open_layer(layer, adapter_name) for name, layer in layers.items()}
-        mark_config(self._config, self)
         frozen = [f"lora_{self._sketcher.factor}"] if self._sketcher.is_frozen else []
-        for layer in self._layers.values():
-            bridge.freeze(layer, adapter_name, frozen)
-            if self._is_inherited:
-                layer.set_blocks([layer.open_block()])
-        self._start_block(sketches)
+        self._layers: dict[str, OpenedLayer] = {}
+        with contextlib.ExitStack() as undo:  # all layers are opened, or none
+            for name, layer in layers.items():
+                undo.callback(way_back(layer, adapter_name))
+                opened = self._layers[name] = open_layer(layer, adapter_name)
+                bridge.freeze(opened, adapter_name, frozen)
+                inherited = [opened.open_block()] if self._is_inherited else []
+                self._begin_block(opened, inherited, sketches[name])
+            undo.pop_all()
+        mark_config(self._config, self)
 
     @property
     def is_open(self) -> bool:
         """Whether the chain goes on: it was not finished and its adapter not deleted."""
-        return all(isinstance(layer, FoldedLinear) for layer in self._layers.values())
+        return all(isinstance(layer, OpenedLayer) for layer in self._layers.values())
 
     @property
     def folds(self) -> int:
@@ -164,9 +167,10 @@ class Chain:
         if optimizer is not None:
             self.check_optimizer(optimizer)
         sketches = self._sketcher.draw_all(self._layers, block)
-        for layer in self._layers.values():
-            layer.set_blocks([*layer.history.blocks, layer.open_block()])
-        self._start_block(sketches)
+        with self._all_or_none() as layers:
+            for name, layer in layers:
+                blocks = [*layer.history.blocks, layer.open_block()]
+                self._begin_block(layer, blocks, sketches[name])
         if optimizer is not None:
             for parameter in self._parameters(trained=True):
                 optimizer.state.pop(parameter, None)
@@ -244,13 +248,11 @@ class Chain:
         ledger = read_ledger(Path(directory))
         check_identity(ledger.identity, self._identity())
         check_layout(ledger.tensors, self._layout(ledger))
+        with self._all_or_none() as layers:
+            for name, layer in layers:
+                blocks = [self._recall(name, block, ledger) for block in range(ledger.folds + 1)]
+                layer.write(blocks[:-1], blocks[-1])
         self._is_inherited = ledger.is_inherited
-        for name, layer in self._layers.items():
-            blocks = [self._recall(name, block, ledger) for block in range(ledger.folds + 1)]
-            layer.set_blocks(blocks[:-1])
-            with torch.no_grad():
-                for parameter, factor in zip(self._pair(layer).values(), blocks[-1], strict=True):
-                    parameter.copy_(factor)
 
     def __enter__(self) -> Self:
         return self
@@ -283,28 +285,48 @@ class Chain:
             if trained == (factor != self._sketcher.factor or not self._sketcher.is_frozen)
         ]
 
+    @contextlib.contextmanager
+    def _all_or_none(self) -> Iterator[Iterator[tuple[str, OpenedLayer]]]:
+        """Hand out the layers to be changed; after an exception all are as they were."""
+        with contextlib.ExitStack() as undo:
+
+            def each() -> Iterator[tuple[str, OpenedLayer]]:
+                for name, layer in self._layers.items():
+                    undo.callback(layer.write, layer.history.blocks, layer.open_block())
+                    yield name, layer
+
+            yield each()
+            undo.pop_all()
+
     @torch.no_grad()
-    def _start_block(self, sketches: Mapping[str, Tensor]) -> None:
-        for name, layer in self._layers.items():
-            for factor, parameter in self._pair(layer).items():
-                parameter.grad = None
-                if factor == self._sketcher.factor:
-                    parameter.copy_(sketches[name])
-                else:
-                    parameter.zero_()
+    def _begin_block(self, layer: OpenedLayer, blocks: list[Factors], sketch: Tensor) -> None:
+        """Make ``blocks`` the layer's history and begin the next: a sketch beside a zero factor."""
+        layer.set_blocks(blocks)
+        for factor, parameter in self._pair(layer).items():
+            parameter.grad = None
+            if factor == self._sketcher.factor:
+                parameter.copy_(sketch)
+            else:
+                parameter.zero_()
 
     def _close(self, factors: Mapping[str, Factors]) -> int:
         rank = max(len(A) for _, A in factors.values())
-        for name, (B, A) in factors.items():
-            missing = rank - len(A)
-            close_layer(self._layers[name], pad(B, (0, missing)), pad(A, (0, 0, 0, missing)))
+        padded = {
+            name: (pad(B, (0, rank - len(A))), pad(A, (0, 0, 0, rank - len(A))))
+            for name, (B, A) in factors.items()
+        }
+        with contextlib.ExitStack() as restored:  # from here on every base comes back
+            for layer in self._layers.values():
+                restored.callback(_restore, layer)
+            for name, pair in padded.items():
+                close_layer(self._layers[name], *pair)
         unmark_config(self._config, rank)
         return rank
 
     def _identity(self) -> ChainIdentity:
         layers = {
             name: [
-                *bridge.base_weight(layer).shape,
+                *bridge.base_shape(layer),
                 bridge.rank(layer, self.adapter_name),
                 layer.history.scaling,
             ]
@@ -339,18 +361,23 @@ class Chain:
         return B, A
 
 
+def _restore(layer: BaseTunerLayer) -> None:
+    if isinstance(layer, OpenedLayer):
+        layer.restore()
+
+
 def _check_layers(
     model: nn.Module, layers: Mapping[str, BaseTunerLayer], adapter_name: str
 ) -> None:
     owners = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
     for name, layer in layers.items():
-        check_foldable(name, layer)
+        check_openable(name, layer)
         if owners[id(layer.get_base_layer().weight)] > 1:
             raise ModelError(
                 f"{name} shares its weight with another module, which a fold would change too: "
                 "leave it out of target_modules"
             )
-        out_features, in_features = bridge.base_weight(layer).shape
+        out_features, in_features = bridge.base_shape(layer)
         limit = min(out_features, in_features)
         if (r := bridge.rank(layer, adapter_name)) > limit:
             limit_name = "output side" if out_features == limit else "input side"

@@ -94,7 +94,7 @@ class Sketcher:
         self, name: str, layer: BaseTunerLayer, block: int, *, gradient: Tensor | None = None
     ) -> Tensor:
         """Draw the sketch of one layer for a block: the same again for the same arguments."""
-        out_features, in_features = bridge.base_weight(layer).shape
+        out_features, in_features = bridge.base_shape(layer)
         return sketch(
             (out_features, in_features),
             bridge.rank(layer, self.adapter_name),

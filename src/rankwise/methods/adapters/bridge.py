@@ -13,14 +13,16 @@ A layer of ours declares the same by two methods: ``lora_factors(adapter_name)``
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from rankwise.core.errors import ModelError
+from rankwise.methods.adapters.quantised import dequantised
 
 
 @runtime_checkable
@@ -117,8 +119,16 @@ def freeze(layer: BaseTunerLayer, adapter_name: str, parts: Iterable[str]) -> No
 
 def base_weight(layer: BaseTunerLayer) -> Tensor:
     """Return the weight (out, in) of the layer below the adapter, dequantised if need be."""
-    weight = layer.get_base_weight()
+    weight = dequantised(layer.get_base_layer())
     return weight.T if _is_transposed(layer) else weight
+
+
+def base_shape(layer: BaseTunerLayer) -> tuple[int, int]:
+    """Return (out, in) of the layer below the adapter, as the layer declares it."""
+    base: Any = layer.get_base_layer()
+    if isinstance(base, Conv1D):
+        return base.nf, base.nx
+    return base.out_features, base.in_features
 
 
 def rank(layer: BaseTunerLayer, adapter_name: str) -> int:

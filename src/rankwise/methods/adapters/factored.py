@@ -31,8 +31,9 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from rankwise.core.errors import AdapterError, ModelError
-from rankwise.methods.adapters.bridge import base_weight
+from rankwise.methods.adapters.bridge import base_shape
 from rankwise.methods.adapters.mixed import adapters_by_sample, rows_of
+from rankwise.methods.adapters.quantised import backend_of, is_supported, keep_differentiable
 
 
 class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
@@ -50,7 +51,8 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
         super().__init__()
         self.base_layer = base_layer
         self.fan_in_fan_out = isinstance(self.get_base_layer(), Conv1D)  # stored as (in, out)
-        self.out_features, self.in_features = base_weight(self).shape
+        self.out_features, self.in_features = base_shape(self)
+        self.quantization_backend = backend_of(self.get_base_layer())
         self.r: dict[str, int] = {}
         self.dropout = nn.ModuleDict()
         for part in self.adapter_layer_names:
@@ -112,8 +114,15 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
         """Add the changes of the named adapters (by default the active ones) to the weight.
 
         Raises:
-            ModelError: ``safe_merge`` is set and the merged weight is not finite.
+            ModelError: The weight is quantised, or ``safe_merge`` is set and the merged weight is
+                not finite.
         """
+        if self.quantization_backend is not None:
+            raise ModelError(
+                f"the weight is quantised ({self.quantization_backend.backend_name}), and merging "
+                "would round the change away: export with rankwise.export_lora, or load the base "
+                "in bfloat16 and merge there"
+            )
         weight = self.weight
         for adapter_name in check_adapters_to_merge(self, adapter_names):
             if adapter_name not in self.r:
@@ -188,6 +197,10 @@ class FactoredTuner(BaseTuner, ABC):
 
     A concrete class sets ``prefix``, ``tuner_layer_cls`` and ``target_module_mapping``.
     """
+
+    def _pre_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
+        super()._pre_injection_hook(model, config, adapter_name)
+        keep_differentiable(model)
 
     def _create_and_replace(
         self,
@@ -282,15 +295,17 @@ def _factor_dtype(weight: Tensor) -> torch.dtype:
 
 def _check_adaptable(module: nn.Module, name: str) -> None:
     base = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
+    if is_supported(base):
+        return
     if not isinstance(base, nn.Linear | Conv1D):
         raise ModelError(
             f"{name} is of type {type(base).__name__}, but only Linear and Conv1D layers can be "
             "adapted: leave it out of target_modules, or name it in exclude_modules"
         )
-    # Quantised and sharded weights are integers or subclasses of Parameter.
+    # Other quantised weights, and sharded ones, are integers or subclasses of Parameter.
     if type(base.weight) is not nn.Parameter or not base.weight.is_floating_point():
         raise ModelError(
             f"{name} ({type(base).__name__}) has a weight of type {type(base.weight).__name__} and "
-            f"{base.weight.dtype}, but only plain floating-point weights can be adapted: "
-            "load the model without quantisation"
+            f"{base.weight.dtype}, but only plain floating-point weights, those of bitsandbytes "
+            "and torchao's int8 ones can be adapted: load the model in one of these"
         )

@@ -1,0 +1,155 @@
+"""What a LoRA layer says and refuses while a chain of its adapter is open.
+
+A chain puts a finished block aside and trains the next one, so for a while the history of the
+adapter lies outside its factors. :class:`OpenedLayer` hides that from the outside: what the adapter
+says of itself (``get_delta_weight``, ``lora_factors``) includes its history; and what PEFT would do
+wrongly meanwhile (merge, unload, take a further adapter) is refused. Where the history lies is said
+by its two kinds: in the base weight (``folded.py``) or, where that is quantised, beside it
+(``beside.py``).
+
+The class is put on and taken off a living layer (``opening.py``), as FSDP2 does it: hooks,
+parameters and the optimizer's references to them stay as they are, and a model that is copied or
+pickled takes its chain along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import FunctionType
+from typing import Any, NoReturn, cast
+
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+
+from rankwise.core.errors import ChainError
+from rankwise.methods.adapters.bridge import adapter_parameters
+
+Factors = tuple[Tensor, Tensor]
+
+
+@dataclass
+class History:
+    """What an open chain remembers of one layer, all of it off the accelerator.
+
+    Attributes:
+        adapter_name: The adapter that the chain belongs to.
+        plain: PEFT's class of the layer, which it gets back in the end.
+        base: W₀, in the layout in which the layer stores its weight; None where it never changes.
+        scaling: s of ΔW = s Σ Bᵢ Aᵢ.
+        blocks: The finished factors (Bᵢ, Aᵢ), (out, r) and (r, in).
+    """
+
+    adapter_name: str
+    plain: type
+    base: Tensor | None
+    scaling: float
+    blocks: list[Factors] = field(default_factory=list)
+
+
+class OpenedLayer(LoraLayer):
+    """A LoRA layer that computes with W₀ + s Σ Bᵢ Aᵢ over the blocks of its history."""
+
+    history: History
+
+    def __init_subclass__(cls) -> None:
+        """Put our methods before those of PEFT's layer, which stands first among the bases.
+
+        It has to: a living object takes another class only if both are laid out alike.
+        """
+        super().__init_subclass__()
+        ours = [base for base in cls.__mro__ if issubclass(base, OpenedLayer)]
+        members = {name: each for base in reversed(ours) for name, each in vars(base).items()}
+        for name, member in members.items():
+            if isinstance(member, FunctionType):
+                setattr(cls, name, member)
+
+    def set_blocks(self, blocks: list[Factors]) -> None:
+        """Make ``blocks`` the history; if an exception passes, nothing was changed."""
+        raise NotImplementedError
+
+    def open_block(self) -> Factors:
+        """Return a copy of the current factors (B, A), off the accelerator and without scaling."""
+        B, A = (part.detach().to("cpu", copy=True) for part in self.open_parameters())
+        return B, A
+
+    def open_parameters(self) -> tuple[nn.Parameter, nn.Parameter]:
+        """Return the parameters that hold the current factors B and A."""
+        parts = adapter_parameters(self, self.history.adapter_name)
+        return parts["lora_B"], parts["lora_A"]
+
+    @torch.no_grad()
+    def write(self, blocks: list[Factors], block: Factors) -> None:
+        """Make ``blocks`` the history and ``block`` the current factors, in place."""
+        self.set_blocks(blocks)
+        for parameter, value in zip(self.open_parameters(), block, strict=True):
+            parameter.copy_(value)
+
+    def restore(self) -> None:
+        """Drop the history: base and class are what they were before the chain."""
+        self.set_blocks([])
+        plain = self.history.plain
+        del self.history
+        cast(Any, self).__class__ = plain
+
+    def lora_factors(self, adapter_name: str) -> Factors:
+        """Return (B, A) with ΔW = B A: the history and, unless it is zero, the current block."""
+        if adapter_name != self.history.adapter_name:
+            self._refuse(f"give the factors of adapter {adapter_name!r}")
+        B, A = self.open_block()
+        blocks = self.history.blocks
+        if not blocks or (B.any() and A.any()):
+            blocks = [*blocks, (B, A)]
+        device = self.open_parameters()[0].device
+        stacked_B, stacked_A = (factor.to(device) for factor in stack(blocks))
+        return stacked_B * self.history.scaling, stacked_A
+
+    def get_delta_weight(self, adapter: str) -> Tensor:
+        """Return ΔW of the adapter, history included, in the layout of the weight."""
+        if adapter != self.history.adapter_name:
+            return cast(Any, self.history.plain).get_delta_weight(self, adapter)
+        B, A = self.lora_factors(adapter)
+        return self._in_own_layout(B @ A)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Delete the adapter; with the chain's own goes its history: the base is W₀ again."""
+        if adapter_name == self.history.adapter_name:
+            self.restore()  # from here on the layer is PEFT's own again
+        LoraLayer.delete_adapter(self, adapter_name)
+
+    def update_layer(self, adapter_name: str, *_: Any, **__: Any) -> NoReturn:
+        """Refuse a further adapter: it may be meant as a mixture of this one."""
+        self._refuse(f"add adapter {adapter_name!r}")
+
+    def write_factors(self, adapter_name: str, *_: Tensor) -> NoReturn:
+        """Refuse: an adapter is initialised before its chain begins."""
+        self._refuse(f"initialise adapter {adapter_name!r}")
+
+    def merge(self, *_: Any, **__: Any) -> None:
+        """Refuse: unmerging could not give the weight of the chain back."""
+        self._refuse("merge")
+
+    def unload_and_optionally_merge_module(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse, as PEFT asks here before it unloads: the history would be lost or left behind."""
+        self._refuse("unload")
+
+    def _is_counted(self, kwargs: dict[str, Any]) -> bool:
+        """Tell whether the chain's adapter acts in a forward pass with these arguments."""
+        if kwargs.get("adapter_names") is not None:
+            self._refuse("mix adapters within a batch")
+        return self.history.adapter_name in self.active_adapters and not self.disable_adapters
+
+    def _in_own_layout(self, matrix: Tensor) -> Tensor:
+        return matrix.T if getattr(self, "fan_in_fan_out", False) else matrix
+
+    def _refuse(self, action: str) -> NoReturn:
+        raise ChainError(
+            f"cannot {action} while the chain of adapter {self.history.adapter_name!r} is open "
+            f"({len(self.history.blocks)} blocks lie folded in the base): finish the chain first"
+        )
+
+
+def stack(blocks: Sequence[Factors]) -> Factors:
+    """Return [B₁ B₂ …] and [A₁; A₂; …], whose product is the sum of the blocks' own."""
+    return torch.cat([B for B, _ in blocks], dim=1), torch.cat([A for _, A in blocks], dim=0)
