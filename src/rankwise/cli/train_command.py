@@ -15,11 +15,17 @@ from rankwise.training.scoring import score_test
 def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Train the run that the recipe describes, read test once, and say where everything is."""
     settings = load_recipe(arguments.recipe, overrides).run()
-    record = train_run(settings, arguments.output, resume=arguments.resume)
-    test = score_test(settings, arguments.output)
     console = Console()
+    record = train_run(
+        settings,
+        arguments.output,
+        resume=arguments.resume,
+        show_progress=console.is_terminal,
+    )
+    test = score_test(settings, arguments.output)
+    head = f" beside a head of {count:,}" if (count := record["head_parameters"]) else ""
     console.print(
-        f"{record['run']}: {record['trainable_parameters']:,} trainable parameters, "
+        f"{record['run']}: {record['trainable_parameters']:,} trainable parameters{head}, "
         f"{record['metric']} {record['score_validation']:.3f} on validation, "
         f"{test['score_test']:.3f} on test, {record['seconds']['total']:.1f} s",
         highlight=False,

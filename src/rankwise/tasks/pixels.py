@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rankwise.tasks.answers import Answers, largest_logit
-from rankwise.tasks.splits import Batch, TensorSplit
+from rankwise.tasks.splits import Batch, Rows, TensorSplit
 
 HALF = 5
 
@@ -25,9 +25,12 @@ class PixelTask:
 
     version = 1
     metrics = ("accuracy",)
-    # The base comes with its last layer, pretrained like the rest: nothing starts untrained.
-    head_modules = ()
     evaluation_batch_size = 1024
+
+    @property
+    def head_modules(self) -> tuple[str, ...]:
+        """None: the base comes with its last layer, pretrained like the rest."""
+        return ()
 
     def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:
         """Read the digit of the largest logit."""
@@ -90,7 +93,7 @@ def pretrained(
 
 
 def pretrain(
-    model: nn.Module, rows: TensorSplit, *, epochs: int, learning_rate: float, batch_size: int
+    model: nn.Module, rows: Rows, *, epochs: int, learning_rate: float, batch_size: int
 ) -> None:
     """Train every weight on ``rows`` with AdamW, in an order of the global generator."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)

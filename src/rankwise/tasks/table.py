@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import nn
 
 from rankwise.tasks.answers import Answers
 from rankwise.tasks.digits import DigitsTask
+from rankwise.tasks.glue.definitions import DEFINITIONS
 from rankwise.tasks.mnist import MnistTask
 from rankwise.tasks.splits import Batch, Splits
 
@@ -52,4 +53,14 @@ class Task(Protocol):
         ...
 
 
-TASKS = {task.name: task for task in (DigitsTask, MnistTask)}
+class TaskFacts(NamedTuple):
+    """What is known of a task before it is built."""
+
+    version: int
+    metrics: tuple[str, ...]
+
+
+TASKS = {
+    "digits": TaskFacts(DigitsTask.version, DigitsTask.metrics),
+    "mnist": TaskFacts(MnistTask.version, MnistTask.metrics),
+} | {name: TaskFacts(each.version, each.metrics) for name, each in DEFINITIONS.items()}

@@ -12,6 +12,8 @@ from rankwise.core.errors import DataError
 from rankwise.core.labels import IGNORED_LABEL
 from rankwise.tasks.splits import Batch, Rows
 
+LabelColumn = Tensor | Sequence[Sequence[int]]
+
 
 class TokenSplit(Rows):
     """Token sequences with one label a row, or with a label sequence a row.
@@ -32,7 +34,7 @@ class TokenSplit(Rows):
     def __init__(
         self,
         sequences: Mapping[str, Sequence[Sequence[int]]],
-        labels: Tensor | Sequence[Sequence[int]],
+        labels: LabelColumn,
         *,
         padding: Mapping[str, int],
     ) -> None:

@@ -13,9 +13,11 @@ from pathlib import Path
 from rankwise.core.errors import SettingsError
 from rankwise.tasks.data_root import VARIABLE, find_data_root
 from rankwise.tasks.digits import DigitsTask
+from rankwise.tasks.glue.classes import GlueClasses
+from rankwise.tasks.glue.text import GlueText
 from rankwise.tasks.mnist import MnistTask
 from rankwise.tasks.table import Task
-from rankwise.training.settings import DigitsSettings, MnistSettings, RunSettings
+from rankwise.training.settings import DigitsSettings, GlueSettings, MnistSettings, RunSettings
 
 
 def build_task(run: RunSettings) -> Task:
@@ -25,14 +27,20 @@ def build_task(run: RunSettings) -> Task:
         SettingsError: The task needs local files, and no folder is named.
     """
     settings = run.task
-    options = settings.model_dump()
     match settings:
         case DigitsSettings():
-            del options["name"]
-            return DigitsTask(**options)
+            return DigitsTask(**settings.model_dump(exclude={"name"}))
         case MnistSettings():
-            del options["name"]
-            return MnistTask(**options | {"data_root": _required_data_root(settings)})
+            options = settings.model_dump(exclude={"name", "data_root"})
+            return MnistTask(_required_data_root(settings), **options)
+        case GlueSettings():
+            form = GlueClasses if settings.form == "classes" else GlueText
+            return form(
+                **settings.model_dump(exclude={"form", "data_root", "split_seed"}),
+                data_root=find_data_root(settings.data_root),
+                split_seed=run.seed if settings.split_seed is None else settings.split_seed,
+                head_seed=run.seed,
+            )
 
 
 def _required_data_root(settings: MnistSettings) -> Path:

@@ -58,9 +58,10 @@ class Job:
             batch_size=training.batch_size,
         )
 
-    def first_rows(self, rows: int) -> list[Batch]:
+    def first_rows(self, rows: int, *, batch_size: int | None = None) -> list[Batch]:
         """Return batches of the training split, in its own order, with ``rows`` rows in all."""
-        size, end = self.settings.training.batch_size, min(rows, len(self.splits.train))
+        size = batch_size or self.settings.training.batch_size
+        end = min(rows, len(self.splits.train))
         return [
             self.splits.train.take(slice(start, min(start + size, end)))
             for start in range(0, end, size)

@@ -22,7 +22,7 @@ from rankwise.export.compressed import compress_directory
 from rankwise.export.gguf import make_gguf_ready
 from rankwise.export.lora import LoraExport, export_lora
 from rankwise.export.merged import export_merged
-from rankwise.tasks.splits import TensorSplit
+from rankwise.tasks.splits import Rows
 from rankwise.training.build import build_task
 from rankwise.training.folder import RunFolder
 from rankwise.training.scoring import open_run, trained_model
@@ -143,11 +143,11 @@ def _write_card(
 
 
 @torch.no_grad()
-def _largest_difference(model: nn.Module, other: nn.Module, rows: TensorSplit) -> float:
+def _largest_difference(model: nn.Module, other: nn.Module, rows: Rows) -> float:
     logits = _logits(model, rows)
     return float((_logits(other, rows) - logits).abs().max() / logits.abs().max())
 
 
-def _logits(model: nn.Module, rows: TensorSplit) -> Tensor:
+def _logits(model: nn.Module, rows: Rows) -> Tensor:
     model.eval()
-    return torch.cat([model(**batch)["logits"] for batch in rows.batches(1024)])
+    return torch.cat([model(**batch)["logits"] for batch in rows.batches(64)])

@@ -36,26 +36,28 @@ def recipe_summary(name: str) -> str:
 def load_recipe(name: str, overrides: Tree | None = None, *, variant: str | None = None) -> Recipe:
     """Load the recipe ``name`` (shipped, or the path of a YAML file) with ``overrides`` on top.
 
-    ``variant`` is a key of the recipe's ``variants``, such as ``quick``, and lies between the two.
+    Between the two lie, in this order, the recipe's settings for the task (a key of its ``tasks``)
+    and its variant (a key of its ``variants``, such as ``quick``). A method of the comparison that
+    bears the name of the recipe's ``method`` begins with that one's settings.
 
     Raises:
         SettingsError: No such recipe, YAML that cannot be read, an unknown key or a wrong value.
     """
     tree = _read_yaml(name)
-    variants = tree.pop("variants", {})
-    if not isinstance(variants, dict) or not all(isinstance(v, dict) for v in variants.values()):
-        raise SettingsError(
-            f"variants of recipe {name} must map names to settings, got {variants!r}"
-        )
+    overrides = overrides or {}
+    for_tasks, variants = (_named_trees(tree, key, name) for key in ("tasks", "variants"))
     if variant is not None and variant not in variants:
-        known = ", ".join(sorted(map(str, variants))) or "none"
+        known = ", ".join(sorted(variants)) or "none"
         raise SettingsError(f"recipe {name} has no variant {variant!r}; it has {known}")
-    tree = _merged(_merged(tree, variants.get(variant, {})), overrides or {})
+    task = _merged(tree, overrides).get("task")
+    task_name = str(task.get("name")) if isinstance(task, dict) else ""
+    for above in (for_tasks.get(task_name, {}), variants.get(variant or "", {}), overrides):
+        tree = _merged(tree, above)
     tree["method"] = _with_named_parts(tree.get("method", {}), place="method")
     comparison = tree.get("compare")
     if isinstance(comparison, dict) and isinstance(comparison.get("methods"), list):
         methods = [
-            _with_named_parts(method, place=f"compare.methods[{position}]")
+            _with_named_parts(method, place=f"compare.methods[{position}]", own=tree["method"])
             for position, method in enumerate(comparison["methods"])
         ]
         tree["compare"] = {**comparison, "methods": methods}
@@ -99,13 +101,26 @@ def _text_of(path: Path) -> str:
         raise SettingsError(f"recipe {path} cannot be read: {error}") from None
 
 
-def _with_named_parts(method: Any, *, place: str) -> Tree:
-    """Fill the axes that ``method`` leaves open from the table of named methods."""
+def _named_trees(tree: Tree, key: str, recipe: str) -> dict[str, Tree]:
+    """Take the section ``key``, which maps names to settings, out of a recipe."""
+    section = tree.pop(key, {})
+    if not isinstance(section, dict) or not all(
+        isinstance(each, dict) for each in section.values()
+    ):
+        raise SettingsError(f"{key} of recipe {recipe} must map names to settings, got {section!r}")
+    return {str(name): each for name, each in section.items()}
+
+
+def _with_named_parts(method: Any, *, place: str, own: Tree | None = None) -> Tree:
+    """Fill what ``method`` leaves open from the recipe's own method, or else the named ones."""
     if isinstance(method, str):
         method = {"name": method}
     if not isinstance(method, dict):
         raise SettingsError(f"{place} must be a method's name or a mapping, got {method!r}")
-    return _merged(find_method(str(method.get("name", "lora"))).parts(), method)
+    name = str(method.get("name", "lora"))
+    if own is not None and name == own.get("name", "lora"):
+        return _merged(own, method)
+    return _merged(find_method(name).parts(), method)
 
 
 def _merged(below: Tree, above: Tree) -> Tree:

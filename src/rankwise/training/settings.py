@@ -48,7 +48,32 @@ class MnistSettings(Settings):
     pretrain_learning_rate: PositiveFloat = 1e-3
 
 
-TaskSettings = Annotated[DigitsSettings | MnistSettings, Field(discriminator="name")]
+GlueName = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "mnli-mm", "qnli", "rte", "wnli"]
+
+
+class GlueSettings(Settings):
+    """A task of GLUE, and the pretrained model that is adapted to it."""
+
+    name: GlueName
+    model: str = Field(
+        description="a model's name on the Hub, a local folder, or package:NAME/FOLDER"
+    )
+    form: Literal["classes", "text"] = Field(
+        default="classes", description="a classification head, or text to text (T5)"
+    )
+    data_root: Path | None = Field(
+        default=None,
+        description="folder with glue/TASK; None is the environment's RANKWISE_DATA, or the Hub",
+    )
+    protocol: Literal["revisited", "official", "held-out"] = Field(
+        default="revisited", description="how validation and test are cut (docs/tasks/glue.md)"
+    )
+    split_seed: int | None = Field(default=None, ge=0, description="None is the run's own seed")
+    rows: PositiveInt | None = Field(default=None, description="training rows; None is all")
+    max_length: PositiveInt = Field(default=128, description="tokens, the rest is cut and counted")
+
+
+TaskSettings = Annotated[DigitsSettings | MnistSettings | GlueSettings, Field(discriminator="name")]
 
 
 class FullSettings(Settings):
@@ -133,6 +158,9 @@ class BoundaryInit(Settings):
         default=None, description="monitored blocks; None is the last half"
     )
     samples: PositiveInt = Field(default=128, description="training rows that are matched")
+    batch_size: PositiveInt | None = Field(
+        default=None, description="rows of a matching step; None is the training's"
+    )
 
 
 class SingleSchedule(Settings):

@@ -51,4 +51,6 @@ def start(job: Job, folder: RunFolder) -> dict[str, Any] | None:
         case _:
             return None
     with settings_errors("method.init"):
-        return initialize(job.model, method, job.first_rows(init.samples)).to_dict()
+        size = init.batch_size if isinstance(init, BoundaryInit) else None
+        batches = job.first_rows(init.samples, batch_size=size)
+        return initialize(job.model, method, batches).to_dict()

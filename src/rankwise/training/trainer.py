@@ -7,7 +7,14 @@ from typing import Any
 
 import torch
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer_utils import get_last_checkpoint
 
 from rankwise.tasks.splits import Batch
@@ -106,6 +113,8 @@ def train_with_trainer(
         callbacks=[*callbacks, *([chain] if chain is not None else [])],
         optimizers=(optimizer, schedule),
     )
+    # It prints raw dictionaries where there is no bar: the record and the trackers have them.
+    trainer.remove_callback(PrinterCallback)
     with finite_loss_required(job.model):
         trainer.train(resume_from_checkpoint=last)
     curve = _curve(trainer.state.log_history)

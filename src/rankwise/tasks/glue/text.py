@@ -1,45 +1,107 @@
-"""The text-to-text form of a GLUE row: what goes in, the answer that is right, an answer read.
+"""GLUE as text to text, in the form of ABM-LoRA's released code: T5 writes the label's word.
 
-The form is that of the released code of ABM-LoRA (lee-research/ABM-LoRA, commit 39fac98, data.py);
-scores are written as T5 does it (Raffel et al. 2020, arXiv 1910.10683), rounded to 0.2.
+Input: the instruction, the texts joined by a line break, a line break, and ``result: ``. The answer
+is one of the task's words; for STS-B the score rounded to 0.2, as T5 has it (Raffel et al. 2020,
+arXiv 1910.10683, Section 2.4). An output that is none of them counts as wrong, and is counted.
 """
 
 from __future__ import annotations
 
-from rankwise.tasks.glue.definitions import HIGHEST_SCORE, LOWEST_SCORE, Definition
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
+
+from rankwise.core.errors import ModelError
+from rankwise.core.labels import IGNORED_LABEL
+from rankwise.tasks.answers import Answers, Value
+from rankwise.tasks.glue.definitions import HIGHEST_SCORE, LOWEST_SCORE
 from rankwise.tasks.glue.examples import Example
+from rankwise.tasks.glue.task import GlueTask
+from rankwise.tasks.pretrained import load_model, load_tokenizer
+from rankwise.tasks.splits import Batch
 
-_STEPS_PER_POINT = 5
-
-
-def write_input(definition: Definition, example: Example) -> str:
-    """Return the instruction, the texts, one a line, and the line that asks for the answer.
-
-    >>> from rankwise.tasks.glue.definitions import find_definition
-    >>> write_input(find_definition("sst2"), Example(("fun !",), 1))
-    'classify the sentiment of the text: fun !\\nresult: '
-    """
-    return definition.instruction + "\n".join(example.texts) + "\nresult: "
+_STEPS = 5  # of a score, 0.2 apart
 
 
-def write_answer(definition: Definition, label: int | float) -> str:
-    """Return the word of a class, or a score rounded to 0.2 with one decimal."""
-    if definition.kind == "classification":
-        return definition.words[int(label)]
-    return f"{round(label * _STEPS_PER_POINT) / _STEPS_PER_POINT:.1f}"
+class GlueText(GlueTask):
+    """Text to text: the model reads an instruction and the texts, and writes the label."""
 
+    def base_model(self, cache: Path) -> nn.Module:
+        """Return the pretrained model; it comes with all its parts."""
+        return load_model(AutoModelForSeq2SeqLM, self.model, seed=self.head_seed)
 
-def read_answer(definition: Definition, text: str) -> int | float | None:
-    """Return the class or the score that ``text`` names; None if it names none.
+    def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:
+        """Let the model write, greedily, and look its words up among the labels."""
+        tokenizer = load_tokenizer(self.model)
+        tokens = self.label_tokens(tokenizer)
+        by_tokens = {tuple(ids): label for label, ids in tokens.items()}
+        written: Tensor = model.generate(  # type: ignore[operator]
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            # One more than the longest label, so that a word which goes on is seen to do so.
+            max_new_tokens=max(map(len, tokens.values())) + 1,
+            do_sample=False,
+            num_beams=1,
+        )
+        texts = tokenizer.batch_decode(written, skip_special_tokens=True)
+        labels = [by_tokens[tuple(row[row != IGNORED_LABEL].tolist())] for row in batch["labels"]]
+        return Answers([self.read(text) for text in texts], labels)
 
-    Blanks around it do not count; a word counts only as a whole and as written, a score only as a
-    number in the range of the labels.
-    """
-    answer = text.strip()
-    if definition.kind == "classification":
-        return definition.words.index(answer) if answer in definition.words else None
-    try:
-        score = float(answer)
-    except ValueError:
-        return None
-    return score if LOWEST_SCORE <= score <= HIGHEST_SCORE else None
+    def texts(self, example: Example) -> tuple[str, ...]:
+        """Return the one text that the model reads."""
+        return (self.definition.instruction + "\n".join(example.texts) + "\nresult: ",)
+
+    def labels(
+        self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase
+    ) -> list[list[int]]:
+        """Return the tokens of the labels as they are written, with the end token."""
+        tokens = self.label_tokens(tokenizer)
+        return [tokens[self.written_label(example.label)] for example in examples]
+
+    def label_tokens(self, tokenizer: PreTrainedTokenizerBase) -> dict[Value, list[int]]:
+        """Return each label that can be written, and its tokens with the end token.
+
+        Raises:
+            ModelError: The tokenizer does not give a label's text back.
+        """
+        if self.definition.kind == "regression":
+            steps = round((HIGHEST_SCORE - LOWEST_SCORE) * _STEPS)
+            every: list[Value] = [LOWEST_SCORE + step / _STEPS for step in range(steps + 1)]
+        else:
+            every = list(range(len(self.definition.words)))
+        texts = [self.label_text(label) for label in every]
+        tokens: Any = tokenizer(texts)["input_ids"]
+        for text, back in zip(texts, tokenizer.batch_decode(tokens, skip_special_tokens=True)):
+            if back.strip() != text:
+                raise ModelError(
+                    f"the tokenizer of {self.model} turns the label {text!r} into {back!r}: "
+                    "choose a --task.model whose vocabulary has it"
+                )
+        return dict(zip(every, tokens, strict=True))
+
+    def written_label(self, label: Value) -> Value:
+        """Return the label that is written for ``label``: a score is rounded to 0.2."""
+        if self.definition.kind == "regression":
+            return round(label * _STEPS) / _STEPS
+        return label
+
+    def label_text(self, label: Value) -> str:
+        """Return how a label is written."""
+        if self.definition.kind == "regression":
+            return f"{self.written_label(label):.1f}"
+        return self.definition.words[int(label)]
+
+    def read(self, text: str) -> Value | None:
+        """Return the label that ``text`` is, or None if it is none."""
+        word = text.strip()
+        if self.definition.kind != "regression":
+            words = self.definition.words
+            return words.index(word) if word in words else None
+        try:
+            score = float(word)
+        except ValueError:
+            return None
+        return score if LOWEST_SCORE <= score <= HIGHEST_SCORE else None

