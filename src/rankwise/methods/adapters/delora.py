@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from rankwise.core.errors import ModelError, SettingsError
 from rankwise.methods.adapters.bridge import base_weight, freeze
 from rankwise.methods.adapters.factored import FactoredLinear, FactoredTuner
+from rankwise.methods.adapters.fused_delora import delora_factors, fused_delora
 from rankwise.methods.adapters.peft_types import RankwisePeftType, register
 
 
@@ -98,17 +99,8 @@ class DeloraLinear(FactoredLinear):
             self._start(adapter_name, is_residual=config.init_weights)
 
     def lora_factors(self, adapter_name: str) -> tuple[Tensor, Tensor]:
-        """Return ([B̂, B̂ - B̂₀], (λ / r) [Â - Â₀; Â₀] diag(n)), of rank 2r.
-
-        B̂ Â - B̂₀ Â₀ = B̂ (Â - Â₀) + (B̂ - B̂₀) Â₀: so the differences are taken between small factors
-        and not between two large products. The start is exactly zero, and in bfloat16 the rounding
-        errors are those of the change alone.
-        """
-        A, B, strength, A0, B0, norms = self.parts(adapter_name)
-        A, A0 = _unit_rows(A), _unit_rows(A0)
-        B, B0 = _unit_rows(B.T).T, _unit_rows(B0.T).T
-        scale = strength / self.r[adapter_name] * norms
-        return torch.cat([B, B - B0], dim=1), torch.cat([A - A0, A0]) * scale
+        """Return ([B̂, B̂ - B̂₀], (λ / r) [Â - Â₀; Â₀] diag(n)), of rank 2r (``fused_delora.py``)."""
+        return delora_factors(*self.parts(adapter_name))
 
     @torch.no_grad()
     def write_factors(self, adapter_name: str, B: Tensor, R: Tensor, A: Tensor) -> None:
@@ -130,6 +122,9 @@ class DeloraLinear(FactoredLinear):
         B, A = self.lora_factors(adapter_name)
         return nn.functional.linear(nn.functional.linear(self._cast_input_dtype(x, A.dtype), A), B)
 
+    def _fused(self, adapter_name: str, x: Tensor) -> Tensor:
+        return fused_delora(self.base_layer, x, self.parts(adapter_name))
+
     @torch.no_grad()
     def _start(self, adapter_name: str, *, is_residual: bool) -> None:
         A, B, _, A0, B0, norms = self.parts(adapter_name)
@@ -148,10 +143,6 @@ class DeloraModel(FactoredTuner):
     prefix = "rankwise_decoupled_"
     tuner_layer_cls = DeloraLinear
     target_module_mapping: dict[str, Any] = TRANSFORMERS_MODELS_TO_DELORA_TARGET_MODULES_MAPPING
-
-
-def _unit_rows(matrix: Tensor) -> Tensor:
-    return nn.functional.normalize(matrix, dim=1)
 
 
 register(RankwisePeftType.RANKWISE_DECOUPLED, DeloraConfig, DeloraModel)

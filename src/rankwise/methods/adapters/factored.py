@@ -88,6 +88,8 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
         """Add the changes of the active adapters, or of each sample's own (``mixed.py``)."""
         if self.disable_adapters and self.merged:
             self.unmerge()
+        if adapter_names is None and not args and not kwargs and self._is_fusable(x):
+            return self._fused(self.active_adapters[0], x)
         output = self.base_layer(x, *args, **kwargs)
         if adapter_names is not None:
             return self._add_by_sample(adapter_names, x, output)
@@ -98,6 +100,15 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
             if adapter_name in self.r:
                 total = total + self._change(adapter_name, self.dropout[adapter_name](x))
         return total.to(output.dtype)
+
+    @abstractmethod
+    def _fused(self, adapter_name: str, x: Tensor) -> Tensor:
+        """Return W x + b + ΔW x in one step of autograd (``fused.py``)."""
+
+    def _is_fusable(self, x: Tensor) -> bool:
+        if self.disable_adapters or self.merged or not self.r.keys() >= {*self.active_adapters}:
+            return False
+        return all(is_fusable(self, x, self.dropout[name]) for name in self.active_adapters)
 
     def parts(self, adapter_name: str) -> list[Tensor]:
         """Return the tensors of an adapter: those that train, then the frozen ones."""
@@ -226,7 +237,9 @@ class FactoredTuner(BaseTuner, ABC):
         r = ranks.get(get_pattern_key(list(ranks), current_key), peft_config.r)
         layer.update_layer(adapter_name, r=r, config=peft_config, module_name=current_key)
         if is_new:
-            self._replace_module(parent, target_name, layer, target)
+            # PEFT's _replace_module moves the layer to the device of its weight, where ours begins
+            # (and stumbles over parts without memory beside an 8-bit weight).
+            setattr(parent, target_name, layer)
 
     @contextlib.contextmanager
     def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:

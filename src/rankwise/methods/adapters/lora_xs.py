@@ -26,6 +26,7 @@ from rankwise.core.seeds import derive_seed
 from rankwise.functional.svd import truncated_svd
 from rankwise.methods.adapters.bridge import base_weight
 from rankwise.methods.adapters.factored import FactoredLinear, FactoredTuner
+from rankwise.methods.adapters.fused import fused_linear
 from rankwise.methods.adapters.peft_types import RankwisePeftType, register
 
 INITIAL_CORE_STD = 1e-5
@@ -141,6 +142,10 @@ class LoraXSLinear(FactoredLinear):
         hidden = nn.functional.linear(self._cast_input_dtype(x, A.dtype), A)
         hidden = nn.functional.linear(hidden, self.scaling[adapter_name] * R)
         return nn.functional.linear(hidden, B)
+
+    def _fused(self, adapter_name: str, x: Tensor) -> Tensor:
+        R, B, A = self.parts(adapter_name)
+        return fused_linear(self.base_layer, x, B, self.scaling[adapter_name] * R, A)
 
     @torch.no_grad()
     def _start(self, adapter_name: str, *, from_weight: bool, seed: int) -> None:

@@ -19,6 +19,11 @@ from rankwise.core.errors import ModelError
 _TESTED = ("bnb 4bit", "bnb 8bit", "torchao")
 _TESTED_TORCHAO = "Int8Tensor"
 
+_PACKED = (
+    "was packed for inference by a forward pass in eval mode on the CPU, and passes no gradients: "
+    "load the model again and attach the adapter before running it"
+)
+
 
 def backend_of(base: nn.Module) -> QuantizationBackend | None:
     """Return what PEFT knows of the quantised layer ``base``; None for any other layer."""
@@ -34,9 +39,24 @@ def is_supported(base: nn.Module) -> bool:
 
 
 def dequantised(base: nn.Module) -> Tensor:
-    """Return the weight (out, in) of a layer as a floating-point tensor, a copy if quantised."""
+    """Return the weight of a layer as a floating-point tensor, a copy if it is quantised.
+
+    Raises:
+        ModelError: The weight is packed for inference: its library reads it wrongly then.
+    """
     backend = backend_of(base)
-    return base.weight.data if backend is None else backend.get_base_weight(base)  # type: ignore
+    weight: Any = base.weight
+    if backend is None:
+        return weight.data
+    if is_packed(weight):
+        raise ModelError(f"the weight of a {type(base).__name__} {_PACKED}")
+    return backend.get_base_weight(base)
+
+
+def is_packed(weight: Any) -> bool:
+    """Tell whether bitsandbytes has packed a 4-bit weight for inference on the CPU."""
+    state = getattr(weight, "quant_state", None)
+    return bool(getattr(state, "packing_format_for_cpu", False))
 
 
 def keep_differentiable(model: nn.Module) -> None:
@@ -56,12 +76,8 @@ def keep_differentiable(model: nn.Module) -> None:
     for name, layer in model.named_modules():
         if not isinstance(layer, Linear4bit):
             continue
-        state: Any = getattr(layer.weight, "quant_state", None)
-        if getattr(state, "packing_format_for_cpu", False):
-            raise ModelError(
-                f"{name} was packed for inference by a forward pass in eval mode on the CPU, and "
-                "passes no gradients: load the model again and attach the adapter before running it"
-            )
+        if is_packed(layer.weight):
+            raise ModelError(f"{name} {_PACKED}")
         layer.support_avx512bf16_for_cpu = False
 
 

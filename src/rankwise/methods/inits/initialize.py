@@ -27,6 +27,7 @@ from rankwise.methods.adapters.bridge import (
     rank,
 )
 from rankwise.methods.adapters.lend import acting
+from rankwise.methods.adapters.quantised import keep_differentiable
 from rankwise.methods.inits.report import InitializationReport, LayerStart, Outcome
 
 
@@ -96,6 +97,7 @@ def initialize(
         layers = adapted_layers(model, adapter_name)
         for layer in layers.values():
             factors(layer, adapter_name)  # refuses what is not LoRA-like before anything runs
+        keep_differentiable(model)
         collected = collect_batches(batches)
         with _rolled_back_on_error(layers.values()):
             before = _shares(model, layers, adapter_name, collected[0], loss) if measure else {}
