@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test fuzz check format bench clean
+.PHONY: demo test test-browser fuzz check format bench clean
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -13,8 +13,15 @@ BIN := .venv/bin
 demo: .venv/.ready  ## compare every method on real data; writes runs/digits/
 	$(BIN)/rankwise compare digits --output runs/digits
 
+# The page of a comparison is tested in a real browser, where there is one.
+CHROMIUM := $(or $(RANKWISE_CHROMIUM),$(shell command -v chromium))
+
 test: .venv/.ready  ## all tests, offline, on both cores
-	$(BIN)/python -m pytest --numprocesses 2
+	$(if $(CHROMIUM),,@echo "no Chromium here: the tests of the page in a browser are left out")
+	$(BIN)/python -m pytest --numprocesses 2 $(if $(CHROMIUM),,-m "not browser")
+
+test-browser: .venv/.ready  ## the page of a comparison in Chromium
+	$(BIN)/python -m pytest tests/browser
 
 fuzz: .venv/.ready  ## the readers of files against thousands of mutated ones
 	RANKWISE_FUZZ_EXAMPLES=3000 $(BIN)/python -m pytest tests/robustness/test_fuzzed_files.py

@@ -77,14 +77,15 @@ def score_by_parameters(summary: dict[str, Any], runs: list[Run]) -> go.Figure:
     symbols = markers(summary)
     traces = [_front(front)]
     traces += [_point(stroke, symbols[series.budget_of(stroke.row)]) for stroke in strokes]
-    traces += [_point_label(stroke) for stroke in strokes if stroke.row in _roomy(front)]
+    ends = _logarithmic([stroke.series.x[0] for stroke in strokes])
+    traces += [_point_label(stroke, ends) for stroke in strokes if stroke.row in _roomy(front)]
     span = _span([s for k in strokes for s in (*k.series.low, *k.series.mean, *k.series.high)])
     axis = {
         "title": {"text": "trainable parameters"},
         "type": "log",
         "tickformat": "~s",
         "dtick": "D2",
-        "range": _logarithmic([stroke.series.x[0] for stroke in strokes]),
+        "range": ends,
     }
     figure = _figure(traces, x_axis=axis, y_title=f"test {series.metric(runs)}", span=span)
     return figure.update_layout(margin={"r": 24})
@@ -216,15 +217,19 @@ def _point(stroke: Stroke, symbol: str) -> go.Scatter:
     )
 
 
-def _point_label(stroke: Stroke) -> go.Scatter:
+def _point_label(stroke: Stroke, ends: list[float]) -> go.Scatter:
     (high,) = stroke.series.high
+    at = (math.log10(stroke.series.x[0]) - ends[0]) / (ends[1] - ends[0])
+    # To the left of a point near the edge there is no room.
+    is_left = at < 0.35
+    name, space = _escaped(series.label(stroke.row)), "&nbsp;&nbsp;"
     return stroke.trace(
         "label",
         x=stroke.series.x,
         y=stroke.series.mean if high is None else [high],
         mode="text",
-        text=[_escaped(series.label(stroke.row)) + "&nbsp;&nbsp;"],
-        textposition="top left",
+        text=[space + name if is_left else name + space],
+        textposition="top right" if is_left else "top left",
         textfont={"color": stroke.colour},
         hoverinfo="skip",
     )
@@ -252,7 +257,7 @@ def _roomy(front: list[Row]) -> list[Row]:
 
 
 def _logarithmic(counts: list[float]) -> list[float]:
-    """The range of a logarithmic axis with room for names to the left of the points."""
+    """The range of a logarithmic axis with some air at both ends."""
     return [math.log10(min(counts, default=1) / 1.6), math.log10(max(counts, default=1) * 1.2)]
 
 
