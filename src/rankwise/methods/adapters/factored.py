@@ -32,6 +32,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rankwise.core.errors import AdapterError, ModelError
 from rankwise.methods.adapters.bridge import base_shape
+from rankwise.methods.adapters.fused import is_fusable
 from rankwise.methods.adapters.mixed import adapters_by_sample, rows_of
 from rankwise.methods.adapters.quantised import backend_of, is_supported, keep_differentiable
 
@@ -103,7 +104,7 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
 
     @abstractmethod
     def _fused(self, adapter_name: str, x: Tensor) -> Tensor:
-        """Return W x + b + ΔW x in one step of autograd (``fused.py``)."""
+        """Return W x + b + ΔW x in one step of autograd; equal to the plain form (``fused.py``)."""
 
     def _is_fusable(self, x: Tensor) -> bool:
         if self.disable_adapters or self.merged or not self.r.keys() >= {*self.active_adapters}:

@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 
 def is_fusable(layer: BaseTunerLayer, x: Tensor, dropout: nn.Module) -> bool:
     """Tell whether nothing but W x + b and the one active adapter's change happens in a layer."""
-    base: Any = layer.base_layer
+    base: Any = layer.base_layer  # type: ignore[attr-defined]
     if type(base) is not nn.Linear or len(layer.active_adapters) != 1:
         return False
     hooks = (
@@ -65,7 +65,7 @@ class _FusedLinear(Function):
         A: Tensor,
     ) -> Tensor:
         _, _, _, left_trains, core_trains, right_trains = ctx.needs_input_grad
-        short = rows_of(x, A) @ A.T
+        short = as_rows(x, A) @ A.T
         ctx.save_for_backward(
             x if right_trains else None,
             short if left_trains or core_trains else None,
@@ -79,7 +79,7 @@ class _FusedLinear(Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, short, weight, B, core, A = ctx.saved_tensors
         x_trains, _, _, left_trains, core_trains, right_trains = ctx.needs_input_grad
-        dY = rows_of(dy, B)
+        dY = as_rows(dy, B)
         k = dY @ B
         dB = dcore = dA = None
         if left_trains:
@@ -88,12 +88,12 @@ class _FusedLinear(Function):
             dcore = k.T @ short if core_trains else None
             k = k @ core
         if right_trains:
-            dA = k.T @ rows_of(x, A)
+            dA = k.T @ as_rows(x, A)
         dx = input_gradient(dy, weight, k, A, ctx.shape) if x_trains else None
         return dx, None, None, dB, dcore, dA
 
 
-def rows_of(x: Tensor, factor: Tensor) -> Tensor:
+def as_rows(x: Tensor, factor: Tensor) -> Tensor:
     """Return x (..., n) as a matrix (rows, n) in the dtype of ``factor``."""
     return x.reshape(-1, x.shape[-1]).to(factor.dtype)
 
@@ -106,7 +106,7 @@ def linear_plus(
     if y.dtype == left.dtype:
         y.view(-1, y.shape[-1]).addmm_(short, left.T)
         return y
-    return torch.addmm(rows_of(y, left), short, left.T).to(y.dtype).view(y.shape)
+    return torch.addmm(as_rows(y, left), short, left.T).to(y.dtype).view(y.shape)
 
 
 def input_gradient(

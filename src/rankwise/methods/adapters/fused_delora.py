@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from rankwise.methods.adapters.fused import input_gradient, linear_plus, rows_of
+from rankwise.methods.adapters.fused import as_rows, input_gradient, linear_plus
 
 _SMALLEST_NORM = 1e-12  # that of torch.nn.functional.normalize
 
@@ -39,7 +39,7 @@ def delora_factors(
 
 
 def fused_delora(base: nn.Module, x: Tensor, parts: list[Tensor]) -> Tensor:
-    """Return W x + b + ΔW x; ``parts`` are A, B, λ, A₀, B₀ and n, of which the last three are fixed.
+    """Return W x + b + ΔW x; ``parts`` are A, B, λ and the fixed A₀, B₀ and n.
 
     The layer must be one that :func:`rankwise.methods.adapters.fused.is_fusable` accepts.
     """
@@ -52,7 +52,7 @@ class _FusedDelora(Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *parts: Tensor) -> Tensor:
         left, right = delora_factors(*parts)
         r = len(parts[0])
-        short = rows_of(x, right) @ right.T
+        short = as_rows(x, right) @ right.T
         ctx.save_for_backward(x, short[:, :r] + short[:, r:], weight, *parts)
         return linear_plus(x, weight, bias, short, left)
 
@@ -63,12 +63,12 @@ class _FusedDelora(Function):
         A, B, strength, A0, B0, norms = parts
         left, rows = _directions(A, B, A0, B0)
         scale = strength / len(A)
-        dY = rows_of(dy, left)
+        dY = as_rows(dy, left)
         k = dY @ left
         dx = None
         if ctx.needs_input_grad[0]:
             dx = input_gradient(dy, weight, k, rows * (scale * norms), x.shape)
-        D = (k.T @ rows_of(x, rows)) * norms
+        D = (k.T @ as_rows(x, rows)) * norms
         dA = _row_gradient(A, D[: len(A)] * scale)
         dB = _row_gradient(B.T, (dY.T @ h).T).T
         dstrength = ((D * rows).sum() / len(A)).view_as(strength)
