@@ -170,7 +170,7 @@ def test_an_empty_directory_is_filled_and_a_full_one_refused(tmp_path):
     empty = tmp_path / "deep" / "out"
     empty.mkdir(parents=True)
     export_lora(model, empty)
-    with pytest.raises(SettingsError, match="is not empty: export to a new directory"):
+    with pytest.raises(SettingsError, match="is not empty: choose a new directory"):
         export_lora(model, empty)
 
 

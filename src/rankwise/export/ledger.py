@@ -7,8 +7,6 @@ Sketches that the ledger leaves out are drawn again from its seed (``methods/ske
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import pad
 
+from rankwise.core.drafts import draft_of
 from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.core.seeds import derive_seed
 from rankwise.export.lora import PREFIX
@@ -55,19 +54,14 @@ def export_ledger(source: Path, directory: Path, *, rank: int | None = None) -> 
     """
     if rank is not None and rank < 1:
         raise SettingsError(f"--rank must be at least 1, got {rank}")
-    if directory.exists() and any(directory.iterdir()):
-        raise SettingsError(f"{directory} is not empty: export to a new directory")
-    _check_nothing_else(source)
-    ledger = read_ledger(source)
-    factors, errors = {}, {}
-    for name in ledger.identity.layers:
-        factors[name], errors[name] = _joined(ledger, name, rank)
-    width = max(len(A) for _, A in factors.values())
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".export-") as temporary:
-        draft = Path(temporary) / "lora"
+    with draft_of(directory) as draft:
+        _check_nothing_else(source)
+        ledger = read_ledger(source)
+        factors, errors = {}, {}
+        for name in ledger.identity.layers:
+            factors[name], errors[name] = _joined(ledger, name, rank)
+        width = max(len(A) for _, A in factors.values())
         _write(draft, factors, width, base=read_config(source).get("base_model_name_or_path"))
-        os.replace(draft, directory)
     return LedgerExport(directory, width, ledger.folds + 1, errors)
 
 

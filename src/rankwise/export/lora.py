@@ -9,8 +9,6 @@ patterns. The scaling is in B, and lora_alpha = r.
 from __future__ import annotations
 
 import copy
-import os
-import tempfile
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,7 +20,8 @@ from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from rankwise.core.errors import AdapterError, ChainError, ModelError, SettingsError
+from rankwise.core.drafts import draft_of
+from rankwise.core.errors import AdapterError, ChainError, ModelError
 from rankwise.core.modules import device_of, preserved_state
 from rankwise.methods.adapters.bridge import adapted_layers, delta, factors
 from rankwise.methods.adapters.peft_types import RankwisePeftType
@@ -65,22 +64,16 @@ def export_lora(
     Raises:
         ModelError: The adapter is not of the form ΔW = B A, or has parts that LoRA cannot hold.
         ChainError: The adapter is a chain that is still open.
-        SettingsError: The directory is not empty.
+        SettingsError: The directory is a file or not empty.
         AdapterError: What was read back differs by more than 1e-6 relative to ‖ΔW‖.
     """
     directory = Path(directory)
-    if directory.exists() and any(directory.iterdir()):
-        raise SettingsError(f"{directory} is not empty: export to a new directory")
     model = _checked(model, adapter_name)
-    with torch.no_grad():
+    with torch.no_grad(), draft_of(directory) as draft:
         layers = adapted_layers(model, adapter_name)
         pairs = {name: factors(layer, adapter_name) for name, layer in layers.items()}
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".export-") as temporary:
-            draft = Path(temporary) / "lora"
-            rank = _write(draft, model, adapter_name, pairs)
-            difference = _largest_difference(draft, model, pairs)
-            os.replace(draft, directory)
+        rank = _write(draft, model, adapter_name, pairs)
+        difference = _largest_difference(draft, model, pairs)
     if rank > SERVED_RANK:
         warnings.warn(
             f"the exported rank is {rank}, but vLLM serves up to {SERVED_RANK}: merge the adapter "
