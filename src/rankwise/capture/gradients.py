@@ -36,6 +36,7 @@ def capture_gradients(
     consume: Callable[[str, Tensor], None],
     loss: Loss = summed_loss,
     memory: int | None = None,
+    is_shared_out: bool = False,
 ) -> None:
     """Hand the gradient G of the loss summed over ``batches`` to ``consume(name, G)``, by layer.
 
@@ -51,6 +52,8 @@ def capture_gradients(
         loss: ``loss(model, batch)`` runs the model and returns the *sum* of the losses of the
             batch.
         memory: Bytes that the accumulators may take together; None takes all layers in one pass.
+        is_shared_out: Under ``torch.distributed``, reduce each gradient to one process alone, its
+            :func:`owner`, and call ``consume`` there only. By default every process gets all.
 
     Raises:
         ModelError: A layer is not linear, or takes no part in the loss.
@@ -69,23 +72,32 @@ def capture_gradients(
         >>> gradients["layer"]
         tensor([[4., 6.]])
     """
-    accumulators = [_Accumulator(name, layer) for name, layer in layers.items()]
+    accumulators = [
+        _Accumulator(name, layer, owner(number) if is_shared_out else None)
+        for number, (name, layer) in enumerate(layers.items())
+    ]
     with preserved_state(model), torch.enable_grad():
         model.eval()
         model.requires_grad_(False)
-        one_at_a_time = len(batches) == 1 and not _is_distributed()
+        one_at_a_time = len(batches) == 1 and not is_distributed()
         for group in _passes(accumulators, memory, one_at_a_time=one_at_a_time):
             _run_pass(model, group, batches=batches, consume=consume, loss=loss)
+
+
+def owner(number: int) -> int:
+    """Return the process that a layer is handed to alone, by its number among the layers."""
+    return number % distributed.get_world_size() if is_distributed() else 0
 
 
 class _Accumulator:
     """Adds up the gradient of one layer over its calls and over the batches."""
 
-    def __init__(self, name: str, layer: nn.Module) -> None:
+    def __init__(self, name: str, layer: nn.Module, owner: int | None) -> None:
         self.name = name
         self.layer = layer
-        self.shape = _linear_shape(name, layer)
-        self.dtype = torch.promote_types(torch.float32, _floating_dtype(layer))
+        self.owner = owner  # the only process that gets the sum, None where all do
+        self.shape = linear_shape(name, layer)
+        self.dtype = gradient_dtype(layer)
         self.bytes = math.prod(self.shape) * self.dtype.itemsize
         self.open_calls = 0
         self._total: Tensor | None = None
@@ -94,24 +106,29 @@ class _Accumulator:
         dY = gradient.reshape(-1, self.shape[0]).to(self.dtype)
         X = x.reshape(-1, self.shape[1]).to(self.dtype)
         if self._total is None:
-            self._total = X.new_zeros(self.shape)
-        self._total.addmm_(dY.T, X)
+            self._total = dY.T @ X
+        else:
+            self._total.addmm_(dY.T, X)
 
-    def take(self) -> Tensor:
-        """Return the sum over all processes and let go of it."""
+    def take(self) -> Tensor | None:
+        """Let go of the sum over all processes and return it, None where another one owns it."""
         total, self._total = self._total, None
         if total is None:
             total = torch.zeros(self.shape, dtype=self.dtype, device=device_of(self.layer))
-        if _is_distributed():
-            distributed.all_reduce(total)
-        if not total.isfinite().all():
+        if is_distributed():
+            total = _reduced(total, self.owner)
+        norm = torch.linalg.vector_norm(total)
+        if is_distributed() and self.owner is not None:
+            distributed.broadcast(norm, src=self.owner)  # so that all processes stop, or none
+        # The norm costs one reading; only where it has over- or underflown are all numbers asked.
+        if not (norm.isfinite() or total.isfinite().all()):
             raise TrainingError(f"the gradient of {self.name} is not finite: check the batches")
-        if not total.any():
+        if norm == 0 and not total.any():
             raise ModelError(
                 f"{self.name} has no gradient: it takes no part in the loss of these batches; "
                 "pass others, or leave it out of target_modules"
             )
-        return total
+        return total if self.owner in (None, _rank()) else None
 
 
 def _run_pass(
@@ -127,13 +144,15 @@ def _run_pass(
 
     def hand_on(accumulator: _Accumulator) -> None:
         del waiting[accumulator.name]
-        consume(accumulator.name, accumulator.take())
+        total = accumulator.take()
+        assert total is not None, "one process owns all its layers"
+        consume(accumulator.name, total)
 
     def receive(accumulator: _Accumulator, gradient: Tensor, x: Tensor) -> None:
         accumulator.add(gradient, x)
         accumulator.open_calls -= 1
         # Processes may reach a layer in different orders; they meet in the loop below instead.
-        if is_last and not accumulator.open_calls and not _is_distributed():
+        if is_last and not accumulator.open_calls and not is_distributed():
             hand_on(accumulator)
 
     handles = [
@@ -148,8 +167,24 @@ def _run_pass(
     finally:
         for handle in handles:
             handle.remove()
-    for accumulator in list(waiting.values()):
-        hand_on(accumulator)
+    if not is_distributed():
+        for accumulator in list(waiting.values()):
+            hand_on(accumulator)
+        return
+    # All are reduced before any is consumed: no process waits for what another makes of its share.
+    totals = {accumulator.name: accumulator.take() for accumulator in group}
+    for name in list(totals):
+        if (total := totals.pop(name)) is not None:
+            consume(name, total)
+
+
+def _reduced(total: Tensor, owner: int | None) -> Tensor:
+    """Return the sum over all processes, in ``owner`` or in all; void in the others."""
+    if owner is None:
+        distributed.all_reduce(total)
+    else:
+        distributed.reduce(total, dst=owner)
+    return total
 
 
 def _tap(accumulator: _Accumulator, receive: Callable[[_Accumulator, Tensor, Tensor], None]) -> Any:
@@ -158,12 +193,15 @@ def _tap(accumulator: _Accumulator, receive: Callable[[_Accumulator, Tensor, Ten
             return output
         x = inputs[0].detach()
         version = x._version
+        held = [x]  # let go of when used: the graph, and this hook in it, outlive the backward pass
+        del x
         if not output.requires_grad:
             # Nothing before this layer has a gradient: the graph begins here. The copy may be
             # changed in place by what follows, which a leaf may not.
             output = output.requires_grad_().clone()
 
         def backward_hook(gradient: Tensor) -> None:
+            x = held.pop()
             if x._version != version:
                 raise ModelError(
                     f"the input of {accumulator.name} was changed in place after it was used: "
@@ -208,7 +246,7 @@ def _passes(
     yield group
 
 
-def _linear_shape(name: str, layer: nn.Module) -> tuple[int, int]:
+def linear_shape(name: str, layer: nn.Module) -> tuple[int, int]:
     """Return (out, in) as the layer declares it: in_features as ``nn.Linear``, nx as ``Conv1D``."""
     for attributes in (("out_features", "in_features"), ("nf", "nx")):
         if all(isinstance(getattr(layer, attribute, None), int) for attribute in attributes):
@@ -220,12 +258,19 @@ def _linear_shape(name: str, layer: nn.Module) -> tuple[int, int]:
     )
 
 
-def _floating_dtype(layer: nn.Module) -> torch.dtype:
+def gradient_dtype(layer: nn.Module) -> torch.dtype:
+    """Return the dtype of a layer's gradient: float64 for such a weight, float32 for any other."""
     weight = next(layer.parameters())
-    return weight.dtype if weight.is_floating_point() else torch.float32
+    floating = weight.dtype if weight.is_floating_point() else torch.float32
+    return torch.promote_types(torch.float32, floating)
 
 
-def _is_distributed() -> bool:
+def _rank() -> int:
+    return distributed.get_rank() if is_distributed() else 0
+
+
+def is_distributed() -> bool:
+    """Tell whether several processes work together."""
     return (
         distributed.is_available()
         and distributed.is_initialized()

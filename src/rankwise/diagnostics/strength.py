@@ -6,20 +6,24 @@ import torch
 from torch import Tensor
 
 
-def relative_strength(change: Tensor, weight: Tensor) -> Tensor:
-    """Return ‖ΔW‖_F / ‖W‖_F in float32 at least: infinite where only the weight is zero.
+def relative_strength(B: Tensor, A: Tensor, weight: Tensor) -> Tensor:
+    """Return ‖B A‖_F / ‖W‖_F in float32 at least: infinite where only the weight is zero.
+
+    The dense product is never made: ‖B A‖ = ‖R A‖ where B = Q R with orthonormal Q.
 
     Raises:
-        ValueError: The two differ in shape.
+        ValueError: B (out, r), A (r, in) and the weight (out, in) do not fit.
 
     Example:
-        >>> relative_strength(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 10.0]]))
+        >>> B, A = torch.tensor([[1.0]]), torch.tensor([[3.0, 4.0]])
+        >>> relative_strength(B, A, torch.tensor([[0.0, 10.0]]))
         tensor(0.5000)
     """
-    if change.shape != weight.shape:
+    if B.shape[1:] != A.shape[:1] or (B.shape[0], A.shape[1]) != weight.shape:
         raise ValueError(
-            f"change and weight must have the same shape, got {tuple(change.shape)} and "
-            f"{tuple(weight.shape)}"
+            f"B A must have the shape of the weight, got B {tuple(B.shape)}, A {tuple(A.shape)} "
+            f"and a weight of shape {tuple(weight.shape)}"
         )
-    dtype = torch.promote_types(change.dtype, torch.float32)
-    return torch.linalg.norm(change.to(dtype)) / torch.linalg.norm(weight.to(dtype))
+    dtype = torch.promote_types(B.dtype, torch.float32)
+    change = torch.linalg.qr(B.to(dtype)).R @ A.to(dtype)
+    return torch.linalg.norm(change) / torch.linalg.vector_norm(weight, dtype=dtype)

@@ -27,7 +27,9 @@ def check_matrix(matrix: Tensor, name: str) -> None:
             f"{name} must be a floating-point matrix (out, in), "
             f"got shape {tuple(matrix.shape)} and {matrix.dtype}"
         )
-    if not matrix.isfinite().all():
+    # A finite norm costs one reading; only an infinite one, which may be an overflow, costs more.
+    norm = torch.linalg.vector_norm(matrix, dtype=working_dtype(matrix))
+    if not (norm.isfinite() or matrix.isfinite().all()):
         raise ValueError(f"{name} holds NaN or infinite values: find where they arise")
 
 

@@ -55,6 +55,6 @@ def update_factors(
     if not 0 < lr < math.inf:
         raise ValueError(f"lr must be positive and finite, got {lr!r}")
     check_gradient(gradient)
-    descent = -gradient.sign() if mode == "sign" else -gradient
+    descent = gradient.sign().neg_() if mode == "sign" else -gradient
     B, S, A = truncated_svd(descent, r, generator=generator)
     return B, torch.diag(lr * S), A

@@ -22,7 +22,6 @@ from rankwise.methods.adapters.bridge import (
     adapted_layers,
     adapter_parameters,
     base_weight,
-    delta,
     factors,
     rank,
 )
@@ -200,4 +199,5 @@ def _what_trains(name: str, layer: BaseTunerLayer, adapter_name: str) -> Trained
 
 @torch.no_grad()
 def _strength(layer: BaseTunerLayer, adapter_name: str) -> float:
-    return float(relative_strength(delta(layer, adapter_name), base_weight(layer)))
+    B, A = factors(layer, adapter_name)
+    return float(relative_strength(B, A, base_weight(layer)))

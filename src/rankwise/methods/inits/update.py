@@ -5,6 +5,10 @@ Ponkshe et al. 2024, arXiv 2411.19557, with Σ∇L the gradient of the loss summ
     ΔW = −lr · sign(Σ∇L)   (the first step of Adam)   or   ΔW = −lr · Σ∇L   (that of SGD)
     ΔW ≈ B R A,  its best approximation of rank r  (Theorem 6)
 
+Under ``torch.distributed`` each process brings its own batches. The gradient of a layer is summed
+into one process, which decomposes it while the others are at theirs; then all get its factors, so
+that every process ends with the same ones.
+
 An adapter between frozen factors (LoraXSConfig) then trains R alone. A plain LoRA begins at the
 same product, and DeLoRA takes the directions B and A and keeps its own strength.
 
@@ -22,17 +26,27 @@ from typing import Any, Literal
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from rankwise.capture.batches import count_samples
-from rankwise.capture.gradients import Loss, capture_gradients
+from rankwise.capture.gradients import (
+    Loss,
+    capture_gradients,
+    gradient_dtype,
+    is_distributed,
+    linear_shape,
+    owner,
+)
 from rankwise.capture.losses import summed_loss
 from rankwise.core.errors import ModelError, SettingsError
+from rankwise.core.modules import device_of
 from rankwise.core.seeds import derive_seed
 from rankwise.functional.update import update_factors
 from rankwise.methods.adapters.bridge import factors, rank, write_factors
 from rankwise.methods.adapters.lend import acting
 from rankwise.methods.inits.report import Outcome
+
+Update = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -80,7 +94,9 @@ class UpdateApproximation:
         for name, layer in layers.items():
             _check_rank(name, layer, adapter_name)
 
-        def write(name: str, gradient: Tensor) -> None:
+        made: dict[str, Update] = {}
+
+        def decompose(name: str, gradient: Tensor) -> None:
             layer = layers[name]
             generator = torch.Generator(gradient.device).manual_seed(derive_seed(self.seed, name))
             update = update_factors(
@@ -90,19 +106,46 @@ class UpdateApproximation:
                 mode=self.mode,
                 generator=generator,
             )
-            write_factors(layer, adapter_name, *update)
+            if is_distributed():
+                made[name] = update
+            else:  # No adapter acts, so writing one during the backward pass disturbs nothing.
+                write_factors(layer, adapter_name, *update)
 
         with acting(model, None):
-            # No adapter acts, so writing one during the backward pass disturbs nothing.
             capture_gradients(
                 model,
                 {name: layer.get_base_layer() for name, layer in layers.items()},
                 batches=batches,
-                consume=write,
+                consume=decompose,
                 loss=loss or summed_loss,
                 memory=self.gradient_memory,
+                is_shared_out=True,
             )
+        if is_distributed():
+            _exchange(made, layers, adapter_name)
         return Outcome(samples=sum(count_samples(batch) for batch in batches))
+
+
+def _exchange(
+    made: Mapping[str, Update], layers: Mapping[str, BaseTunerLayer], adapter_name: str
+) -> None:
+    """Write in every process what the owner of each layer has made of its gradient."""
+    for number, (name, layer) in enumerate(layers.items()):
+        update = made.get(name)
+        if update is None:
+            update = _room(layer, adapter_name)
+        for factor in update:
+            distributed.broadcast(factor, src=owner(number))
+        write_factors(layer, adapter_name, *update)
+
+
+def _room(layer: BaseTunerLayer, adapter_name: str) -> Update:
+    base: nn.Module = layer.get_base_layer()
+    (out_features, in_features), r = linear_shape("the layer", base), rank(layer, adapter_name)
+    options = {"dtype": gradient_dtype(base), "device": device_of(base)}
+    shapes = ((out_features, r), (r, r), (r, in_features))
+    B, R, A = (torch.empty(shape, **options) for shape in shapes)
+    return B, R, A
 
 
 def _check_rank(name: str, layer: BaseTunerLayer, adapter_name: str) -> None:
