@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known.output = Path("runs") / Path(known.recipe).stem
     try:
         overrides = parse_overrides(rest)
-        if overrides and known.command not in ("train", "init", "compare"):
+        if overrides and known.command not in ("train", "init", "compare", "doctor"):
             raise SettingsError(
                 f"`rankwise {known.command}` takes no settings, got {' '.join(rest)}"
             )
@@ -67,6 +67,13 @@ def _add_runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     _add_recipe(init)
     init.add_argument("--output", type=Path, required=True, help="a new directory")
+
+    doctor = commands.add_parser(
+        "doctor", help="before a long run: one batch, one step, warnings", allow_abbrev=False
+    )
+    _add_recipe(doctor)
+    doctor.add_argument("--layers", action="store_true", help="also by layer")
+    doctor.add_argument("--json", action="store_true", help="JSON instead of a table")
 
     compare = commands.add_parser(
         "compare", help="methods × learning rates × seeds on one task", allow_abbrev=False

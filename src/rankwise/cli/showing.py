@@ -1,4 +1,4 @@
-"""What a comparison found, on the terminal."""
+"""Tables on the terminal, and what a comparison found."""
 
 from __future__ import annotations
 
@@ -7,18 +7,23 @@ from typing import Any
 
 from rich.console import Console
 from rich.measure import Measurement
+from rich.table import Table
 
 from rankwise.comparison.table import remarks, summary_table
+
+
+def show_table(table: Table) -> None:
+    """Print the table; where the terminal is too narrow its lines wrap, and no cell is cut."""
+    console = Console(highlight=False)
+    unbounded = console.options.update(width=1000)
+    width = Measurement.get(console, unbounded, table).maximum
+    Console(highlight=False, width=max(console.width, width)).print(table)
 
 
 def show_summary(summary: dict[str, Any], *files: Path) -> None:
     """Print the table, what is to be said of it, the verdict, and where the files are."""
     console = Console(highlight=False)
-    table = summary_table(summary)
-    # Where the terminal is too narrow, the lines of the table wrap, and no cell is cut.
-    unbounded = console.options.update(width=1000)
-    width = Measurement.get(console, unbounded, table).maximum
-    Console(highlight=False, width=max(console.width, width)).print(table)
+    show_table(summary_table(summary))
     for sentence in (*remarks(summary), *summary["verdict"]):
         console.print(sentence)
     console.print(f"written: {', '.join(str(file) for file in files)}")

@@ -1,0 +1,82 @@
+"""The share that a change can follow: against the closed forms, and where there is none."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rankwise.diagnostics.following import followed_share
+from rankwise.diagnostics.tangent import captured_share
+
+
+@pytest.fixture
+def matrices():
+    generator = torch.Generator().manual_seed(3)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    return {"G": draw(7, 5), "B": draw(7, 2), "A": draw(2, 5), "R": draw(2, 2)}
+
+
+def product(parameters):
+    return parameters["B"] @ parameters["A"]
+
+
+def test_a_product_follows_its_tangent_space(matrices):
+    G, B, A = (matrices[name] for name in "GBA")
+    share = followed_share(G, product, {"B": B, "A": A}, tolerance=1e-9)
+    assert share == pytest.approx(float(captured_share(G, B, A)), abs=1e-9)
+
+
+def test_a_fresh_lora_follows_the_rows_of_A(matrices):
+    G, A = matrices["G"], matrices["A"]
+    B = torch.zeros_like(matrices["B"])
+    share = followed_share(G, product, {"B": B, "A": A}, tolerance=1e-9)
+    assert share == pytest.approx(float(captured_share(G, B, A)), abs=1e-9)
+
+
+@pytest.mark.parametrize("trains", ["B", "A", "core"])
+def test_what_is_frozen_does_not_move(matrices, trains):
+    G, B, A, R = (matrices[name] for name in "GBAR")
+    changes = {
+        "B": (lambda p: p["B"] @ A, {"B": B}),
+        "A": (lambda p: B @ p["A"], {"A": A}),
+        "core": (lambda p: B @ p["R"] @ A, {"R": R}),
+    }
+    share = followed_share(G, *changes[trains], tolerance=1e-9)
+    assert share == pytest.approx(float(captured_share(G, B, A, trains=trains)), abs=1e-9)
+
+
+def test_a_change_that_is_no_product_is_held_against_the_projector_on_its_jacobian(matrices):
+    G, scale = matrices["G"], torch.linspace(0.5, 2, 5, dtype=torch.float64)
+    weight = matrices["B"] @ matrices["A"]
+
+    def turned(parameters):  # a magnitude a column, as in DoRA
+        columns = weight + parameters["B"] @ matrices["A"]
+        return scale * columns / columns.norm(dim=0)
+
+    J = torch.func.jacrev(lambda B: turned({"B": B}))(matrices["B"]).reshape(35, 14)
+    projected = J @ torch.linalg.lstsq(J, G.reshape(35, 1), driver="gelsd").solution
+    expected = float(projected.square().sum() / G.square().sum())
+    share = followed_share(G, turned, {"B": matrices["B"]}, tolerance=1e-10, iterations=500)
+    assert share == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_change_that_cannot_move_follows_nothing(matrices):
+    zero = {"B": torch.zeros(7, 2), "A": torch.zeros(2, 5)}
+    assert followed_share(matrices["G"].float(), product, zero) == 0
+
+
+def test_small_gradients_do_not_underflow(matrices):
+    G, B, A = (matrices[name].float() for name in "GBA")
+    share = followed_share(G, product, {"B": B, "A": A})
+    assert followed_share(1e-30 * G, product, {"B": B, "A": A}) == pytest.approx(share, abs=1e-3)
+
+
+def test_what_cannot_be_measured_is_refused(matrices):
+    parameters = {"B": matrices["B"], "A": matrices["A"]}
+    with pytest.raises(ValueError, match=r"shape of the change, \(7, 5\), got \(5, 7\)"):
+        followed_share(matrices["G"].T, product, parameters)
+    with pytest.raises(ValueError, match="gradient is zero"):
+        followed_share(torch.zeros(7, 5), product, parameters)
