@@ -65,6 +65,25 @@ def test_a_rank_below_r_leaves_orthonormal_factors_and_zero_values(no_exact_svd,
     torch.testing.assert_close(Vh @ Vh.T, torch.eye(8, dtype=dtype), rtol=0, atol=rounding)
 
 
+@pytest.mark.parametrize("r", [2, 8, 32])
+def test_of_the_energy_of_a_sign_matrix_next_to_nothing_is_lost(no_exact_svd, r):
+    # At r = 2 the basis grows too large and is begun anew.
+    matrix = random_matrix(2 * LARGE, LARGE, seed=12).sign()
+    U, S, Vh = truncated_svd(matrix, r)
+    optimum = torch.linalg.svdvals(matrix)[r:].square().sum()
+    assert (matrix - (U * S) @ Vh).square().sum() <= (1 + 2.5e-3) * optimum
+
+
+@pytest.mark.parametrize("rank", [5, 40])
+def test_a_block_of_exact_zeros_does_no_harm(no_exact_svd, rank):
+    spectrum = torch.zeros(LARGE)
+    spectrum[:rank] = torch.arange(rank, 0, -1)
+    U, S, Vh = truncated_svd(torch.diag(spectrum), 4)
+    torch.testing.assert_close(S, spectrum[:4], rtol=2e-2, atol=0)
+    torch.testing.assert_close(U.T @ U, torch.eye(4), rtol=0, atol=1e-5)
+    torch.testing.assert_close(Vh @ Vh.T, torch.eye(4), rtol=0, atol=1e-5)
+
+
 def test_the_exact_decomposition_takes_over_when_iterations_do_not_suffice():
     matrix = random_matrix(LARGE, LARGE, seed=5).sign()
     _, S, _ = truncated_svd(matrix, 4, iterations=1)
