@@ -38,6 +38,7 @@ from rankwise.methods.adapters.chain_config import check_config, mark_config, un
 from rankwise.methods.adapters.opened import Factors, OpenedLayer
 from rankwise.methods.adapters.opening import check_openable, close_layer, open_layer, way_back
 from rankwise.methods.adapters.quantised import keep_differentiable
+from rankwise.methods.adapters.sharded import assign, is_sharded
 from rankwise.methods.ledger import (
     ChainIdentity,
     Layout,
@@ -200,13 +201,18 @@ class Chain:
             final_rank: Compress the change of each layer to this rank, where it has a larger one.
 
         Raises:
-            ChainError: The chain is over.
+            ChainError: The chain is over; or the model is sharded, and the chain still open.
             SettingsError: ``final_rank`` is less than 1; the chain is still open.
             ValueError: A factor that had to be compressed is not finite; the chain is finished.
         """
         if final_rank is not None and final_rank < 1:
             raise SettingsError(f"final_rank must be at least 1, got {final_rank}")
         blocks = self.folds + 1
+        if any(is_sharded(parameter) for parameter in self._parameters(trained=True)):
+            raise ChainError(
+                "a chain cannot be finished in a sharded model, whose parameters cannot change in "
+                "shape: save() it, make the chain anew in one process, load() and finish() it there"
+            )
         factors = {
             name: bridge.factors(layer, self.adapter_name) for name, layer in self._layers.items()
         }
@@ -305,7 +311,7 @@ class Chain:
         for factor, parameter in self._pair(layer).items():
             parameter.grad = None
             if factor == self._sketcher.factor:
-                parameter.copy_(sketch)
+                assign(parameter, sketch)
             else:
                 parameter.zero_()
 

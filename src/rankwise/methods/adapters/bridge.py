@@ -23,6 +23,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rankwise.core.errors import ModelError
 from rankwise.methods.adapters.quantised import dequantised
+from rankwise.methods.adapters.sharded import assign, whole
 
 
 @runtime_checkable
@@ -79,7 +80,7 @@ def factors(layer: BaseTunerLayer, adapter_name: str) -> tuple[Tensor, Tensor]:
         return layer.lora_factors(adapter_name)
     scaling = _plain_lora(layer, adapter_name).scaling[adapter_name]
     parts = adapter_parameters(layer, adapter_name)
-    return parts["lora_B"] * scaling, parts["lora_A"]
+    return whole(parts["lora_B"]) * scaling, whole(parts["lora_A"])
 
 
 def delta(layer: BaseTunerLayer, adapter_name: str) -> Tensor:
@@ -102,8 +103,8 @@ def write_factors(
         scaling = _plain_lora(layer, adapter_name).scaling[adapter_name]
         parts = adapter_parameters(layer, adapter_name)
         root = (R.diagonal() / scaling).sqrt()
-        parts["lora_B"].copy_(B * root)
-        parts["lora_A"].copy_(root.unsqueeze(1) * A)
+        assign(parts["lora_B"], B * root)
+        assign(parts["lora_A"], root.unsqueeze(1) * A)
 
 
 def freeze(layer: BaseTunerLayer, adapter_name: str, parts: Iterable[str]) -> None:
@@ -119,7 +120,7 @@ def freeze(layer: BaseTunerLayer, adapter_name: str, parts: Iterable[str]) -> No
 
 def base_weight(layer: BaseTunerLayer) -> Tensor:
     """Return the weight (out, in) of the layer below the adapter, dequantised if need be."""
-    weight = dequantised(layer.get_base_layer())
+    weight = whole(dequantised(layer.get_base_layer()))
     return weight.T if _is_transposed(layer) else weight
 
 

@@ -37,6 +37,7 @@ from rankwise.methods.adapters.bridge import base_weight, freeze
 from rankwise.methods.adapters.factored import FactoredLinear, FactoredTuner
 from rankwise.methods.adapters.fused_delora import delora_factors, fused_delora
 from rankwise.methods.adapters.peft_types import RankwisePeftType, register
+from rankwise.methods.adapters.sharded import assign, whole
 
 
 @dataclass
@@ -100,7 +101,7 @@ class DeloraLinear(FactoredLinear):
 
     def lora_factors(self, adapter_name: str) -> tuple[Tensor, Tensor]:
         """Return ([B̂, B̂ - B̂₀], (λ / r) [Â - Â₀; Â₀] diag(n)), of rank 2r (``fused_delora.py``)."""
-        return delora_factors(*self.parts(adapter_name))
+        return delora_factors(*map(whole, self.parts(adapter_name)))
 
     @torch.no_grad()
     def write_factors(self, adapter_name: str, B: Tensor, R: Tensor, A: Tensor) -> None:
@@ -110,9 +111,9 @@ class DeloraLinear(FactoredLinear):
         """
         right, left, _, right_start, left_start, _ = self.parts(adapter_name)
         for part in (right, right_start):
-            part.copy_(A)
+            assign(part, A)
         for part in (left, left_start):
-            part.copy_(B)
+            assign(part, B)
 
     def _part_shapes(self, r: int) -> list[tuple[int, ...]]:
         right, left = (r, self.in_features), (self.out_features, r)

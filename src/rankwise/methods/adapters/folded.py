@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rankwise.methods.adapters.fused import fused_linear, is_fusable
 from rankwise.methods.adapters.opened import Factors, OpenedLayer, stack
+from rankwise.methods.adapters.sharded import assign
 
 
 class FoldedLinear(lora.Linear, OpenedLayer):
@@ -40,8 +41,7 @@ class FoldedLinear(lora.Linear, OpenedLayer):
             dtype = torch.promote_types(weight.dtype, torch.float32)
             B, A = (factor.to(weight.device, dtype) for factor in stack(blocks))
             folded = base.to(B) + self._in_own_layout((B * self.history.scaling) @ A)
-        with torch.no_grad():
-            weight.copy_(folded)
+        assign(weight, folded)
         self.history.blocks = blocks
 
     def _computed(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:

@@ -28,6 +28,7 @@ from rankwise.methods.adapters.bridge import base_weight
 from rankwise.methods.adapters.factored import FactoredLinear, FactoredTuner
 from rankwise.methods.adapters.fused import fused_linear
 from rankwise.methods.adapters.peft_types import RankwisePeftType, register
+from rankwise.methods.adapters.sharded import assign, whole
 
 INITIAL_CORE_STD = 1e-5
 
@@ -121,16 +122,16 @@ class LoraXSLinear(FactoredLinear):
 
     def lora_factors(self, adapter_name: str) -> tuple[Tensor, Tensor]:
         """Return (s B R, A), of rank r."""
-        R, B, A = self.parts(adapter_name)
+        R, B, A = map(whole, self.parts(adapter_name))
         return B @ (self.scaling[adapter_name] * R), A
 
     @torch.no_grad()
     def write_factors(self, adapter_name: str, B: Tensor, R: Tensor, A: Tensor) -> None:
         """Start from ΔW = B R A: the frozen factors become B and A, the core R / s."""
         core, left, right = self.parts(adapter_name)
-        core.copy_(R / self.scaling[adapter_name])
-        left.copy_(B)
-        right.copy_(A)
+        assign(core, R / self.scaling[adapter_name])
+        assign(left, B)
+        assign(right, A)
 
     def _part_shapes(self, r: int) -> list[tuple[int, ...]]:
         return [(r, r), (self.out_features, r), (r, self.in_features)]

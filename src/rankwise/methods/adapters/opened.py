@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from rankwise.core.errors import ChainError
 from rankwise.methods.adapters.bridge import adapter_parameters
+from rankwise.methods.adapters.sharded import assign, whole
 
 Factors = tuple[Tensor, Tensor]
 
@@ -71,7 +72,7 @@ class OpenedLayer(LoraLayer):
 
     def open_block(self) -> Factors:
         """Return a copy of the current factors (B, A), off the accelerator and without scaling."""
-        B, A = (part.detach().to("cpu", copy=True) for part in self.open_parameters())
+        B, A = (whole(part.detach()).to("cpu", copy=True) for part in self.open_parameters())
         return B, A
 
     def open_parameters(self) -> tuple[nn.Parameter, nn.Parameter]:
@@ -84,7 +85,7 @@ class OpenedLayer(LoraLayer):
         """Make ``blocks`` the history and ``block`` the current factors, in place."""
         self.set_blocks(blocks)
         for parameter, value in zip(self.open_parameters(), block, strict=True):
-            parameter.copy_(value)
+            assign(parameter, value)
 
     def restore(self) -> None:
         """Drop the history: base and class are what they were before the chain."""
