@@ -61,6 +61,11 @@ def _add_runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     _add_recipe(train)
     _add_results(train)
     train.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    train.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="build and count everything without data, weights or a network, and train nothing",
+    )
 
     init = commands.add_parser(
         "init", help="the initialization alone: an adapter for any trainer", allow_abbrev=False

@@ -23,3 +23,17 @@ def find_data_root(setting: Path | None) -> Path | None:
         source = "task.data_root" if setting else VARIABLE
         raise SettingsError(f"{source} names no folder: {named}")
     return Path(named)
+
+
+def required_data_root(root: Path | None, *, task: str) -> Path:
+    """Return ``root``, for a task that has no other source.
+
+    Raises:
+        SettingsError: It is None.
+    """
+    if root is None:
+        raise SettingsError(
+            f"task {task!r} needs its files: set --task.data_root FOLDER, or {VARIABLE} in the "
+            "environment"
+        )
+    return root

@@ -10,7 +10,6 @@ One row: ``features`` is 64 pixels in [0, 1], ``labels`` the digit (minus 5 in t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,6 +29,7 @@ class DigitsTask(PixelTask):
     pretrain_learning_rate: float = 3e-3
 
     name = "digits"
+    training_rows = 537
     # The three linear layers, named once here: adapters go on all of them.
     target_modules = ("layers.0", "layers.2", "layers.4")
 
@@ -41,8 +41,13 @@ class DigitsTask(PixelTask):
         """Return the network pretrained on 0-4; trained once, then read from ``cache``."""
         parts = (self.version, self.seed, self.pretrain_epochs, str(self.pretrain_learning_rate))
         file = cache / f"digits-{derive_seed('digits-base', *parts):016x}.safetensors"
-        build = partial(PixelClassifier, pixels=64)
-        return pretrained(file, build, self._pretrain, seed=derive_seed(self.seed, "digits-base"))
+        return pretrained(
+            file, self.build, self._pretrain, seed=derive_seed(self.seed, "digits-base")
+        )
+
+    def build(self) -> PixelClassifier:
+        """Return the network, untrained."""
+        return PixelClassifier(pixels=64)
 
     def _pretrain(self, model: PixelClassifier) -> None:
         pretrain(

@@ -14,7 +14,7 @@ Data: the four IDX files in ``vision/mnist`` below the data root, gzipped or not
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from rankwise.core.errors import DataError
 from rankwise.core.seeds import derive_seed
+from rankwise.tasks.data_root import required_data_root
 from rankwise.tasks.idx import read_idx
 from rankwise.tasks.pixels import PixelClassifier, PixelTask, of_half, pretrain, pretrained
 from rankwise.tasks.splits import Splits
@@ -35,19 +36,22 @@ VALIDATION_SHARE = 12
 class MnistTask(PixelTask):
     """The data and the pretrained base, determined by ``seed`` and the pretraining settings."""
 
-    data_root: Path
+    data_root: Path | None
     seed: int = 0
     hidden: int = 64
     pretrain_epochs: int = 8
     pretrain_learning_rate: float = 1e-3
 
     name = "mnist"
+    training_rows = 26_949  # at seed 0
     # The three linear layers; between them stand ReLU and dropout.
     target_modules = ("layers.0", "layers.3", "layers.6")
 
     def splits(self) -> Splits:
         """Return the rows of the digits 5-9, the half that is adapted to."""
-        return _read_half(self.data_root, self.seed, second=True)
+        return _read_half(
+            required_data_root(self.data_root, task=self.name), self.seed, second=True
+        )
 
     def base_model(self, cache: Path) -> PixelClassifier:
         """Return the network pretrained on 0-4; trained once, then read from ``cache``."""
@@ -55,15 +59,21 @@ class MnistTask(PixelTask):
         key = derive_seed("mnist-base", self.version, self.seed, self.hidden, *rates)
         return pretrained(
             cache / f"mnist-{key:016x}.safetensors",
-            partial(PixelClassifier, pixels=28 * 28, hidden=self.hidden, dropout=0.1),
+            self.build,
             self._pretrain,
             seed=derive_seed(self.seed, "mnist-base"),
         )
 
+    def build(self) -> PixelClassifier:
+        """Return the network, untrained."""
+        return PixelClassifier(pixels=28 * 28, hidden=self.hidden, dropout=0.1)
+
     def _pretrain(self, model: PixelClassifier) -> None:
         pretrain(
             model,
-            _read_half(self.data_root, self.seed, second=False).train,
+            _read_half(
+                required_data_root(self.data_root, task=self.name), self.seed, second=False
+            ).train,
             epochs=self.pretrain_epochs,
             learning_rate=self.pretrain_learning_rate,
             batch_size=128,

@@ -6,22 +6,26 @@ layers with ReLU, the base trained on 0-4 and adapted to 5-9.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rankwise.tasks.answers import Answers, largest_logit
-from rankwise.tasks.splits import Batch, Rows, TensorSplit
+from rankwise.tasks.splits import Batch, Rehearsal, Rows, TensorSplit
 
 HALF = 5
 
 
-class PixelTask:
+class PixelTask(ABC):
     """What the two tasks on digits have in common."""
+
+    # Rows of the half that is adapted to, known beforehand.
+    training_rows: ClassVar[int]
 
     version = 1
     metrics = ("accuracy",)
@@ -31,6 +35,20 @@ class PixelTask:
     def head_modules(self) -> tuple[str, ...]:
         """None: the base comes with its last layer, pretrained like the rest."""
         return ()
+
+    @abstractmethod
+    def build(self) -> PixelClassifier:
+        """Return the network, untrained."""
+
+    def rehearse(self) -> Rehearsal:
+        """Return the network without weights, and a blank image."""
+        with torch.device("meta"):
+            model = self.build()
+        blank = {
+            "features": torch.zeros(1, model.pixels),
+            "labels": torch.zeros(1, dtype=torch.int64),
+        }
+        return Rehearsal.of(model, TensorSplit(blank), self.training_rows)
 
     def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:
         """Read the digit of the largest logit."""
@@ -42,6 +60,7 @@ class PixelClassifier(nn.Module):
 
     def __init__(self, *, pixels: int, hidden: int = 64, dropout: float = 0.0) -> None:
         super().__init__()
+        self.pixels = pixels
         rest = [nn.Dropout(dropout)] if dropout else []
         self.layers = nn.Sequential(
             nn.Linear(pixels, hidden),

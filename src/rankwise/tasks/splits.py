@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rankwise.core.errors import DataError
 
@@ -66,3 +66,26 @@ class Splits:
     validation: Rows
     test: Rows
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What shows that a run can be done, without weights and without the data.
+
+    Attributes:
+        model: On the meta device.
+        batch: One made-up row that went the way of all rows, on the meta device too.
+        training_rows: How many there would be.
+    """
+
+    model: nn.Module
+    batch: Batch
+    training_rows: int
+
+    @classmethod
+    def of(cls, model: nn.Module, rows: Rows, training_rows: int) -> Rehearsal:
+        """Take the first of ``rows``."""
+        batch = rows.take(slice(0, 1))
+        # A single row has no padding to hide, and models look at the values of a mask.
+        batch.pop("attention_mask", None)
+        return cls(model, {name: each.to("meta") for name, each in batch.items()}, training_rows)

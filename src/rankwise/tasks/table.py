@@ -12,7 +12,7 @@ from rankwise.tasks.answers import Answers
 from rankwise.tasks.digits import DigitsTask
 from rankwise.tasks.glue.definitions import DEFINITIONS
 from rankwise.tasks.mnist import MnistTask
-from rankwise.tasks.splits import Batch, Splits
+from rankwise.tasks.splits import Batch, Rehearsal, Splits
 
 
 class Task(Protocol):
@@ -46,6 +46,10 @@ class Task(Protocol):
 
     def base_model(self, cache: Path) -> nn.Module:
         """Return the pretrained model; what had to be made for it is kept in ``cache``."""
+        ...
+
+    def rehearse(self) -> Rehearsal:
+        """Return the model without weights and a made-up row; nothing is read or fetched."""
         ...
 
     def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:

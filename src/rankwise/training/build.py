@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rankwise.core.errors import SettingsError
-from rankwise.tasks.data_root import VARIABLE, find_data_root
+from rankwise.tasks.data_root import find_data_root
 from rankwise.tasks.digits import DigitsTask
 from rankwise.tasks.glue.classes import GlueClasses
 from rankwise.tasks.glue.text import GlueText
@@ -24,7 +24,7 @@ def build_task(run: RunSettings) -> Task:
     """Return the task of a run.
 
     Raises:
-        SettingsError: The task needs local files, and no folder is named.
+        SettingsError: What is named as the data root is no folder.
     """
     settings = run.task
     match settings:
@@ -32,7 +32,7 @@ def build_task(run: RunSettings) -> Task:
             return DigitsTask(**settings.model_dump(exclude={"name"}))
         case MnistSettings():
             options = settings.model_dump(exclude={"name", "data_root"})
-            return MnistTask(_required_data_root(settings), **options)
+            return MnistTask(find_data_root(settings.data_root), **options)
         case GlueSettings():
             form = GlueClasses if settings.form == "classes" else GlueText
             return form(
@@ -41,16 +41,6 @@ def build_task(run: RunSettings) -> Task:
                 split_seed=run.seed if settings.split_seed is None else settings.split_seed,
                 head_seed=run.seed,
             )
-
-
-def _required_data_root(settings: MnistSettings) -> Path:
-    root = find_data_root(settings.data_root)
-    if root is None:
-        raise SettingsError(
-            f"task {settings.name!r} needs its files: set --task.data_root FOLDER, "
-            f"or {VARIABLE} in the environment"
-        )
-    return root
 
 
 @contextlib.contextmanager

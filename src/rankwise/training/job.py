@@ -11,7 +11,7 @@ from rankwise.evaluation.scores import Evaluation, evaluate
 from rankwise.tasks.splits import Batch, Splits
 from rankwise.tasks.table import Task
 from rankwise.training.order import epoch_order
-from rankwise.training.settings import ChainSchedule, RunSettings
+from rankwise.training.settings import ChainSchedule, RunSettings, TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -24,19 +24,14 @@ class Job:
     splits: Splits
 
     @property
-    def batches_per_epoch(self) -> int:
-        """Batches an epoch; the last one may be smaller."""
-        return math.ceil(len(self.splits.train) / self.settings.training.batch_size)
-
-    @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps an epoch; the last one may be of fewer batches."""
-        return math.ceil(self.batches_per_epoch / self.settings.training.accumulation_steps)
+        """Optimizer steps an epoch; the last one may be of fewer rows."""
+        return self.steps // self.settings.training.epochs
 
     @property
     def steps(self) -> int:
         """Optimizer steps in all."""
-        return self.steps_per_epoch * self.settings.training.epochs
+        return steps_of(self.settings.training, rows=len(self.splits.train))
 
     @property
     def fold_steps(self) -> list[int]:
@@ -70,3 +65,9 @@ class Job:
     def validate(self) -> Evaluation:
         """Score the model on validation."""
         return evaluate(self.model, self.splits.validation, self.task)
+
+
+def steps_of(training: TrainingSettings, *, rows: int) -> int:
+    """Return the optimizer steps over ``rows`` training rows, all epochs together."""
+    batches = math.ceil(rows / training.batch_size)
+    return math.ceil(batches / training.accumulation_steps) * training.epochs

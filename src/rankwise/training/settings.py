@@ -221,6 +221,11 @@ class MethodSettings(Settings):
     published: float | None = Field(
         default=None, description="the score that its paper reports, shown beside ours"
     )
+    published_parameters: str | None = Field(
+        default=None,
+        pattern=r"^\d+(\.\d+)?[KMB]?$",
+        description="the count that its paper reports, such as 55.3K, checked by --dry-run",
+    )
     adapter: AdapterSettings
     init: InitSettings
     schedule: ScheduleSettings
@@ -312,7 +317,7 @@ class RunSettings(Settings):
         """A readable name that differs where any setting of the run differs."""
         # What a paper reports, where data lie and who is told change nothing about the run.
         elsewhere: Any = {
-            "method": {"published"},
+            "method": {"published", "published_parameters"},
             "task": {"data_root"},
             "training": {"report_to"},
         }

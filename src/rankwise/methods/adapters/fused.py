@@ -120,4 +120,5 @@ def input_gradient(
 
 
 def _is_autocast(x: Tensor) -> bool:
-    return torch.is_autocast_enabled(x.device.type)
+    # The meta device, where a run is rehearsed, has no autocast to ask for.
+    return not x.is_meta and torch.is_autocast_enabled(x.device.type)

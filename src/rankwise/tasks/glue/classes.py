@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 from rankwise.tasks.answers import Answers, largest_logit, single_output
 from rankwise.tasks.glue.examples import Example
 from rankwise.tasks.glue.task import GlueTask
-from rankwise.tasks.pretrained import load_model
 from rankwise.tasks.splits import Batch
 
 
@@ -24,6 +22,10 @@ class GlueClasses(GlueTask):
     @property
     def head_modules(self) -> tuple[str, ...]:
         return tuple(SEQ_CLS_HEAD_NAMES)
+
+    @property
+    def auto_class(self) -> Any:
+        return AutoModelForSequenceClassification
 
     @property
     def is_regression(self) -> bool:
@@ -41,11 +43,6 @@ class GlueClasses(GlueTask):
             "label2id": {label: number for number, label in enumerate(labels)},
             "problem_type": "single_label_classification",
         }
-
-    def base_model(self, cache: Path) -> nn.Module:
-        """Return the pretrained model under a fresh head, drawn from ``head_seed``."""
-        kind = AutoModelForSequenceClassification
-        return load_model(kind, self.model, seed=self.head_seed, **self.model_options)
 
     def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:
         """Read the class of the largest logit, or the score."""

@@ -50,6 +50,7 @@ class Definition:
         metrics: Names of its metrics, the headline first.
         instruction: What begins the text-to-text form.
         words: The answer for each class in the text-to-text form; none for a regression.
+        training_rows: Rows of the whole training split, those with an empty text left out.
         has_own_words: Whether the text-to-text form is ours and not a published one.
         header: The columns of local files that have no header line.
         files: For each split the local files that may hold it, the complete one first.
@@ -69,6 +70,7 @@ class Definition:
     metrics: tuple[str, ...]
     instruction: str
     words: tuple[str, ...]
+    training_rows: int
     has_own_words: bool = False
     header: tuple[str, ...] | None = None
     files: tuple[tuple[Split, tuple[File, ...]], ...] = (
@@ -90,7 +92,10 @@ class Definition:
         return "classification" if self.labels else "regression"
 
 
-LOWEST_SCORE, HIGHEST_SCORE = 0.0, 5.0
+# STS-B's scores lie between the first and the last of these; as text they are rounded to one of
+# them, 0.2 apart.
+SCORES = tuple(step / 5 for step in range(26))
+LOWEST_SCORE, HIGHEST_SCORE = SCORES[0], SCORES[-1]
 _SENTENCES = ("sentence1", "sentence2")
 _ENTAILMENT = ("entailment", "not_entailment")
 _RELATIONS = ("entailment", "neutral", "contradiction")
@@ -110,6 +115,7 @@ def _mnli(name: str, section: str) -> Definition:
         metrics=("accuracy",),
         instruction="classify the text relationship: ",
         words=_RELATIONS,
+        training_rows=392_702,
         files=(
             ("train", (File("train"), File("train_subset", partial=True))),
             ("validation", (File(dev), File(f"{dev}_sample1000", partial=True))),
@@ -136,6 +142,7 @@ _ALL = (
         metrics=("matthews",),
         instruction="classify the grammatical acceptability of the text: ",
         words=("unacceptable", "acceptable"),
+        training_rows=8_551,
         header=("source", "label", "original_mark", "sentence"),
         is_swapped=True,
     ),
@@ -150,6 +157,7 @@ _ALL = (
         metrics=("accuracy",),
         instruction="classify the sentiment of the text: ",
         words=("negative", "positive"),
+        training_rows=67_349,
     ),
     Definition(
         name="mrpc",
@@ -162,6 +170,7 @@ _ALL = (
         metrics=("accuracy", "f1"),
         instruction="classify the semantic similarity of the text: ",
         words=("different", "equivalent"),
+        training_rows=3_668,
     ),
     Definition(
         name="stsb",
@@ -174,6 +183,7 @@ _ALL = (
         metrics=("pearson", "spearman"),
         instruction="rate the semantic similarity of the text from 0 to 5: ",
         words=(),
+        training_rows=5_749,
         has_own_words=True,
     ),
     Definition(
@@ -187,6 +197,7 @@ _ALL = (
         metrics=("accuracy", "f1"),
         instruction="classify the semantic similarity of the questions: ",
         words=("different", "duplicate"),
+        training_rows=363_846,
         has_own_words=True,
         validation_rows=1000,
     ),
@@ -203,6 +214,7 @@ _ALL = (
         metrics=("accuracy",),
         instruction="classify whether the question is entailed by the text: ",
         words=_ENTAILMENT,
+        training_rows=104_743,
         validation_rows=1000,
     ),
     Definition(
@@ -216,6 +228,7 @@ _ALL = (
         metrics=("accuracy",),
         instruction="classify whether the second text is entailed by the first: ",
         words=_ENTAILMENT,
+        training_rows=2_490,
         has_own_words=True,
     ),
     Definition(
@@ -230,6 +243,7 @@ _ALL = (
         metrics=("accuracy",),
         instruction="classify whether the second sentence follows from the first: ",
         words=("not_entailment", "entailment"),
+        training_rows=635,
         has_own_words=True,
     ),
 )

@@ -13,12 +13,13 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from rankwise.tasks.answers import Answers
+from rankwise.tasks.architectures import build_on_meta, read_architecture, word_tokenizer
 from rankwise.tasks.encoding import encode
-from rankwise.tasks.glue.definitions import Definition, find_definition
+from rankwise.tasks.glue.definitions import SCORES, Definition, find_definition
 from rankwise.tasks.glue.examples import Example
 from rankwise.tasks.glue.rows import Protocol, read_glue
-from rankwise.tasks.pretrained import load_tokenizer, padding_id
-from rankwise.tasks.splits import Batch, Splits
+from rankwise.tasks.pretrained import load_model, load_tokenizer, padding_id
+from rankwise.tasks.splits import Batch, Rehearsal, Splits
 from rankwise.tasks.tokens import LabelColumn, TokenSplit
 
 
@@ -56,6 +57,16 @@ class GlueTask(ABC):
         return find_definition(self.name)
 
     @property
+    @abstractmethod
+    def auto_class(self) -> Any:
+        """The Auto class of Transformers that builds the model."""
+
+    @property
+    def model_options(self) -> dict[str, Any]:
+        """What the model's configuration has to say about the task."""
+        return {}
+
+    @property
     def head_modules(self) -> tuple[str, ...]:
         return ()
 
@@ -72,9 +83,21 @@ class GlueTask(ABC):
         # The head changes nothing about the rows.
         return _splits(replace(self, head_seed=0))
 
-    @abstractmethod
+    def rehearse(self) -> Rehearsal:
+        """Return the architecture without weights, and a row of made-up sentences."""
+        config = read_architecture(self.model, **self.model_options)
+        texts = ("A made-up sentence.", "And another one.")[: len(self.definition.texts)]
+        example = Example(texts, 1)
+        words = (*self.texts(example), *self.definition.words, *map(str, SCORES))
+        rows, _ = encoded(self, word_tokenizer(words, config), [example])
+        training_rows = min(
+            self.rows or self.definition.training_rows, self.definition.training_rows
+        )
+        return Rehearsal.of(build_on_meta(self.auto_class, config), rows, training_rows)
+
     def base_model(self, cache: Path) -> nn.Module:
-        """Return the pretrained model."""
+        """Return the pretrained model; what it lacks is drawn from ``head_seed``."""
+        return load_model(self.auto_class, self.model, seed=self.head_seed, **self.model_options)
 
     @abstractmethod
     def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:

@@ -8,7 +8,6 @@ arXiv 1910.10683, Section 2.4). An output that is none of them counts as wrong, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,21 +16,19 @@ from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 from rankwise.core.errors import ModelError
 from rankwise.core.labels import IGNORED_LABEL
 from rankwise.tasks.answers import Answers, Value
-from rankwise.tasks.glue.definitions import HIGHEST_SCORE, LOWEST_SCORE
+from rankwise.tasks.glue.definitions import HIGHEST_SCORE, LOWEST_SCORE, SCORES
 from rankwise.tasks.glue.examples import Example
 from rankwise.tasks.glue.task import GlueTask
-from rankwise.tasks.pretrained import load_model, load_tokenizer
+from rankwise.tasks.pretrained import load_tokenizer
 from rankwise.tasks.splits import Batch
-
-_STEPS = 5  # of a score, 0.2 apart
 
 
 class GlueText(GlueTask):
     """Text to text: the model reads an instruction and the texts, and writes the label."""
 
-    def base_model(self, cache: Path) -> nn.Module:
-        """Return the pretrained model; it comes with all its parts."""
-        return load_model(AutoModelForSeq2SeqLM, self.model, seed=self.head_seed)
+    @property
+    def auto_class(self) -> Any:
+        return AutoModelForSeq2SeqLM
 
     def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:
         """Let the model write, greedily, and look its words up among the labels."""
@@ -67,11 +64,8 @@ class GlueText(GlueTask):
         Raises:
             ModelError: The tokenizer does not give a label's text back.
         """
-        if self.definition.kind == "regression":
-            steps = round((HIGHEST_SCORE - LOWEST_SCORE) * _STEPS)
-            every: list[Value] = [LOWEST_SCORE + step / _STEPS for step in range(steps + 1)]
-        else:
-            every = list(range(len(self.definition.words)))
+        is_score = self.definition.kind == "regression"
+        every: list[Value] = list(SCORES if is_score else range(len(self.definition.words)))
         texts = [self.label_text(label) for label in every]
         tokens: Any = tokenizer(texts)["input_ids"]
         for text, back in zip(texts, tokenizer.batch_decode(tokens, skip_special_tokens=True)):
@@ -85,7 +79,7 @@ class GlueText(GlueTask):
     def written_label(self, label: Value) -> Value:
         """Return the label that is written for ``label``: a score is rounded to 0.2."""
         if self.definition.kind == "regression":
-            return round(label * _STEPS) / _STEPS
+            return min(SCORES, key=lambda score: abs(score - label))
         return label
 
     def label_text(self, label: Value) -> str:
