@@ -6,7 +6,6 @@ import pytest
 
 from rankwise.core.errors import ModelError
 from rankwise.tasks.architectures import architecture_names
-from rankwise.tasks.glue.definitions import DEFINITIONS
 from rankwise.training.dry_run import dry_run, is_rounded_to
 from rankwise.training.recipes import load_recipe
 
@@ -17,9 +16,10 @@ def dry(recipe, **overrides):
     return dry_run(load_recipe(recipe, overrides).run())
 
 
-@pytest.mark.parametrize("task", DEFINITIONS)
+# One sentence, a regression, three classes, and a task that no paper covers.
+@pytest.mark.parametrize("task", ["cola", "stsb", "mnli", "wnli"])
 @pytest.mark.parametrize("recipe", ON_GLUE)
-def test_a_recipe_goes_through_on_every_task_of_glue(recipe, task):
+def test_a_recipe_goes_through_on_every_kind_of_task(recipe, task):
     found = dry(recipe, task={"name": task})
     assert found.agrees
     assert found.steps > 0
