@@ -22,7 +22,7 @@ from rankwise.core.seeds import derive_seed
 from rankwise.export.lora import PREFIX
 from rankwise.functional.compress import compress
 from rankwise.functional.sketch import sketch
-from rankwise.methods.adapters.directory import WEIGHTS, read_config, read_tensors
+from rankwise.methods.adapters.directory import WEIGHTS, plain_file, read_config, read_tensors
 from rankwise.methods.ledger import ChainIdentity, Ledger, key_of, read_ledger
 
 TOLERANCE = 1e-5
@@ -66,10 +66,9 @@ def export_ledger(source: Path, directory: Path, *, rank: int | None = None) -> 
 
 
 def _check_nothing_else(source: Path) -> None:
-    weights = source / WEIGHTS
-    if not weights.is_file():
+    if not (source / WEIGHTS).exists():
         return
-    others = [key for key in read_tensors(weights) if ".lora_A." not in key]
+    others = [key for key in read_tensors(plain_file(source, WEIGHTS)) if ".lora_A." not in key]
     others = [key for key in others if ".lora_B." not in key]
     if others:
         raise AdapterError(

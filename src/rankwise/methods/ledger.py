@@ -95,6 +95,8 @@ def read_ledger(directory: Path) -> Ledger:
         AdapterError: There is no ledger, or it is damaged, of another format or another version.
     """
     path = directory / FILE_NAME
+    if path.is_symlink():
+        raise AdapterError(f"{path} is a link, which is not followed: copy the file itself")
     if not path.is_file():
         raise AdapterError(f"no ledger of a chain at {path}: check the directory")
     try:

@@ -30,10 +30,12 @@ def check_adapter_directory(directory: Path) -> dict[str, Tensor]:
 
     Raises:
         AdapterError: A file is missing, a link, damaged or oversized; the config is no JSON object
-            with a ``peft_type``; a value is not finite.
+            with a ``peft_type``, names a rank beyond those of the tensors, or a module to import; a
+            value is not finite.
     """
-    read_config(directory)
+    config = read_config(directory)
     tensors = read_tensors(plain_file(directory, WEIGHTS))
+    _check_ranks(directory, config, tensors)
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise AdapterError(
@@ -41,6 +43,18 @@ def check_adapter_directory(directory: Path) -> dict[str, Tensor]:
                 "checkpoint"
             )
     return tensors
+
+
+def _check_ranks(directory: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Refuse ranks beyond all sides of the tensors: PEFT would allocate factors of that rank."""
+    largest = max((side for each in tensors.values() for side in each.shape), default=0)
+    ranks = [config.get("r"), *(config.get("rank_pattern") or {}).values()]
+    for rank in ranks:
+        if rank is not None and not (type(rank) is int and 1 <= rank <= largest):
+            raise AdapterError(
+                f"{directory / CONFIG} names the rank {rank!r:.40}, but no tensor of {WEIGHTS} has "
+                f"more than {largest} rows or columns: it belongs to another adapter"
+            )
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -58,6 +72,10 @@ def read_config(directory: Path) -> dict[str, Any]:
         raise AdapterError(f"{path} is not valid JSON ({error}): fetch it again") from None
     if not isinstance(config, dict) or not isinstance(config.get("peft_type"), str):
         raise AdapterError(f"{path} names no peft_type: it is not an adapter's config")
+    if not isinstance(config.get("rank_pattern") or {}, dict):
+        raise AdapterError(f"{path} has a rank_pattern that maps nothing: fetch it again")
+    if config.get("megatron_config") is not None:  # PEFT imports the module named beside it
+        raise AdapterError(f"{path} names a module to be imported (megatron_core): it is not read")
     return config
 
 

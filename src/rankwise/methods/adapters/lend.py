@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from rankwise.core.errors import AdapterError, ModelError
+from rankwise.methods.adapters.directory import check_adapter_directory
 
 
 def has_adapter(model: nn.Module, adapter_name: str) -> bool:
@@ -47,7 +48,7 @@ def lent_adapter(model: nn.Module, directory: Path) -> Iterator[str]:
     Choose with :func:`acting` when it acts. Layers that it alone adapts are unwrapped again.
 
     Raises:
-        AdapterError: The directory holds no adapter, or one that does not fit ``model``.
+        AdapterError: The directory holds no adapter, a damaged one, or one that does not fit.
         ModelError: ``model`` is no :class:`peft.PeftModel`.
     """
     if not isinstance(model, PeftModel):
@@ -55,9 +56,7 @@ def lent_adapter(model: nn.Module, directory: Path) -> Iterator[str]:
             f"an adapter can be lent to a peft.PeftModel, got {type(model).__name__}: load it "
             "yourself and pass its name"
         )
-    for file in ("adapter_config.json", "adapter_model.safetensors"):
-        if not (directory / file).is_file():
-            raise AdapterError(f"no {file} in {directory}: pass an adapter's directory")
+    check_adapter_directory(directory)
     name = _free_name(model)
     known = _tuner_layers(model)
     tuner: BaseTuner = model.base_model  # type: ignore[assignment]
