@@ -191,14 +191,14 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
         # PEFT calls this after loading without memory. Its own version rounds to the base's dtype,
         # and loses what was loaded when the base has no memory yet.
         target = device or self.weight.device
-        if target.type == "meta":
-            return
         for part in self.adapter_layer_names + self.frozen_names:
             container = getattr(self, part)
             if adapter_name not in container or container[adapter_name].is_meta:
                 continue
             entry = container[adapter_name]
-            moved = entry.detach().to(target, _factor_dtype(self.weight))
+            place = entry.device if target.type == "meta" else target
+            # A copy: in the memory of a file it may lie unaligned, and products round otherwise.
+            moved = entry.detach().to(place, _factor_dtype(self.weight), copy=True)
             if isinstance(entry, nn.Parameter):
                 moved = nn.Parameter(moved, requires_grad=entry.requires_grad)
             container[adapter_name] = moved

@@ -65,58 +65,62 @@ class _FusedLinear(Function):
         A: Tensor,
     ) -> Tensor:
         _, _, _, left_trains, core_trains, right_trains = ctx.needs_input_grad
-        short = as_rows(x, A) @ A.T
+        short = A @ columns_of(x, A)
         ctx.save_for_backward(
             x if right_trains else None,
             short if left_trains or core_trains else None,
             *(weight, B, core, A),
         )
         ctx.shape = x.shape
-        return linear_plus(x, weight, bias, short if core is None else short @ core.T, B)
+        return linear_plus(x, weight, bias, B, short if core is None else core @ short)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, short, weight, B, core, A = ctx.saved_tensors
         x_trains, _, _, left_trains, core_trains, right_trains = ctx.needs_input_grad
-        dY = as_rows(dy, B)
-        k = dY @ B
+        dY = columns_of(dy, B)
+        k = B.T @ dY
         dB = dcore = dA = None
         if left_trains:
-            dB = dY.T @ (short if core is None else short @ core.T)
+            dB = ((short if core is None else core @ short) @ dY.T).T
         if core is not None:
-            dcore = k.T @ short if core_trains else None
-            k = k @ core
+            dcore = k @ short.T if core_trains else None
+            k = core.T @ k
         if right_trains:
-            dA = k.T @ as_rows(x, A)
-        dx = input_gradient(dy, weight, k, A, ctx.shape) if x_trains else None
+            dA = k @ columns_of(x, A).T
+        dx = input_gradient(dy, weight, A, k, ctx.shape) if x_trains else None
         return dx, None, None, dB, dcore, dA
 
 
-def as_rows(x: Tensor, factor: Tensor) -> Tensor:
-    """Return x (..., n) as a matrix (rows, n) in the dtype of ``factor``."""
-    return x.reshape(-1, x.shape[-1]).to(factor.dtype)
+def columns_of(x: Tensor, factor: Tensor) -> Tensor:
+    """Return x (..., n) as a matrix (n, columns), one vector a column, in the dtype of ``factor``.
+
+    Multiplied from the left by a flat matrix this is two to four times as fast on a CPU as x
+    multiplied from the right by a narrow one.
+    """
+    return x.reshape(-1, x.shape[-1]).to(factor.dtype).T
 
 
 def linear_plus(
-    x: Tensor, weight: Tensor, bias: Tensor | None, short: Tensor, left: Tensor
+    x: Tensor, weight: Tensor, bias: Tensor | None, left: Tensor, short: Tensor
 ) -> Tensor:
-    """Return W x + b + left short, with ``short`` (rows, k); added in the wider of both dtypes."""
+    """Return W x + b + left short, ``short`` being (k, columns); added in the wider dtype."""
     y = nn.functional.linear(x, weight, bias)
     if y.dtype == left.dtype:
-        y.view(-1, y.shape[-1]).addmm_(short, left.T)
+        y.view(-1, y.shape[-1]).addmm_(short.T, left.T)
         return y
-    return torch.addmm(as_rows(y, left), short, left.T).to(y.dtype).view(y.shape)
+    return torch.addmm(columns_of(y, left).T, short.T, left.T).to(y.dtype).view(y.shape)
 
 
 def input_gradient(
-    dy: Tensor, weight: Tensor, k: Tensor, right: Tensor, shape: torch.Size
+    dy: Tensor, weight: Tensor, right: Tensor, k: Tensor, shape: torch.Size
 ) -> Tensor:
     """Return Wᵀ dy + rightᵀ k in the shape and dtype of x."""
     dX = dy.reshape(-1, dy.shape[-1]) @ weight
     if dX.dtype == right.dtype:
-        return dX.addmm_(k, right).view(shape)
-    return torch.addmm(dX.to(right.dtype), k, right).to(dX.dtype).view(shape)
+        return dX.addmm_(k.T, right).view(shape)
+    return torch.addmm(dX.to(right.dtype), k.T, right).to(dX.dtype).view(shape)
 
 
 def _is_autocast(x: Tensor) -> bool:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from rankwise.methods.adapters.fused import as_rows, input_gradient, linear_plus
+from rankwise.methods.adapters.fused import columns_of, input_gradient, linear_plus
 
 _SMALLEST_NORM = 1e-12  # that of torch.nn.functional.normalize
 
@@ -52,9 +52,9 @@ class _FusedDelora(Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *parts: Tensor) -> Tensor:
         left, right = delora_factors(*parts)
         r = len(parts[0])
-        short = as_rows(x, right) @ right.T
-        ctx.save_for_backward(x, short[:, :r] + short[:, r:], weight, *parts)
-        return linear_plus(x, weight, bias, short, left)
+        short = right @ columns_of(x, right)
+        ctx.save_for_backward(x, short[:r] + short[r:], weight, *parts)
+        return linear_plus(x, weight, bias, left, short)
 
     @staticmethod
     @once_differentiable
@@ -63,14 +63,14 @@ class _FusedDelora(Function):
         A, B, strength, A0, B0, norms = parts
         left, rows = _directions(A, B, A0, B0)
         scale = strength / len(A)
-        dY = as_rows(dy, left)
-        k = dY @ left
+        dY = columns_of(dy, left)
+        k = left.T @ dY
         dx = None
         if ctx.needs_input_grad[0]:
-            dx = input_gradient(dy, weight, k, rows * (scale * norms), x.shape)
-        D = (k.T @ as_rows(x, rows)) * norms
+            dx = input_gradient(dy, weight, rows * (scale * norms), k, x.shape)
+        D = (k @ columns_of(x, rows).T) * norms
         dA = _row_gradient(A, D[: len(A)] * scale)
-        dB = _row_gradient(B.T, (dY.T @ h).T).T
+        dB = _row_gradient(B.T, h @ dY.T).T
         dstrength = ((D * rows).sum() / len(A)).view_as(strength)
         return dx, None, None, dA, dB, dstrength, None, None, None
 
