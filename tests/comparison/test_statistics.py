@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rankwise.comparison.statistics import mean_interval, paired_difference
+from rankwise.comparison.statistics import (
+    crossed_difference,
+    mean_interval,
+    paired_difference,
+)
 
 
 def test_the_interval_of_three_values_by_hand():
@@ -57,3 +61,62 @@ def test_more_comparisons_widen_each_interval():
 def test_pairs_must_match():
     with pytest.raises(ValueError, match=r"longer|shorter"):
         paired_difference([0.1, 0.2], [0.1])
+
+
+def crossed(generator, *, seeds, rows, seed=0.0, row=0.0, rest=0.0):
+    """Differences of mean zero, with the given deviations over seeds, rows, and the rest."""
+    return (
+        seed * generator.normal(size=(seeds, 1))
+        + row * generator.normal(size=(1, rows))
+        + rest * generator.normal(size=(seeds, rows))
+    )
+
+
+def test_the_crossed_interval_by_hand():
+    # Differences [[0, 1], [1, 2]]: MS of seeds and of rows 1, of the rest 0; the mean's variance
+    # (1 + 1 - 0) / 4, with 2² / (1² + 1²) = 2 degrees of freedom: t(0.975, 2) = 4.302653.
+    interval = crossed_difference([[0, 1], [1, 2]], [[0, 0], [0, 0]])
+    assert interval.mean == 1.0
+    assert interval.high - interval.mean == pytest.approx(4.302653 * 0.5**0.5, rel=1e-6)
+    assert interval.mean - interval.low == pytest.approx(interval.high - interval.mean)
+
+
+@pytest.mark.parametrize(
+    "deviations",
+    [
+        {"seed": 1.0, "row": 5.0, "rest": 1.0},
+        {"seed": 0.3, "row": 1.0, "rest": 1.0},
+        {"seed": 1.0, "row": 0.0, "rest": 1.0},
+        {"seed": 0.0, "row": 1.0, "rest": 1.0},
+    ],
+)
+def test_the_crossed_interval_covers_other_seeds_and_other_rows(deviations):
+    generator = np.random.default_rng(1)
+    covered = []
+    for _ in range(1000):
+        values = crossed(generator, seeds=3, rows=40, **deviations)
+        interval = crossed_difference(values, np.zeros_like(values))
+        covered.append(interval.low <= 0 <= interval.high)
+    assert np.mean(covered) > 0.935
+
+
+def test_pretending_that_seeds_times_rows_are_independent_would_cover_far_less():
+    generator = np.random.default_rng(2)
+    covered = []
+    for _ in range(300):
+        values = crossed(generator, seeds=3, rows=40, row=1.0, rest=0.1)
+        interval = mean_interval(values.ravel().tolist())
+        covered.append(interval.low <= 0 <= interval.high)
+    assert np.mean(covered) < 0.8
+
+
+def test_one_seed_says_nothing_of_others_and_equal_answers_differ_by_nothing():
+    alone = crossed_difference([[1, 0, 1]], [[0, 0, 1]])
+    assert (alone.low, alone.high) == (None, None)
+    same = crossed_difference([[1, 0], [1, 1]], [[1, 0], [1, 1]])
+    assert (same.mean, same.low, same.high) == (0.0, 0.0, 0.0)
+
+
+def test_crossed_values_must_be_a_table():
+    with pytest.raises(ValueError, match="a row of numbers for each seed"):
+        crossed_difference([], [])

@@ -57,11 +57,15 @@ def run(name, seed, scores, *, rate=0.01, status="done"):
         "seconds": {"init": 0.5, "train": 2.0, "total": 3.0},
         "peak_memory_bytes": 10,
         "metric": "accuracy",
+        "settings": {"training": {"batch_size": 32, "accumulation_steps": 2}},
     }
 
 
-def summary_of(curves, tests, *, budgets=None):
-    """``curves[name]`` is a list of records, ``tests[name]`` the test scores of the chosen runs."""
+def summary_of(curves, tests, *, budgets=None, answers=None):
+    """``curves[name]`` is a list of records, ``tests[name]`` the test scores of the chosen runs.
+
+    ``answers`` maps the name of a run to what it predicted on test, and the labels.
+    """
     methods = [
         {"name": name, "r": 2, "budget": (budgets or {}).get(name, "300")} for name in curves
     ]
@@ -71,7 +75,11 @@ def summary_of(curves, tests, *, budgets=None):
         for method, records in zip(recipe.compare.methods, curves.values(), strict=True)
     ]
     results = {
-        record["run"]: {"run": record["run"], "score_test": score}
+        record["run"]: {
+            "run": record["run"],
+            "score_test": score,
+            **(answers or {}).get(record["run"], {}),
+        }
         for name, scores in tests.items()
         for record, score in zip(curves[name], scores, strict=True)
     }
@@ -111,6 +119,23 @@ def test_scores_are_means_over_seeds_of_test(summary):
     # s = 0.1, three seeds: 4.3027 * 0.1 / √3; an accuracy is not above 1.
     assert row["score_mean"] - row["score_low"] == pytest.approx(0.24841, abs=1e-4)
     assert row["score_high"] == 1.0
+
+
+def test_samples_and_seconds_to_baseline_follow_the_steps(summary):
+    row = rows(summary)["delora"]
+    assert row["samples_to_baseline"] == 20 * 32 * 2
+    # Two of three points of the curve: its init, and two thirds of its training.
+    assert row["seconds_to_baseline"] == pytest.approx(0.5 + 2.0 * 2 / 3)
+    assert rows(summary)["lora-xs"]["seconds_to_baseline"] is None
+
+
+def test_seeds_that_stopped_early_are_compared_where_all_have_a_score():
+    curves = {
+        "lora": [run("lora", 0, [0.4, 0.6]), run("lora", 1, [0.4, 0.6])],
+        "full": [run("full", 0, [0.5, 0.7, 0.9]), run("full", 1, [0.5, 0.7])],
+    }
+    summary = summary_of(curves, {"lora": [0.5, 0.6], "full": [0.9, 0.8]})
+    assert rows(summary)["full"]["steps_to_baseline"] == 20
 
 
 def test_steps_to_baseline_is_where_the_mean_curve_reaches_the_baselines_end(summary):

@@ -25,6 +25,8 @@ ROW = {
     "init_seconds": 0.0,
     "train_seconds": 1.0,
     "steps_to_baseline": 85,
+    "seconds_to_baseline": 0.75,
+    "sweep_seconds": 12.3,
     "warnings": [],
 }
 
@@ -37,7 +39,9 @@ def shown(*rows):
     return console.file.getvalue()
 
 
-@pytest.mark.parametrize("text", ["lora", "1,300", "5,200", "0.961", "0.940 – 0.980", "85"])
+@pytest.mark.parametrize(
+    "text", ["lora", "1,300", "5,200", "0.961", "0.940 – 0.980", "85", "0.75", "12.3"]
+)
 def test_a_row_shows_its_numbers(text):
     assert text in shown(ROW)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from rankwise.training.settings import MethodSettings
+from rankwise.training.settings import ComparedMethod
 
 Record = dict[str, Any]
 
@@ -15,7 +15,7 @@ Record = dict[str, Any]
 class MethodSweep:
     """One method of a comparison: the learning rates tried, and the records of its runs so far."""
 
-    method: MethodSettings
+    method: ComparedMethod
     rates: list[float]
     records: list[Record] = field(default_factory=list)
     settled: float | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rankwise.core.errors import SettingsError
-from rankwise.training.settings import ComparisonSettings, MethodSettings, Recipe, RunSettings
+from rankwise.training.settings import ComparedMethod, ComparisonSettings, Recipe, RunSettings
 
 
 def comparison_of(recipe: Recipe) -> ComparisonSettings:
@@ -34,19 +34,11 @@ def comparison_of(recipe: Recipe) -> ComparisonSettings:
 
 
 def runs_of(
-    recipe: Recipe, method: MethodSettings, *, rates: Sequence[float], seeds: Sequence[int]
+    recipe: Recipe, method: ComparedMethod, *, rates: Sequence[float], seeds: Sequence[int]
 ) -> list[RunSettings]:
     """Return the runs of one method: each learning rate with each seed."""
-    return [
-        RunSettings(
-            task=recipe.task,
-            method=method,
-            training=recipe.training.model_copy(update={"learning_rate": rate}),
-            seed=seed,
-        )
-        for rate in rates
-        for seed in seeds
-    ]
+    common = recipe.run()
+    return [method.run(common, learning_rate=rate, seed=seed) for rate in rates for seed in seeds]
 
 
 def widened(rates: Sequence[float], best: float) -> float | None:

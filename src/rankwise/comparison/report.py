@@ -93,6 +93,7 @@ def _context(summary: dict[str, Any], runs: list[Run]) -> dict[str, Any]:
     columns = report_table.columns(summary, metric)
     charts = _charts(summary, runs)
     start_headings, starts = report_table.starts(summary, runs)
+    rank_headings, ranks = report_table.equal_ranks(summary, metric)
     return {
         "summary": summary,
         "verdict": summary.get("verdict", []),
@@ -103,6 +104,8 @@ def _context(summary: dict[str, Any], runs: list[Run]) -> dict[str, Any]:
         ],
         "columns": columns,
         "groups": report_table.groups(summary, columns),
+        "rank_headings": rank_headings,
+        "ranks": ranks,
         "start_headings": start_headings,
         "starts": starts,
         "label": series.label,

@@ -94,14 +94,18 @@ def columns(summary: dict[str, Any], metric: str) -> list[Column]:
         Column("score_mean", f"Test {metric}", "{:.3f}".format, falling_first=True),
         Column("published", "In the paper", "{:.3f}".format, falling_first=True),
         Column("difference_mean", f"Against {baseline}", signed, falling_first=True),
+        Column("difference_rows_mean", "Other rows too", signed, falling_first=True),
         Column("score_validation", "Validation", "{:.3f}".format, falling_first=True),
         Column("learning_rate", "Learning rate", "{:g}".format),
         Column("trainable_parameters", "Trainable parameters", "{:,}".format),
         Column("stored_bytes", "Stored", size),
         Column("peak_memory_bytes", "Peak memory", size),
         Column("steps_to_baseline", f"Steps to {baseline}’s score", "{:,}".format),
+        Column("samples_to_baseline", "Samples to it", "{:,}".format),
+        Column("seconds_to_baseline", "Time to it", duration),
         Column("init_seconds", "Initialise", duration),
         Column("train_seconds", "Train", duration),
+        Column("sweep_seconds", "All runs", duration),
     ]
     rows = summary["methods"]
     return [col for col in known if any(series.is_number(row.get(col.key)) for row in rows)]
@@ -127,6 +131,32 @@ def groups(summary: dict[str, Any], shown: list[Column]) -> list[Group]:
         ]
         made.append(Group(budget, lines, _baseline(lines, summary["protocol"]["baseline"])))
     return made
+
+
+def equal_ranks(summary: dict[str, Any], metric: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """Make the table at equal rank.
+
+    Returns:
+        The headings, and for each r its verdict and its lines: a name, then what tells rows of one
+        name apart, then one cell for each heading.
+    """
+    shown = [
+        Column("score_mean", f"Test {metric}", "{:.3f}".format),
+        Column("difference_mean", f"Against {summary['protocol']['baseline']}", signed),
+        Column("trainable_parameters", "Trainable parameters", "{:,}".format),
+    ]
+    entries = []
+    for entry in summary.get("equal_rank", []):
+        lines = [
+            (row["name"], [_aside(row), *(_cell(row | {"status": "ok"}, col) for col in shown)])
+            for row in entry["rows"]
+        ]
+        entries.append({"r": entry["r"], "verdict": entry["verdict"], "lines": lines})
+    return [column.title for column in shown], entries
+
+
+def _aside(row: Row) -> str:
+    return ", ".join(str(row[key]) for key in ("side", "budget") if row[key])
 
 
 def starts(summary: dict[str, Any], runs: list[Run]) -> tuple[list[str], dict[str, list[str]]]:
@@ -161,7 +191,7 @@ def _mean_of(layers: list[dict[str, Any]], key: str) -> str:
 def _cell(row: Row, column: Column) -> Cell:
     value = row.get(column.key)
     if not series.is_number(value):
-        unreached = column.key == "steps_to_baseline" and series.is_scored(row)
+        unreached = column.key.endswith("_to_baseline") and series.is_scored(row)
         return Cell("not reached" if unreached else ABSENT, None)
     return Cell(column.write(value), value, _interval(row, column))
 

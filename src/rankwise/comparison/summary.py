@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from statistics import fmean
 from typing import Any
 
 from rankwise.comparison.choice import MethodSweep
-from rankwise.comparison.statistics import mean_interval, paired_difference
+from rankwise.comparison.contrast import add_contrasts
+from rankwise.comparison.ranks import equal_ranks
+from rankwise.comparison.statistics import mean_interval
+from rankwise.comparison.verdict import verdict
+from rankwise.evaluation.metrics import METRICS
 from rankwise.training.settings import ComparisonSettings, Recipe
 
 Record = dict[str, Any]
-
-RANGES = {"accuracy": (0.0, 1.0)}
-"""The values that the mean of a metric can have."""
 
 _MEASURED = (
     "trainable_parameters",
@@ -27,9 +27,14 @@ _MEASURED = (
     "train_seconds",
     "peak_memory_bytes",
     "steps_to_baseline",
+    "samples_to_baseline",
+    "seconds_to_baseline",
     "difference_mean",
     "difference_low",
     "difference_high",
+    "difference_rows_mean",
+    "difference_rows_low",
+    "difference_rows_high",
 )
 
 
@@ -40,47 +45,16 @@ def summarise(
     comparison = recipe.compare
     assert comparison is not None
     rows = [_row(method, tests) for method in sweeps]
-    _add_baseline_columns(rows, sweeps, comparison.baseline)
+    add_contrasts(rows, sweeps, tests, baseline=comparison.baseline)
+    ranks = equal_ranks(rows, baseline=comparison.baseline)
     return {
         "task": recipe.task.name,
         "protocol": _protocol(recipe, comparison) | {"command": command},
         "verdict": verdict(rows, baseline=comparison.baseline),
         "methods": rows,
+        "equal_rank": ranks,
         "runs": [record["run"] for method in sweeps for record in method.records],
     }
-
-
-def verdict(rows: list[Record], *, baseline: str) -> list[str]:
-    """Say for each budget which differences from the baseline are shown, and which are not.
-
-    A difference is shown if its interval leaves out zero; the intervals of one budget share the
-    error of 5 %.
-    """
-    sentences = []
-    for budget in dict.fromkeys(row["budget"] for row in rows):
-        compared = [
-            row for row in rows if row["budget"] == budget and row["difference_low"] is not None
-        ]
-        if not compared:
-            continue
-        better = [_called(row, compared) for row in compared if row["difference_low"] > 0]
-        worse = [_called(row, compared) for row in compared if row["difference_high"] < 0]
-        sentences.append(
-            f"Budget {budget}, against {baseline}: shown better: {_listed(better)}; shown worse: "
-            f"{_listed(worse)}; no difference shown for {len(compared) - len(better) - len(worse)} "
-            f"of {len(compared)} methods."
-        )
-    return sentences or ["No method could be compared with the baseline on more than one seed."]
-
-
-def _called(row: Record, rows: list[Record]) -> str:
-    """Return a row's name, with its side where others of the same name have another one."""
-    sides = {other["side"] for other in rows if other["name"] == row["name"]}
-    return row["name"] if len(sides) == 1 else f"{row['name']} ({row['side']})"
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names) or "none"
 
 
 def _protocol(recipe: Recipe, comparison: ComparisonSettings) -> Record:
@@ -91,7 +65,7 @@ def _protocol(recipe: Recipe, comparison: ComparisonSettings) -> Record:
         "baseline": comparison.baseline,
         "chosen_on": "validation",
         "interval": "95 %, Student's t over seeds, cut to the range of the metric; differences are "
-        "paired by seed, Bonferroni",
+        "paired by seed, Bonferroni; over rows too: two-way random effects of seeds and test rows",
         "training": recipe.training.model_dump(mode="json", exclude={"learning_rate"}),
         "task": recipe.task.model_dump(mode="json"),
     }
@@ -113,7 +87,8 @@ def _row(method: MethodSweep, tests: dict[str, Record]) -> Record:
         return row | {"status": f"failed: {reason}", "scores": [], "seeds": [], "warnings": []}
     records = method.of_rate(best)
     scores = [tests[record["run"]]["score_test"] for record in records]
-    interval = mean_interval(scores, within=RANGES[records[0]["metric"]])
+    metric = METRICS[records[0]["metric"]]
+    interval = mean_interval(scores, within=(metric.low, metric.high))
     return row | {
         "status": "ok",
         "trainable_parameters": records[0]["trainable_parameters"],
@@ -139,45 +114,3 @@ def _warnings(method: MethodSweep, best: float) -> list[str]:
     if failures := method.failures():
         warnings.append(f"{len(failures)} runs failed, the first: {failures[0]['error']}")
     return warnings
-
-
-def _add_baseline_columns(rows: list[Record], sweeps: list[MethodSweep], baseline: str) -> None:
-    """Measure each row against the baseline of its budget, or else the nearest in parameters."""
-    scored = [i for i, row in enumerate(rows) if row["status"] == "ok"]
-    bases = [i for i in scored if rows[i]["name"] == baseline]
-    for i in scored:
-        same = [base for base in bases if rows[base]["budget"] == rows[i]["budget"]]
-        base = min(same or bases, key=lambda base: _distance(rows[base], rows[i]), default=None)
-        if base is None:
-            continue
-        rows[i]["steps_to_baseline"] = _steps_to(sweeps[i], _final_score(sweeps[base]))
-        if rows[i]["name"] == baseline:
-            continue
-        peers = sum(rows[j]["budget"] == rows[i]["budget"] for j in scored if j not in bases)
-        difference = paired_difference(rows[i]["scores"], rows[base]["scores"], comparisons=peers)
-        rows[i]["difference_mean"] = difference.mean
-        rows[i]["difference_low"] = difference.low
-        rows[i]["difference_high"] = difference.high
-
-
-def _distance(base: Record, row: Record) -> float:
-    return abs(math.log(base["trainable_parameters"] / row["trainable_parameters"]))
-
-
-def _final_score(method: MethodSweep) -> float:
-    return _mean_curve(method)[-1][1]
-
-
-def _steps_to(method: MethodSweep, score: float) -> int | None:
-    """Return the first step at which the mean validation curve reaches ``score``."""
-    return next((step for step, mean in _mean_curve(method) if mean >= score), None)
-
-
-def _mean_curve(method: MethodSweep) -> list[tuple[int, float]]:
-    best = method.best()
-    assert best is not None
-    curves = [record["curve"] for record in method.of_rate(best)]
-    return [
-        (points[0]["step"], fmean(point["validation_score"] for point in points))
-        for points in zip(*curves, strict=True)
-    ]

@@ -21,6 +21,8 @@ _COLUMNS = (
     "init s",
     "train s",
     "steps",
+    "s to it",
+    "all s",
 )
 _LEFT = ("budget", "method", "side")
 
@@ -28,7 +30,8 @@ _LEFT = ("budget", "method", "side")
 def summary_table(summary: dict[str, Any]) -> Table:
     """Return one row a method, grouped by budget; a failed method says so.
 
-    ``steps`` are those until the mean validation score is that of the baseline at its end.
+    ``steps`` and ``s to it`` (initialization included) are those until the mean validation score is
+    that of the baseline at its end; ``all s`` are those of all runs of the method's sweep.
     """
     table = Table(
         title=f"{summary['task']}: learning rate chosen on validation, test read once",
@@ -76,6 +79,8 @@ def _cells(row: dict[str, Any]) -> list[str]:
         f"{row['init_seconds']:.2f}",
         f"{row['train_seconds']:.2f}",
         "never" if row["steps_to_baseline"] is None else str(row["steps_to_baseline"]),
+        "" if row.get("seconds_to_baseline") is None else f"{row['seconds_to_baseline']:.2f}",
+        f"{row['sweep_seconds']:.1f}",
         *([] if row.get("published") is None else [f"{row['published']:.3f}"]),
     ]
 
