@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rankwise.cli.overrides import parse_overrides
+from rankwise.cli.overrides import parse_overrides, parse_variations
 from rankwise.core.errors import SettingsError
 
 
@@ -29,3 +29,16 @@ def test_the_last_of_two_equal_options_counts():
 def test_mistakes_are_named(words, message):
     with pytest.raises(SettingsError, match=message):
         parse_overrides(words)
+
+
+def test_variations_are_values_by_setting():
+    assert parse_variations(["method.r=1,2", "training.bf16=true,false"]) == {
+        "method.r": [1, 2],
+        "training.bf16": [True, False],
+    }
+
+
+@pytest.mark.parametrize("word", ["method.r", "method.r="])
+def test_a_variation_without_values_is_refused(word):
+    with pytest.raises(SettingsError, match=r"SETTING=VALUE,VALUE, got 'method\.r"):
+        parse_variations([word])

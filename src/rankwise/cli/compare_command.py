@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from rankwise.cli.overrides import parse_variations
 from rankwise.cli.progress import ProgressWatcher
 from rankwise.cli.showing import show_summary
 from rankwise.comparison.folder import report_file, sole_use, summary_file, write_summary
@@ -17,13 +18,15 @@ from rankwise.comparison.ray_engine import RayEngine
 from rankwise.comparison.report import write_report
 from rankwise.comparison.summary import summarise
 from rankwise.comparison.sweep import read_test, sweep
+from rankwise.comparison.varying import varied_methods
 from rankwise.core.errors import SettingsError
 from rankwise.training.recipes import load_recipe
+from rankwise.training.settings import Recipe
 
 
 def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Sweep, choose on validation, read test, and write ``summary.json`` and ``report.html``."""
-    recipe = load_recipe(arguments.recipe, overrides, variant=arguments.variant)
+    recipe = _recipe(arguments, overrides)
     comparison_of(recipe)
     with sole_use(arguments.output):
         # Absolute, because a worker on another machine stands in a folder of its own.
@@ -39,6 +42,20 @@ def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     return 0 if any(row["status"] == "ok" for row in summary["methods"]) else 1
 
 
+def _recipe(arguments: argparse.Namespace, overrides: dict[str, Any]) -> Recipe:
+    """Load the recipe; with ``--vary`` its methods are its own one under each of the values."""
+    recipe = load_recipe(arguments.recipe, overrides, variant=arguments.variant)
+    if not arguments.vary:
+        return recipe
+    methods = varied_methods(recipe.method.name, parse_variations(arguments.vary))
+    rates = [recipe.training.learning_rate]
+    comparison = ({} if recipe.compare else {"learning_rates": rates, "widenings": 0}) | (
+        overrides.get("compare", {}) | {"methods": methods, "baseline": methods[0]["label"]}
+    )
+    varied = overrides | {"compare": comparison | {"budgets": None}}
+    return load_recipe(arguments.recipe, varied, variant=arguments.variant)
+
+
 def _engine(arguments: argparse.Namespace) -> LocalEngine | RayEngine:
     if arguments.engine == "ray":
         return RayEngine(arguments.output, address=arguments.address, workers=arguments.workers)
@@ -50,6 +67,7 @@ def _engine(arguments: argparse.Namespace) -> LocalEngine | RayEngine:
 def _command(arguments: argparse.Namespace, overrides: dict[str, Any]) -> str:
     words = ["rankwise", "compare", arguments.recipe, "--output", str(arguments.output)]
     words += [f"--{arguments.variant}"] if arguments.variant else []
+    words += [word for variation in arguments.vary for word in ("--vary", variation)]
     return shlex.join(words + _words(overrides, prefix="--"))
 
 

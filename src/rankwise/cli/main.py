@@ -96,6 +96,13 @@ def _add_runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     form.add_argument(
         "--full", dest="variant", action="store_const", const="full", help="its published schedule"
     )
+    compare.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="SETTING=VALUE,VALUE",
+        help="compare the recipe's own method under each value, instead of its methods; repeatable",
+    )
     compare.add_argument("--workers", type=_positive, help="runs at once (default: one a core)")
     compare.add_argument(
         "--engine",

@@ -32,6 +32,24 @@ def parse_overrides(arguments: list[str]) -> dict[str, Any]:
     return tree
 
 
+def parse_variations(arguments: list[str]) -> dict[str, list[Any]]:
+    """Return the values by setting of ``SETTING=VALUE,VALUE``; each value is read as YAML.
+
+    >>> parse_variations(["method.init.margin=0,0.5"])
+    {'method.init.margin': [0, 0.5]}
+
+    Raises:
+        SettingsError: A word has no values.
+    """
+    variations = {}
+    for word in arguments:
+        key, _, values = word.partition("=")
+        if not values:
+            raise SettingsError(f"--vary takes SETTING=VALUE,VALUE, got {word!r}")
+        variations[key] = [_read_value(key, value) for value in values.split(",")]
+    return variations
+
+
 def _read_value(key: str, text: str) -> Any:
     try:
         return yaml.safe_load(text)

@@ -214,7 +214,7 @@ class MethodSettings(Settings):
 
     name: str = "lora"
     label: str | None = Field(
-        default=None, pattern=r"^[\w.+-]+$", description="shown in tables; None is the name"
+        default=None, pattern=r"^[\w.,=+-]+$", description="shown in tables; None is the name"
     )
     r: PositiveInt = 8
     budget: str = Field(default="", description="label of the group of equal trainable parameters")
@@ -344,10 +344,27 @@ class RunSettings(Settings):
         return self
 
 
+class ComparedMethod(MethodSettings):
+    """A method of a comparison, and what its runs have otherwise than the others'."""
+
+    task: dict[str, Any] = Field(default_factory=dict, description="such as {rows: 500}")
+    training: dict[str, Any] = Field(default_factory=dict, description="such as {epochs: 3}")
+
+    def run(self, common: RunSettings, *, learning_rate: float, seed: int) -> RunSettings:
+        """Return one run: ``common`` with this method, its own settings, a rate and a seed."""
+        own = {"task": self.task, "training": self.training | {"learning_rate": learning_rate}}
+        tree = common.model_dump()
+        method = self.model_dump(exclude={"task", "training"})
+        return RunSettings.model_validate(
+            {name: tree[name] | part for name, part in own.items()}
+            | {"method": method, "seed": seed}
+        )
+
+
 class ComparisonSettings(Settings):
     """Methods × learning rates × seeds on one task."""
 
-    methods: tuple[MethodSettings, ...] = Field(min_length=1)
+    methods: tuple[ComparedMethod, ...] = Field(min_length=1)
     learning_rates: tuple[PositiveFloat, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     budgets: list[str] | None = Field(
@@ -362,7 +379,7 @@ class ComparisonSettings(Settings):
     )
 
     @property
-    def chosen_methods(self) -> tuple[MethodSettings, ...]:
+    def chosen_methods(self) -> tuple[ComparedMethod, ...]:
         """The methods of the chosen budgets."""
         if self.budgets is None:
             return self.methods
@@ -394,6 +411,13 @@ class Recipe(Settings):
     training: TrainingSettings = TrainingSettings()
     seed: int = Field(default=0, ge=0)
     compare: ComparisonSettings | None = None
+
+    @model_validator(mode="after")
+    def _check_own_settings(self) -> Recipe:
+        """Refuse a comparison of which a run could not be made, before any is."""
+        for method in self.compare.methods if self.compare else ():
+            method.run(self.run(), learning_rate=self.training.learning_rate, seed=self.seed)
+        return self
 
     def run(self) -> RunSettings:
         """Return the single run that the recipe describes."""
