@@ -1,0 +1,134 @@
+"""The data sets to train on: from the Hub by the ``datasets`` package, or from local files.
+
+A local file lies below the data root as ``<family>/<task>/<split>.jsonl`` or ``.jsonl.gz``; other
+files may stand in for it by their names without the ending, such as ``commonsense/boolq/train``.
+
+Alpaca has rows whose response is empty. There is nothing to learn from them: such rows are left
+out, and the source of the rows says how many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from rankwise.core.errors import DataError, SettingsError
+from rankwise.core.seeds import derive_seed
+from rankwise.tasks.generation.instructions import Instruction, read_instruction
+from rankwise.tasks.generation.lines import Line, find_lines, read_lines
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A data set.
+
+    Attributes:
+        hub: Its name on the Hub; the split is ``train``.
+        file: Its local file below the data root, without the ending.
+        rows: How many the data set has on the Hub.
+        takes_first: A limited number of rows are the first ones, as in LoRA-SB's MetaMathQA;
+            otherwise they are drawn, because the rows are sorted by where they come from.
+    """
+
+    hub: str
+    file: str
+    rows: int
+    takes_first: bool = False
+
+
+CORPORA = {
+    "metamathqa": Corpus(
+        "meta-math/MetaMathQA", "arithmetic/metamathqa/train", 395_000, takes_first=True
+    ),
+    "commonsense": Corpus("zwhe99/commonsense_170k", "commonsense/commonsense_170k/train", 170_420),
+    "alpaca": Corpus("tatsu-lab/alpaca", "dialogue/alpaca/train", 52_002),
+    "evol-instruct": Corpus(
+        "WizardLMTeam/WizardLM_evol_instruct_70k", "dialogue/evol_instruct/train", 70_000
+    ),
+}
+
+
+class Rows(NamedTuple):
+    """The rows of a corpus in order, and where they come from, for records."""
+
+    rows: list[Instruction]
+    source: str
+
+
+def read_corpus(corpus: Corpus, root: Path | None, files: Sequence[str] = ()) -> Rows:
+    """Return all rows: of ``files`` below ``root``, of the corpus's own file there, or the Hub's.
+
+    Raises:
+        DataError: A file is missing or broken, a row is not as expected, or the Hub is away.
+        SettingsError: Files are named, but no folder that has them.
+    """
+    if root is None:
+        if files:
+            raise SettingsError(
+                "task.files needs a folder: set --task.data_root FOLDER, or RANKWISE_DATA"
+            )
+        return _read_hub(corpus)
+    rows: list[Instruction] = []
+    for stem in files or (corpus.file,):
+        path = find_lines(root, stem)
+        name = path.relative_to(root).as_posix()
+        rows += map(read_instruction, read_lines(path, name=name))
+    return _answered(rows, ", ".join(files or (corpus.file,)))
+
+
+def _read_hub(corpus: Corpus) -> Rows:
+    # Takes a second to import, and is of use only where rows come from the Hub.
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+
+    try:
+        found = load_dataset(corpus.hub, split="train")
+    except (DatasetsError, OSError, ValueError) as error:
+        raise DataError(
+            f"{corpus.hub} cannot be fetched ({type(error).__name__}: {error}): go online once, or "
+            "name a folder with local files by task.data_root or RANKWISE_DATA"
+        ) from error
+    rows = (Line(dict(row), f"Hub {corpus.hub}, row {i}") for i, row in enumerate(found))
+    return _answered([read_instruction(line) for line in rows], f"Hub {corpus.hub}")
+
+
+def _answered(rows: list[Instruction], source: str) -> Rows:
+    kept = [row for row in rows if row.response.strip()]
+    if not kept:
+        raise DataError(f"{source}: every response is empty")
+    empty = len(rows) - len(kept)
+    return Rows(kept, source + (f" ({empty} rows without a response left out)" if empty else ""))
+
+
+class Cut(NamedTuple):
+    """The numbers of the rows of each split."""
+
+    train: list[int]
+    validation: list[int]
+    test: list[int]
+
+
+def cut(available: int, *, rows: int | None, held_out: int, seed: int, takes_first: bool) -> Cut:
+    """Cut ``available`` rows: ``held_out`` each for validation and test, ``rows`` for training.
+
+    What is held out is drawn by ``seed``. Training rows are the first ones with ``takes_first``
+    and a number of ``rows``, in file order, else all (or ``rows``) of the others in drawn order.
+
+    Raises:
+        SettingsError: There are too few rows.
+    """
+    wanted = (rows or 1) + 2 * held_out
+    if wanted > available:
+        raise SettingsError(
+            f"{available} rows are too few for {rows or 'some'} to train on and twice {held_out} "
+            "to hold out: lower task.rows or task.held_out"
+        )
+    kept = rows if takes_first and rows is not None else 0
+    generator = torch.Generator().manual_seed(derive_seed(seed, "generation-rows"))
+    order = (torch.randperm(available - kept, generator=generator) + kept).tolist()
+    validation, test, rest = order[:held_out], order[held_out : 2 * held_out], order[2 * held_out :]
+    return Cut(list(range(kept)) if kept else rest[:rows], validation, test)
