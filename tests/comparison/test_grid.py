@@ -56,3 +56,11 @@ def test_a_baseline_that_is_not_compared_is_refused():
     recipe = load_recipe("digits", {"compare": {"baseline": "dora"}})
     with pytest.raises(SettingsError, match="baseline 'dora' must be one of the methods"):
         comparison_of(recipe)
+
+
+def test_no_rate_is_chosen_by_rows_that_are_trained_on():
+    final = {"task": {"protocol": "final"}}
+    with pytest.raises(SettingsError, match=r"'final' trains on the validation rows .* one in"):
+        comparison_of(load_recipe("abm-vtab", final))
+    one_rate = {"compare": {"learning_rates": [1e-3]}}
+    assert comparison_of(load_recipe("abm-vtab", final | one_rate)).learning_rates == (1e-3,)

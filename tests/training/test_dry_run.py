@@ -6,9 +6,12 @@ import pytest
 
 from rankwise.core.errors import ModelError
 from rankwise.tasks.architectures import architecture_names
+from rankwise.tasks.vtab.definitions import DEFINITIONS as VTAB
+from rankwise.tasks.vtab.definitions import GROUPS
 from rankwise.training.dry_run import dry_run, is_rounded_to
 from rankwise.training.recipes import load_recipe
 
+VTAB_GROUPS = [[name for name in VTAB if VTAB[name].group == group] for group in GROUPS]
 ON_GLUE = ("abm-glue", "delora-glue", "rac-glue", "sb-glue")
 
 
@@ -52,6 +55,19 @@ def test_training_rows_may_be_limited():
 def test_small_networks_need_neither_data_nor_a_base(recipe, monkeypatch):
     monkeypatch.delenv("RANKWISE_DATA", raising=False)
     assert dry(recipe).parameters.head == 0
+
+
+@pytest.mark.parametrize("name", [names[0] for names in VTAB_GROUPS])
+def test_a_vision_transformer_is_adapted_in_attention_and_mlp_beside_a_fresh_head(name):
+    found = dry("abm-vtab", task={"name": name})
+    attention, mlp = 4 * (768 + 768), 2 * (768 + 3072)
+    assert found.parameters.adapter == 12 * 8 * (attention + mlp)
+    assert found.parameters.head == (768 + 1) * VTAB[name].classes
+    assert found.steps == 13 * 100  # 800 images in batches of 64
+
+
+def test_the_final_run_of_vtab_trains_on_all_the_images():
+    assert dry("abm-vtab", task={"protocol": "final"}).steps == 16 * 100
 
 
 def test_another_rank_does_not_agree():

@@ -10,13 +10,15 @@ from collections.abc import Sequence
 
 from rankwise.core.errors import SettingsError
 from rankwise.training.settings import ComparedMethod, ComparisonSettings, Recipe, RunSettings
+from rankwise.training.task_settings import trains_on_validation
 
 
 def comparison_of(recipe: Recipe) -> ComparisonSettings:
     """Return the recipe's comparison.
 
     Raises:
-        SettingsError: The recipe has none, or its baseline is not among the methods.
+        SettingsError: The recipe has none, its baseline is not among the methods, or rates would
+            be chosen by rows that are trained on.
     """
     comparison = recipe.compare
     if comparison is None:
@@ -29,6 +31,11 @@ def comparison_of(recipe: Recipe) -> ComparisonSettings:
         raise SettingsError(
             f"compare.baseline {comparison.baseline!r} must be one of the methods compared: "
             f"{', '.join(sorted(names))}"
+        )
+    if trains_on_validation(recipe.task) and len(comparison.learning_rates) > 1:
+        raise SettingsError(
+            "task.protocol 'final' trains on the validation rows too, so no rate can be chosen by "
+            "them: name one in compare.learning_rates, or choose under protocol 'tuning'"
         )
     return comparison
 

@@ -48,7 +48,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     Raises:
         ModelError: There is none, or it has no token for padding.
     """
-    with _errors_of(name):
+    with loading_errors(name):
         tokenizer = AutoTokenizer.from_pretrained(find_model(name))
     if tokenizer.pad_token_id is None:
         raise ModelError(f"the tokenizer of {name} has no padding token: give it a pad_token")
@@ -69,13 +69,13 @@ def load_model(kind: Any, name: str, *, seed: int, **options: Any) -> nn.Module:
     Raises:
         ModelError: There is no such model, or its architecture has no such head.
     """
-    with _errors_of(name), torch.random.fork_rng(devices=[]):
+    with loading_errors(name), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return kind.from_pretrained(find_model(name), dtype=torch.float32, **options)
 
 
 @contextlib.contextmanager
-def _errors_of(name: str) -> Iterator[None]:
+def loading_errors(name: str) -> Iterator[None]:
     """Turn Transformers' errors into ours, and keep its reports of missing heads to itself."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

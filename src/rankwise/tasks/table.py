@@ -10,9 +10,11 @@ from torch import nn
 
 from rankwise.tasks.answers import Answers
 from rankwise.tasks.digits import DigitsTask
-from rankwise.tasks.glue.definitions import DEFINITIONS
+from rankwise.tasks.glue.definitions import DEFINITIONS as GLUE
 from rankwise.tasks.mnist import MnistTask
 from rankwise.tasks.splits import Batch, Rehearsal, Splits
+from rankwise.tasks.vtab.definitions import DEFINITIONS as VTAB
+from rankwise.tasks.vtab.task import VtabTask
 
 
 class Task(Protocol):
@@ -64,7 +66,11 @@ class TaskFacts(NamedTuple):
     metrics: tuple[str, ...]
 
 
-TASKS = {
-    "digits": TaskFacts(DigitsTask.version, DigitsTask.metrics),
-    "mnist": TaskFacts(MnistTask.version, MnistTask.metrics),
-} | {name: TaskFacts(each.version, each.metrics) for name, each in DEFINITIONS.items()}
+TASKS = (
+    {
+        "digits": TaskFacts(DigitsTask.version, DigitsTask.metrics),
+        "mnist": TaskFacts(MnistTask.version, MnistTask.metrics),
+    }
+    | {name: TaskFacts(each.version, each.metrics) for name, each in GLUE.items()}
+    | {name: TaskFacts(each.version, VtabTask.metrics) for name, each in VTAB.items()}
+)

@@ -17,7 +17,14 @@ from rankwise.tasks.glue.classes import GlueClasses
 from rankwise.tasks.glue.text import GlueText
 from rankwise.tasks.mnist import MnistTask
 from rankwise.tasks.table import Task
-from rankwise.training.settings import DigitsSettings, GlueSettings, MnistSettings, RunSettings
+from rankwise.tasks.vtab.task import VtabTask
+from rankwise.training.settings import RunSettings
+from rankwise.training.task_settings import (
+    DigitsSettings,
+    GlueSettings,
+    MnistSettings,
+    VtabSettings,
+)
 
 
 def build_task(run: RunSettings) -> Task:
@@ -37,6 +44,13 @@ def build_task(run: RunSettings) -> Task:
             form = GlueClasses if settings.form == "classes" else GlueText
             return form(
                 **settings.model_dump(exclude={"form", "data_root", "split_seed"}),
+                data_root=find_data_root(settings.data_root),
+                split_seed=run.seed if settings.split_seed is None else settings.split_seed,
+                head_seed=run.seed,
+            )
+        case VtabSettings():
+            return VtabTask(
+                **settings.model_dump(exclude={"data_root", "split_seed"}),
                 data_root=find_data_root(settings.data_root),
                 split_seed=run.seed if settings.split_seed is None else settings.split_seed,
                 head_seed=run.seed,

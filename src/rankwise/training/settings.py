@@ -8,72 +8,16 @@ arguments.
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from rankwise.core.errors import nearest_names
+from rankwise.training.strict import Settings
+from rankwise.training.task_settings import DigitsSettings, TaskSettings, trains_on_validation
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 SketchKind = Literal["gaussian", "orthonormal", "kaiming", "selector", "gradient"]
-
-
-class Settings(BaseModel):
-    """Base of all settings: frozen, and strict about keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class DigitsSettings(Settings):
-    """scikit-learn's digits of 8×8 pixels, and how the base model is made."""
-
-    name: Literal["digits"] = "digits"
-    seed: int = Field(default=0, ge=0, description="seed of the split and of the base model")
-    pretrain_epochs: PositiveInt = 30
-    pretrain_learning_rate: PositiveFloat = 3e-3
-
-
-class MnistSettings(Settings):
-    """MNIST, and how the base model is made."""
-
-    name: Literal["mnist"] = "mnist"
-    data_root: Path | None = Field(
-        default=None,
-        description="folder with vision/mnist; None is the environment's RANKWISE_DATA",
-    )
-    seed: int = Field(default=0, ge=0, description="seed of the split and of the base model")
-    hidden: PositiveInt = 64
-    pretrain_epochs: PositiveInt = 8
-    pretrain_learning_rate: PositiveFloat = 1e-3
-
-
-GlueName = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "mnli-mm", "qnli", "rte", "wnli"]
-
-
-class GlueSettings(Settings):
-    """A task of GLUE, and the pretrained model that is adapted to it."""
-
-    name: GlueName
-    model: str = Field(
-        description="a model's name on the Hub, a local folder, or package:NAME/FOLDER"
-    )
-    form: Literal["classes", "text"] = Field(
-        default="classes", description="a classification head, or text to text (T5)"
-    )
-    data_root: Path | None = Field(
-        default=None,
-        description="folder with glue/TASK; None is the environment's RANKWISE_DATA, or the Hub",
-    )
-    protocol: Literal["revisited", "official", "held-out"] = Field(
-        default="revisited", description="how validation and test are cut (docs/tasks/glue.md)"
-    )
-    split_seed: int | None = Field(default=None, ge=0, description="None is the run's own seed")
-    rows: PositiveInt | None = Field(default=None, description="training rows; None is all")
-    max_length: PositiveInt = Field(default=128, description="tokens, the rest is cut and counted")
-
-
-TaskSettings = Annotated[DigitsSettings | MnistSettings | GlueSettings, Field(discriminator="name")]
 
 
 class FullSettings(Settings):
@@ -341,6 +285,17 @@ class RunSettings(Settings):
             needy["schedule.warmup_steps"] = schedule.warmup_steps
         for name, value in needy.items():
             raise ValueError(f"{name} {value!r} needs training.loop 'trainer', got 'lean'")
+        return self
+
+    @model_validator(mode="after")
+    def _check_protocol(self) -> RunSettings:
+        chooses = self.training.keep == "best" or self.training.patience is not None
+        if trains_on_validation(self.task) and chooses:
+            raise ValueError(
+                "task.protocol 'final' trains on the validation rows too: nothing may be chosen by "
+                f"them, got training.keep {self.training.keep!r} and training.patience "
+                f"{self.training.patience!r}"
+            )
         return self
 
 

@@ -1,0 +1,108 @@
+"""The settings of a task: where its rows come from, how they are cut, and what model reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from rankwise.training.strict import Settings
+
+
+class DigitsSettings(Settings):
+    """scikit-learn's digits of 8×8 pixels, and how the base model is made."""
+
+    name: Literal["digits"] = "digits"
+    seed: int = Field(default=0, ge=0, description="seed of the split and of the base model")
+    pretrain_epochs: PositiveInt = 30
+    pretrain_learning_rate: PositiveFloat = 3e-3
+
+
+class MnistSettings(Settings):
+    """MNIST, and how the base model is made."""
+
+    name: Literal["mnist"] = "mnist"
+    data_root: Path | None = Field(
+        default=None,
+        description="folder with vision/mnist; None is the environment's RANKWISE_DATA",
+    )
+    seed: int = Field(default=0, ge=0, description="seed of the split and of the base model")
+    hidden: PositiveInt = 64
+    pretrain_epochs: PositiveInt = 8
+    pretrain_learning_rate: PositiveFloat = 1e-3
+
+
+GlueName = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "mnli-mm", "qnli", "rte", "wnli"]
+
+
+class GlueSettings(Settings):
+    """A task of GLUE, and the pretrained model that is adapted to it."""
+
+    name: GlueName
+    model: str = Field(
+        description="a model's name on the Hub, a local folder, or package:NAME/FOLDER"
+    )
+    form: Literal["classes", "text"] = Field(
+        default="classes", description="a classification head, or text to text (T5)"
+    )
+    data_root: Path | None = Field(
+        default=None,
+        description="folder with glue/TASK; None is the environment's RANKWISE_DATA, or the Hub",
+    )
+    protocol: Literal["revisited", "official", "held-out"] = Field(
+        default="revisited", description="how validation and test are cut (docs/tasks/glue.md)"
+    )
+    split_seed: int | None = Field(default=None, ge=0, description="None is the run's own seed")
+    rows: PositiveInt | None = Field(default=None, description="training rows; None is all")
+    max_length: PositiveInt = Field(default=128, description="tokens, the rest is cut and counted")
+
+
+VtabName = Literal[
+    "cifar100",
+    "caltech101",
+    "dtd",
+    "flowers102",
+    "pets",
+    "svhn",
+    "sun397",
+    "patch-camelyon",
+    "eurosat",
+    "resisc45",
+    "diabetic-retinopathy",
+    "clevr-count",
+    "clevr-distance",
+    "dmlab",
+    "kitti-distance",
+    "dsprites-location",
+    "dsprites-orientation",
+    "smallnorb-azimuth",
+    "smallnorb-elevation",
+]
+
+
+class VtabSettings(Settings):
+    """A task of VTAB-1K, and the pretrained vision transformer that is adapted to it."""
+
+    name: VtabName
+    model: str = Field(
+        description="a model's name on the Hub, a local folder, or package:NAME/FOLDER"
+    )
+    data_root: Path | None = Field(
+        default=None,
+        description="folder with vision/TASK; None is the environment's RANKWISE_DATA, or the Hub",
+    )
+    protocol: Literal["tuning", "final"] = Field(
+        default="tuning", description="train on 800 and validate on 200, or train on all 1,000"
+    )
+    split_seed: int | None = Field(default=None, ge=0, description="None is the run's own seed")
+
+
+TaskSettings = Annotated[
+    DigitsSettings | MnistSettings | GlueSettings | VtabSettings, Field(discriminator="name")
+]
+
+
+def trains_on_validation(task: TaskSettings) -> bool:
+    """Say whether the validation rows are among the training rows."""
+    return isinstance(task, VtabSettings) and task.protocol == "final"
