@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
 
@@ -25,11 +27,14 @@ LOST_POOLS = 3
 
 
 class LocalEngine:
-    """A pool of ``workers`` processes; a context manager, whose exit cancels what has not begun."""
+    """A pool of ``workers`` processes; a context manager, whose exit cancels what has not begun.
+
+    If an exception passes, Ctrl-C too, what has begun is stopped as well.
+    """
 
     def __init__(self, workers: int | None = None) -> None:
         self._workers = workers or os.cpu_count() or 1
-        self._pool = _start_pool(self._workers)
+        self._pool, self._lifeline = _start_pool(self._workers)
 
     def __enter__(self) -> LocalEngine:
         return self
@@ -40,7 +45,11 @@ class LocalEngine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if kind is not None:
+            # Nobody waits for what is under way: it may take hours, and is done again.
+            self._lifeline.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._lifeline.close()
 
     def run(self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
         """Call ``function(*call)`` for each of ``calls`` and yield the results as they come.
@@ -70,27 +79,34 @@ class LocalEngine:
                 "short, use fewer --workers; the same command goes on where it stood"
             ) from None
         self._pool.shutdown(wait=True)
-        self._pool = _start_pool(self._workers)
+        self._lifeline.close()
+        self._pool, self._lifeline = _start_pool(self._workers)
 
 
-def _start_pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(
+def _start_pool(workers: int) -> tuple[ProcessPoolExecutor, Connection]:
+    """Return a pool, and the connection whose end is the end of its workers."""
+    # Fork would copy the threads and locks of torch as they happen to stand.
+    context = multiprocessing.get_context("spawn")
+    their_end, our_end = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(
         max_workers=workers,
-        # Fork would copy the threads and locks of torch as they happen to stand.
-        mp_context=multiprocessing.get_context("spawn"),
+        mp_context=context,
         initializer=_prepare_worker,
+        initargs=(their_end,),
     )
+    return pool, our_end
 
 
-def _prepare_worker() -> None:
+def _prepare_worker(lifeline: Connection) -> None:
+    # Ctrl-C reaches every process of the terminal; the parent alone decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Two processes with two threads each on two cores are slower than with one each.
     torch.set_num_threads(1)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    threading.Thread(target=_leave_with_parent, args=(lifeline,), daemon=True).start()
 
 
-def _leave_with_parent() -> None:
-    # A parent that is killed closes nothing: without this its workers would wait for ever.
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
+def _leave_with_parent(lifeline: Connection) -> None:
+    # A parent that is killed closes nothing, but its end of the pipe is gone with it: without this
+    # its workers would wait for ever.
+    lifeline.poll(None)
     os._exit(1)

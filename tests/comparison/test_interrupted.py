@@ -1,0 +1,43 @@
+"""Ctrl-C stops a comparison at once, in one line, and keeps what is done."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from rankwise.core.records import read_record
+
+WORDS = [
+    *["--workers", "1", "--task.pretrain_epochs", "1", "--training.epochs", "200"],
+    *["--compare.methods", "[{name: lora, r: 2}]", "--compare.learning_rates", "[1e-3]"],
+    *["--compare.seeds", "[0, 1, 2, 3, 4, 5, 6, 7]"],
+]
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path):
+    command = [sys.executable, "-m", "rankwise.cli.main", "compare", "digits", *WORDS]
+    process = subprocess.Popen(
+        [*command, "--output", str(tmp_path)],
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list(tmp_path.glob("runs/*/record.json")):
+        assert process.poll() is None, "it ended before it could be interrupted"
+        time.sleep(0.02)
+    # To all processes, as a terminal does it.
+    os.killpg(process.pid, signal.SIGINT)
+    printed, complaints = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert " of 8 runs are done and kept" in printed
+    assert complaints.strip() == "stopped; the same command goes on where it stood"
+    records = list(tmp_path.glob("runs/*/record.json"))
+    assert len(records) < 8
+    assert {read_record(record)["status"] for record in records} == {"done"}
