@@ -1,12 +1,19 @@
-"""A comparison that is killed goes on where it stood, and ends as one that was never killed."""
+"""A comparison that is killed goes on where it stood, and ends as one that was never killed.
+
+``make kill-trials`` makes more of them; RANKWISE_KILL_TRIALS says how many, five for one here.
+"""
 
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+
+import pytest
 
 from rankwise.cli.main import main
 from rankwise.comparison.folder import read_summary
@@ -19,22 +26,33 @@ WORDS = [
 ]
 
 
-def test_the_table_is_the_same(tmp_path):
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
+KEYS = ("name", "learning_rate", "scores", "score_validation", "stored_bytes")
+TRIALS = max(1, int(os.environ.get("RANKWISE_KILL_TRIALS", "4")) // 5)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> list[list]:
+    """The table of a comparison that was never killed."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert main(["compare", "digits", *WORDS, "--output", str(folder)]) == 0
+    return table(folder)
+
+
+def table(folder: Path) -> list[list]:
+    return [[method[key] for key in KEYS] for method in read_summary(folder)["methods"]]
+
+
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_the_table_is_the_same(tmp_path, whole, trial):
+    generator = random.Random(trial)
+    records, pause = 1 + generator.randrange(7), generator.uniform(0, 0.3)
     command = [sys.executable, "-m", "rankwise.cli.main", "compare", "digits", *WORDS]
-    process = subprocess.Popen([*command, "--output", str(killed)], start_new_session=True)
-    while not list(killed.glob("runs/*/record.json")):
+    process = subprocess.Popen([*command, "--output", str(tmp_path)], start_new_session=True)
+    while len(list(tmp_path.glob("runs/*/record.json"))) < records:
         assert process.poll() is None, "it ended before it could be killed"
-        time.sleep(0.02)
+        time.sleep(0.01)
+    time.sleep(pause)  # into the middle of the next run, or of the table
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    records = list(killed.glob("runs/*/record.json"))
-    assert 0 < len(records) < 8
-
-    for folder in (killed, whole):
-        assert main(["compare", "digits", *WORDS, "--output", str(folder)]) == 0
-    for ours, theirs in zip(
-        read_summary(killed)["methods"], read_summary(whole)["methods"], strict=True
-    ):
-        for key in ("name", "learning_rate", "scores", "score_validation", "stored_bytes"):
-            assert ours[key] == theirs[key]
+    assert main(["compare", "digits", *WORDS, "--output", str(tmp_path)]) == 0
+    assert table(tmp_path) == whole

@@ -15,10 +15,10 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
 from rankwise.tasks.splits import Batch
 from rankwise.training.chains import build_callback
+from rankwise.training.checkpoints import finish_checkpoint, last_checkpoint
 from rankwise.training.job import Job
 from rankwise.training.optimization import build_optimizer, build_schedule
 from rankwise.training.order import EpochOrder
@@ -29,6 +29,8 @@ from rankwise.training.progress import (
     finite_loss_required,
     is_stalled,
 )
+
+KEPT_CHECKPOINTS = 2
 
 
 class RowNumbers(Dataset[int]):
@@ -71,6 +73,15 @@ class JobTrainer(Trainer):
         )
         return metrics
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        finish_checkpoint(
+            Path(str(self.args.output_dir)),
+            self.state.global_step,
+            keep=KEPT_CHECKPOINTS,
+            best=self.state.best_model_checkpoint,
+        )
+
     def _collate(self, rows: list[int]) -> Batch:
         return self._job.splits.train.take(torch.tensor(rows))
 
@@ -100,7 +111,7 @@ def train_with_trainer(
 
     With ``resume`` the run goes on from the last checkpoint in the folder, if there is one.
     """
-    last = get_last_checkpoint(str(checkpoints)) if resume and checkpoints.is_dir() else None
+    last = last_checkpoint(checkpoints) if resume else None
     chain = build_callback(job)
     optimizer = build_optimizer(job.model, job.settings)
     parameters = count_parameters(job.model)
@@ -138,7 +149,7 @@ def _arguments(
         eval_strategy="epoch",
         eval_on_start=is_fresh,
         save_strategy="epoch",
-        save_total_limit=2,
+        save_total_limit=None,  # `finish_checkpoint` deletes them, after the new one has its mark
         load_best_model_at_end=training.keep == "best",
         metric_for_best_model="score",
         greater_is_better=True,

@@ -1,0 +1,81 @@
+"""A run that is killed at any moment and resumed ends as one that was never interrupted.
+
+``make kill-trials`` makes more of them; RANKWISE_KILL_TRIALS says how many.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rankwise.core.records import read_record
+
+from .mortal import PLACES, Moment, Parent
+
+TRIALS = int(os.environ.get("RANKWISE_KILL_TRIALS", "4"))
+# An init, a chain of three blocks, checkpoints, scores: all that a run can consist of.
+WORDS = [
+    *["train", "digits", "--task.pretrain_epochs", "1", "--training.loop", "trainer"],
+    *["--training.epochs", "3", "--training.batch_size", "128"],
+    *["--method", "{name: abm-lora, r: 2, init: {steps: 3}, schedule: {kind: chain}}"],
+]
+LONGEST = 3000  # calls from the place on: about as many as a step of the trainer takes
+
+
+def moment_of(trial: int) -> Moment:
+    """Draw a moment: the places take turns, so that what is short is hit as often as the rest."""
+    generator = random.Random(trial)
+    place = list(PLACES)[trial % len(PLACES)]
+    entry = generator.randint(1, PLACES[place][2])
+    return place, entry, int(math.exp(generator.uniform(0, math.log(LONGEST))))
+
+
+def without_costs(content: Any) -> Any:
+    """Leave out what differs between two runs of the same: times and memory."""
+    if isinstance(content, dict):
+        kept = (key for key in content if key not in ("seconds", "peak_memory_bytes"))
+        return {key: without_costs(content[key]) for key in kept}
+    return [without_costs(each) for each in content] if isinstance(content, list) else content
+
+
+def results(output: Path) -> dict[str, Any]:
+    (folder,) = (output / "runs").iterdir()
+    return {
+        "record": without_costs(read_record(folder / "record.json")),
+        "test": read_record(folder / "test.json"),
+        "files": {
+            file.name: file.read_bytes()
+            for file in sorted((folder / "adapter").iterdir())
+            if file.name != "README.md"
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def parent():
+    with Parent() as parent:
+        yield parent
+
+
+@pytest.fixture(scope="module")
+def whole(parent, tmp_path_factory) -> dict[str, Any]:
+    output = tmp_path_factory.mktemp("whole")
+    assert parent.run([*WORDS, "--output", str(output)]) == 0
+    return results(output)
+
+
+@pytest.mark.parametrize("trial", range(TRIALS))
+def test_a_killed_run_resumes_to_the_same_end(parent, whole, tmp_path, trial):
+    words = [*WORDS, "--output", str(tmp_path)]
+    assert parent.run(words, moment_of(trial)) == -9
+    if trial % 5 == 4:  # every fifth dies once more on its way
+        assert parent.run([*words, "--resume"], moment_of(trial + 1000)) == -9
+    assert parent.run([*words, "--resume"]) == 0
+    found = results(tmp_path)
+    assert found["record"] == whole["record"]
+    assert found == whole
