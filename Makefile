@@ -36,5 +36,8 @@ format: .venv/.ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+bench: .venv/.ready  ## speed and memory: ours, peers, limits and targets in one table
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore benchmarks/all.py
+
 clean:
 	rm -rf .venv runs build dist
