@@ -42,7 +42,7 @@ def test_train_trains_scores_and_says_where_the_results_are(capsys, empty_folder
     assert folder.name in printed
 
     assert main(["evaluate", str(folder), "--split", "test"]) == 0
-    assert f"{folder.name} on test: " in capsys.readouterr().out
+    assert f"{folder.name} on test of digits: " in capsys.readouterr().out
     assert main(["export", str(folder), "--output", "lora"]) == 0
     assert "a plain LoRA of rank 4" in capsys.readouterr().out
     assert (empty_folder / "lora" / "adapter_model.safetensors").exists()

@@ -145,3 +145,76 @@ def test_a_variant_that_the_recipe_lacks_is_refused(name, has):
 def test_a_budget_that_no_method_has_is_refused():
     with pytest.raises(SettingsError, match=r"compare: budgets: no '30'; did you mean '300'"):
         load_recipe("digits", {"compare": {"budgets": ["30"]}})
+
+
+def write_recipe(folder, text):
+    file = folder / "recipe.yaml"
+    file.write_text(text, encoding="utf-8")
+    return str(file)
+
+
+BY_TASK = """
+task: {name: mrpc, model: m}
+method: {name: delora, r: 8, adapter: {delora_lambda: 4}}
+training: {epochs: 80}
+tasks:
+  sst2:
+    training: {epochs: 30}
+    method: {adapter: {delora_lambda: 12}}
+compare:
+  learning_rates: [0.01]
+  methods: [{name: delora}, {name: delora, r: 4}, {name: lora, r: 2}]
+"""
+
+
+def test_a_recipe_may_hold_settings_for_single_tasks(tmp_path):
+    file = write_recipe(tmp_path, BY_TASK)
+    mrpc, sst2 = (load_recipe(file, {"task": {"name": name}}) for name in ("mrpc", "sst2"))
+    assert (mrpc.training.epochs, mrpc.method.adapter.delora_lambda) == (80, 4)
+    assert (sst2.training.epochs, sst2.method.adapter.delora_lambda) == (30, 12)
+
+
+def test_an_option_is_stronger_than_the_tasks_settings(tmp_path):
+    overrides = {"task": {"name": "sst2"}, "training": {"epochs": 1}}
+    assert load_recipe(write_recipe(tmp_path, BY_TASK), overrides).training.epochs == 1
+
+
+def test_a_compared_method_begins_with_the_settings_of_the_recipes_own(tmp_path):
+    recipe = load_recipe(write_recipe(tmp_path, BY_TASK), {"task": {"name": "sst2"}})
+    own, smaller, other = recipe.compare.methods
+    assert (own.r, own.adapter.delora_lambda) == (8, 12)
+    assert (smaller.r, smaller.adapter.delora_lambda) == (4, 12)
+    assert (other.name, other.r, other.adapter.kind) == ("lora", 2, "lora")
+
+
+def test_tasks_that_map_no_names_are_refused(tmp_path):
+    with pytest.raises(
+        SettingsError, match=r"tasks of recipe .* must map names to settings, got 3"
+    ):
+        load_recipe(write_recipe(tmp_path, "tasks: 3"))
+
+
+def test_every_hyper_parameter_of_the_delora_table_is_there():
+    """Bini et al. 2025: λ, learning rate, λ's rate, batch, epochs and dropout of eight tasks."""
+    found = {}
+    for name in ("mnli", "sst2", "mrpc", "cola", "qnli", "qqp", "rte", "stsb"):
+        recipe = load_recipe("delora-glue", {"task": {"name": name}})
+        adapter, training = recipe.method.adapter, recipe.training
+        found[name] = (
+            adapter.delora_lambda,
+            training.learning_rate,
+            adapter.lambda_learning_rate,
+            training.batch_size,
+            training.epochs,
+            adapter.dropout,
+        )
+    assert found == {
+        "mnli": (12, 1e-3, 3e-3, 32, 30, 0),
+        "sst2": (12, 1e-3, 3e-3, 32, 30, 0.1),
+        "mrpc": (4, 3e-2, 1e-2, 32, 40, 0.2),
+        "cola": (4, 1e-2, 1e-2, 8, 80, 0.2),
+        "qnli": (12, 3e-3, 3e-3, 32, 25, 0.25),
+        "qqp": (12, 3e-3, 3e-3, 32, 25, 0.1),
+        "rte": (4, 1e-2, 1e-2, 32, 80, 0),
+        "stsb": (12, 1e-2, 1e-2, 8, 40, 0.2),
+    }

@@ -1,4 +1,4 @@
-"""``rankwise evaluate``: the score of a run on a split, again."""
+"""``rankwise evaluate``: the score of a run or of an adapter directory on a split of a task."""
 
 from __future__ import annotations
 
@@ -7,17 +7,24 @@ from typing import Any
 
 from rich.console import Console
 
-from rankwise.training.scoring import open_run, score_split
+from rankwise.core.errors import SettingsError
+from rankwise.training.evaluating import score_adapter
 
 
-def run(arguments: argparse.Namespace, _overrides: dict[str, Any]) -> int:
-    """Score the run's trained model on the split that ``arguments.split`` names."""
-    settings, folder = open_run(arguments.run)
-    result = score_split(settings, folder, split=arguments.split)
+def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
+    """Score the model that ``arguments.run`` names on ``arguments.split``."""
+    if overrides.keys() - {"task"}:
+        raise SettingsError(f"`rankwise evaluate` takes settings of the task only, got {overrides}")
+    settings, result = score_adapter(
+        arguments.run,
+        split=arguments.split,
+        task=arguments.task,
+        options=overrides.get("task"),
+    )
     scores = ", ".join(f"{name} {value:.4f}" for name, value in result.scores.items())
     invalid = f", {result.invalid} outputs were no answer" if result.invalid else ""
-    Console(highlight=False).print(
-        f"{settings.name} on {arguments.split}: {scores}, loss {result.loss:.4f} "
-        f"({len(result.labels)} rows{invalid})"
+    Console(highlight=False, soft_wrap=True).print(
+        f"{arguments.run} on {arguments.split} of {settings.task.name}: {scores}, "
+        f"loss {result.loss:.4f} ({len(result.labels)} rows{invalid})"
     )
     return 0

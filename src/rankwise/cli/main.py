@@ -15,6 +15,8 @@ from pathlib import Path
 from rankwise.cli.overrides import parse_overrides
 from rankwise.core.errors import RankwiseError, SettingsError
 
+_WITH_SETTINGS = ("train", "init", "compare", "doctor", "evaluate")
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands; what it does not know is a dotted setting."""
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known.output = Path("runs") / Path(known.recipe).stem
     try:
         overrides = parse_overrides(rest)
-        if overrides and known.command not in ("train", "init", "compare", "doctor"):
+        if overrides and known.command not in _WITH_SETTINGS:
             raise SettingsError(
                 f"`rankwise {known.command}` takes no settings, got {' '.join(rest)}"
             )
@@ -115,9 +117,12 @@ def _add_runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def _add_results_of_runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     evaluate = commands.add_parser(
-        "evaluate", help="score a finished run on a split", allow_abbrev=False
+        "evaluate", help="score a run or an adapter on a split of a task", allow_abbrev=False
     )
-    _add_run(evaluate)
+    evaluate.add_argument(
+        "run", type=Path, help="the folder of a run, OUTPUT/runs/NAME, or an adapter directory"
+    )
+    evaluate.add_argument("--task", help="such as glue/mrpc (default: the run's own)")
     evaluate.add_argument("--split", choices=("train", "validation", "test"), default="validation")
 
     export = commands.add_parser(
@@ -137,10 +142,6 @@ def _add_results_of_runs(commands: argparse._SubParsersAction[argparse.ArgumentP
 
     listing = commands.add_parser("list", help="what there is to choose from", allow_abbrev=False)
     listing.add_argument("what", choices=("methods", "tasks", "recipes"))
-
-
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, help="the folder of a run, OUTPUT/runs/NAME")
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:

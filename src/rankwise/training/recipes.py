@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from rankwise.core.errors import SettingsError, nearest_names
 from rankwise.methods.table import find_method
-from rankwise.training.settings import Recipe
+from rankwise.training.settings import Recipe, RunSettings
 
 Tree = dict[str, Any]
 
@@ -62,6 +62,15 @@ def load_recipe(name: str, overrides: Tree | None = None, *, variant: str | None
         ]
         tree["compare"] = {**comparison, "methods": methods}
     return _validated(tree)
+
+
+def settings_of_run(tree: Tree) -> RunSettings:
+    """Return the settings of one run; a method that is only named is filled from the table.
+
+    Raises:
+        SettingsError: An unknown key or a wrong value.
+    """
+    return _validated(tree | {"method": _with_named_parts(tree["method"], place="method")}).run()
 
 
 def _validated(tree: Tree) -> Recipe:
@@ -118,9 +127,18 @@ def _with_named_parts(method: Any, *, place: str, own: Tree | None = None) -> Tr
     if not isinstance(method, dict):
         raise SettingsError(f"{place} must be a method's name or a mapping, got {method!r}")
     name = str(method.get("name", "lora"))
+    below = find_method(name).parts()
     if own is not None and name == own.get("name", "lora"):
-        return _merged(own, method)
-    return _merged(find_method(name).parts(), method)
+        # A part of another kind than the name stands for was meant for the single run.
+        below = _merged(
+            below,
+            {
+                key: value
+                for key, value in own.items()
+                if key not in below or value.get("kind") == below[key]["kind"]
+            },
+        )
+    return _merged(below, method)
 
 
 def _merged(below: Tree, above: Tree) -> Tree:

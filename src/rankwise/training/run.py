@@ -28,7 +28,7 @@ from rankwise.training.job import Job
 from rankwise.training.lean import train_lean
 from rankwise.training.progress import Trained
 from rankwise.training.settings import RunSettings
-from rankwise.training.start import needs_reference, reference_method, start
+from rankwise.training.start import needs_reference, reference_settings, start
 from rankwise.training.stopwatch import Stopwatch
 from rankwise.training.trainer import train_with_trainer
 
@@ -127,9 +127,16 @@ def _perform(
         "curve": [asdict(point) for point in trained.curve],
         "folds": job.fold_steps,
         "init": report,
-        "seconds": watch.seconds(),
+        "diagnostics": [asdict(point) for point in trained.diagnosis.points],
+        "seconds": _seconds(watch, trained),
         "peak_memory_bytes": runtime.peak_memory_bytes(),
     }
+
+
+def _seconds(watch: Stopwatch, trained: Trained) -> dict[str, float]:
+    """Return the seconds by part; looking at the training is no part of it."""
+    seconds, looking = watch.seconds(), trained.diagnosis.seconds
+    return {**seconds, "train": seconds["train"] - looking, "diagnose": looking}
 
 
 def _head(settings: RunSettings) -> Record:
@@ -161,7 +168,7 @@ def _failure(settings: RunSettings, error: str, *, trace: str | None) -> Record:
 
 def train_reference(job: Job, folder: RunFolder, *, resume: bool) -> None:
     """Train the plain LoRA whose boundaries are to be matched, on the same task in the same way."""
-    settings = job.settings.model_copy(update={"method": reference_method(job.settings.method)})
+    settings = reference_settings(job.settings)
     task = build_task(settings)
     base = task.base_model(folder.base)
     model = attach_adapter(base, settings.method, task=task, seed=settings.seed)

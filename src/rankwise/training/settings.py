@@ -8,6 +8,7 @@ arguments.
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -94,7 +95,14 @@ class BoundaryInit(Settings):
     """ABM: match the signs of the reference's pre-activations, with a margin."""
 
     kind: Literal["boundary"] = "boundary"
-    reference: Literal["pretrained", "task"] = "pretrained"
+    reference: str = Field(
+        default="pretrained",
+        description="'pretrained', 'task' (a LoRA that is trained first, at the run's cost), or "
+        "an adapter directory",
+    )
+    reference_learning_rate: PositiveFloat | None = Field(
+        default=None, description="of 'task'; None is the run's own"
+    )
     margin: float = Field(default=0.5, ge=0)
     steps: PositiveInt = 100
     learning_rate: PositiveFloat = 3e-4
@@ -105,6 +113,13 @@ class BoundaryInit(Settings):
     batch_size: PositiveInt | None = Field(
         default=None, description="rows of a matching step; None is the training's"
     )
+
+
+class SavedInit(Settings):
+    """A start that `rankwise init` wrote before."""
+
+    kind: Literal["saved"] = "saved"
+    path: Path = Field(description="the adapter directory")
 
 
 class SingleSchedule(Settings):
@@ -147,7 +162,9 @@ AdapterSettings = Annotated[
     FullSettings | LoraSettings | LoraXsSettings | DeloraSettings | PeftSettings,
     Field(discriminator="kind"),
 ]
-InitSettings = Annotated[RandomInit | UpdateInit | BoundaryInit, Field(discriminator="kind")]
+InitSettings = Annotated[
+    RandomInit | UpdateInit | BoundaryInit | SavedInit, Field(discriminator="kind")
+]
 ScheduleSettings = Annotated[
     SingleSchedule | FrozenSchedule | ChainSchedule, Field(discriminator="kind")
 ]

@@ -1,4 +1,4 @@
-"""Where a run begins: the adapter's random start, LoRA-SB's first update, or ABM's boundaries."""
+"""Where a run begins: a random start, LoRA-SB's first update, ABM's boundaries, or a saved one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from rankwise.training.build import settings_errors
 from rankwise.training.folder import RunFolder
 from rankwise.training.job import Job
 from rankwise.training.optimization import first_step_learning_rate
+from rankwise.training.saved_start import load_start
 from rankwise.training.settings import (
     BoundaryInit,
     MethodSettings,
     RandomInit,
+    RunSettings,
+    SavedInit,
     SingleSchedule,
     UpdateInit,
 )
@@ -28,6 +31,17 @@ def needs_reference(method: MethodSettings) -> bool:
 def reference_method(method: MethodSettings) -> MethodSettings:
     """Return the method that trains the reference: the same adapter from its random start."""
     return method.model_copy(update={"init": RandomInit(), "schedule": SingleSchedule()})
+
+
+def reference_settings(settings: RunSettings) -> RunSettings:
+    """Return the run that trains the reference: on the same task, in the same way."""
+    init = settings.method.init
+    assert isinstance(init, BoundaryInit)
+    rate = init.reference_learning_rate or settings.training.learning_rate
+    training = settings.training.model_copy(update={"learning_rate": rate})
+    return settings.model_copy(
+        update={"method": reference_method(settings.method), "training": training}
+    )
 
 
 def start(job: Job, folder: RunFolder) -> dict[str, Any] | None:
@@ -46,11 +60,19 @@ def start(job: Job, folder: RunFolder) -> dict[str, Any] | None:
                 steps=init.steps,
                 lr=init.learning_rate,
                 last=init.last,
-                reference=str(folder.reference) if init.reference == "task" else None,
+                reference=_reference(init, folder),
             )
+        case SavedInit():
+            return load_start(job.model, init.path)
         case _:
             return None
     with settings_errors("method.init"):
         size = init.batch_size if isinstance(init, BoundaryInit) else None
         batches = job.first_rows(init.samples, batch_size=size)
         return initialize(job.model, method, batches).to_dict()
+
+
+def _reference(init: BoundaryInit, folder: RunFolder) -> str | None:
+    if init.reference == "pretrained":
+        return None
+    return str(folder.reference) if init.reference == "task" else init.reference

@@ -1,0 +1,67 @@
+"""An adapter's score is found again: from its run, from the folder in it, and from anywhere."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from rankwise.core.errors import AdapterError, SettingsError
+from rankwise.training.evaluating import score_adapter
+from rankwise.training.recipes import load_recipe
+from rankwise.training.run import train_run
+from rankwise.training.scoring import score_test
+from tests.tasks.glue.glue_files import write_mrpc
+from tests.tasks.tiny_models import make_bert
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished GLUE run: its folder, its score on test, and the data it read."""
+    folder = tmp_path_factory.mktemp("glue")
+    root = write_mrpc(folder / "data", train=16, dev=20, test_labelled=12)
+    model = make_bert(folder / "bert", ["train 1 other train 2"])
+    run = load_recipe(
+        "glue-tutorial",
+        {
+            "task": {"data_root": str(root), "model": model, "max_length": 32},
+            "method": {"r": 2},
+            "training": {"batch_size": 8},
+        },
+    ).run()
+    train_run(run, folder / "out")
+    test = score_test(run, folder / "out")
+    return folder / "out" / "runs" / run.name, test, root
+
+
+@pytest.mark.parametrize("part", ["", "adapter"])
+@pytest.mark.parametrize("task", [None, "mrpc", "glue/mrpc"])
+def test_a_recorded_adapter_scores_what_its_record_says(finished, part, task):
+    run, test, _ = finished
+    _, result = score_adapter(run / part, split="test", task=task)
+    assert result.scores == test["scores"]
+    assert result.predictions == test["predictions"]
+
+
+def test_an_adapter_from_anywhere_scores_the_same(finished, tmp_path):
+    run, test, root = finished
+    shutil.copytree(run / "adapter", tmp_path / "adapter")
+    options = {"data_root": str(root), "protocol": "official", "max_length": 32}
+    _, result = score_adapter(tmp_path / "adapter", split="test", task="glue/mrpc", options=options)
+    assert result.predictions == test["predictions"]
+
+
+def test_an_adapter_without_a_record_needs_its_task(finished, tmp_path):
+    shutil.copytree(finished[0] / "adapter", tmp_path / "adapter")
+    with pytest.raises(SettingsError, match="no record that says its task: add --task"):
+        score_adapter(tmp_path / "adapter", split="test")
+
+
+def test_a_task_that_does_not_exist_is_refused(finished):
+    with pytest.raises(SettingsError, match=r"task\.name: no 'mrcp'; did you mean 'mrpc'"):
+        score_adapter(finished[0], split="test", task="glue/mrcp")
+
+
+def test_a_folder_without_an_adapter_is_refused(tmp_path):
+    with pytest.raises(AdapterError, match=r"neither a record\.json nor an adapter_config\.json"):
+        score_adapter(tmp_path, split="test", task="glue/mrpc")

@@ -1,0 +1,73 @@
+"""The three stages of ABM-LoRA as separate commands end where the pipeline ends."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rankwise.core.errors import AdapterError, SettingsError
+from rankwise.training.folder import RunFolder
+from rankwise.training.preparing import prepare_adapter
+from rankwise.training.run import train_run
+from rankwise.training.scoring import trained_model
+
+SHORT = {"steps": 3, "learning_rate": 1e-2}
+
+
+def weights(run, output):
+    return trained_model(run, RunFolder(output, run.name)).state_dict()
+
+
+def assert_same(run, other, output):
+    first, second = weights(run, output), weights(other, output)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+
+
+@pytest.mark.parametrize("name", ["lora", "lora-sb", "delora", "abm-lora"])
+def test_a_run_from_a_written_start_is_the_run_that_makes_it(settings, output, tmp_path, name):
+    init = {"init": SHORT} if name == "abm-lora" else {}
+    whole = settings(name, method=init)
+    prepare_adapter(whole, tmp_path / "start")
+    saved = {"init": {"kind": "saved", "path": str(tmp_path / "start")}}
+    second = settings(name, method=saved)
+    train_run(whole, output)
+    record = train_run(second, output)
+    assert record["init"] == {"path": str(tmp_path / "start")}
+    assert_same(whole, second, output)
+
+
+def test_reference_then_init_then_training_is_the_pipeline(settings, output, tmp_path):
+    pipeline = settings("abm-lora-task", method={"init": SHORT})
+    train_run(pipeline, output)
+    teacher = settings("lora")
+    train_run(teacher, output)
+    reference = str(RunFolder(output, teacher.name).adapter)
+    prepare_adapter(
+        settings("abm-lora", method={"init": SHORT | {"reference": reference}}), tmp_path / "start"
+    )
+    last = settings("lora", method={"init": {"kind": "saved", "path": str(tmp_path / "start")}})
+    train_run(last, output)
+    assert_same(pipeline, last, output)
+
+
+def test_the_reference_may_have_its_own_learning_rate(settings, output):
+    runs = [
+        settings("abm-lora-task", method={"init": SHORT | {"reference_learning_rate": rate}})
+        for rate in (1e-3, 1e-2)
+    ]
+    curves = [train_run(run, output)["curve"] for run in runs]
+    assert curves[0] != curves[1]
+
+
+def test_another_adapter_than_the_runs_is_refused_with_what_differs(settings, output, tmp_path):
+    prepare_adapter(settings("lora", r=3), tmp_path / "start")
+    saved = {"init": {"kind": "saved", "path": str(tmp_path / "start")}}
+    with pytest.raises(SettingsError, match=r"r is 3 there and 2 here; lora_alpha is 3.*tensors"):
+        train_run(settings("lora", r=2, method=saved), output)
+
+
+def test_a_path_without_an_adapter_is_refused(settings, output, tmp_path):
+    saved = {"init": {"kind": "saved", "path": str(tmp_path)}}
+    with pytest.raises(AdapterError, match=r"no adapter in .*write one with `rankwise init`"):
+        train_run(settings("lora", method=saved), output)
