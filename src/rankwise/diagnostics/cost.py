@@ -62,10 +62,10 @@ class Decoder:
 
         Per block the inputs of both norms, the queries, the attention's output, keys and values
         (as wide as queries where they are repeated for the heads), and three vectors of the MLP;
-        and twice the logits.
+        and the logits once.
         """
         h, m = self.hidden, self.intermediate
-        return self.blocks * (6 * h + 3 * m) + 2 * self.vocabulary
+        return self.blocks * (6 * h + 3 * m) + self.vocabulary
 
     @property
     def input_numbers(self) -> int:
