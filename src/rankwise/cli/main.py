@@ -139,6 +139,12 @@ def _add_results_of_runs(commands: argparse._SubParsersAction[argparse.ArgumentP
         "report", help="rebuild report.html from the records of a comparison", allow_abbrev=False
     )
     report.add_argument("output", type=Path, help="the folder that `rankwise compare` wrote")
+    report.add_argument(
+        "others",
+        type=Path,
+        nargs="*",
+        help="those of other tasks: prints means over tasks and groups instead",
+    )
 
     listing = commands.add_parser("list", help="what there is to choose from", allow_abbrev=False)
     listing.add_argument("what", choices=("methods", "tasks", "recipes"))

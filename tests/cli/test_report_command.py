@@ -1,0 +1,31 @@
+"""``rankwise report`` on the comparisons of several tasks."""
+
+from __future__ import annotations
+
+import pytest
+
+from rankwise.cli.main import main
+from rankwise.comparison.folder import write_summary
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    """Two comparisons of one method, at 0.6 on one task of VTAB and 0.8 on another."""
+    for task, score in (("svhn", 0.6), ("eurosat", 0.8)):
+        row = {"name": "lora", "r": 8, "side": None, "budget": "r = 8", "status": "ok"}
+        row |= {"scores": [score], "seeds": [0]}
+        (tmp_path / task).mkdir()
+        write_summary(tmp_path / task, {"task": task, "methods": [row]})
+    return [str(tmp_path / task) for task in ("svhn", "eurosat")]
+
+
+def test_means_over_tasks_are_printed(outputs, capsys):
+    assert main(["report", *outputs]) == 0
+    printed = capsys.readouterr().out
+    assert "2 of the 19 tasks of VTAB-1K" in printed
+    assert "0.700" in printed
+
+
+def test_a_task_twice_is_a_mistake(outputs, capsys):
+    assert main(["report", outputs[0], outputs[0]]) == 2
+    assert "got svhn twice" in capsys.readouterr().err
