@@ -13,21 +13,17 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from rankwise.capture.gradients import capture_gradients
 from rankwise.core import runtime
 from rankwise.core.errors import ModelError
 from rankwise.core.seeds import derive_seed
-from rankwise.diagnostics.following import followed_share
-from rankwise.methods.adapters.bridge import adapted_layers, base_weight
-from rankwise.methods.adapters.movement import change_of
 from rankwise.tasks.splits import Batch
 from rankwise.training.adapter import attach_adapter
 from rankwise.training.build import build_task
@@ -37,6 +33,12 @@ from rankwise.training.job import Job
 from rankwise.training.optimization import build_optimizer, trained_parameters
 from rankwise.training.settings import RunSettings
 from rankwise.training.start import needs_reference, start
+from rankwise.training.watched import (
+    WatchedLayer,
+    share_in_all,
+    strength_in_all,
+    watched_layers,
+)
 
 LARGE_JUMP = 0.1
 LARGE_OUTPUT_CHANGE = 0.1
@@ -75,16 +77,6 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """A layer whose weight moves: by an adapter, or itself."""
-
-    module: nn.Module
-    weight: Tensor
-    change: Callable[[], Tensor]
-    followed: Callable[[Tensor], float | None]
-
-
 def examine(settings: RunSettings, folder: RunFolder) -> Findings:
     """Begin the run, take one step of it and a few more to time them, and say what was seen.
 
@@ -117,16 +109,15 @@ def examine(settings: RunSettings, folder: RunFolder) -> Findings:
 def _examined(
     job: Job, batch: Batch, output_change: float, init_seconds: float, warnings: list[str]
 ) -> Findings:
-    layers = _layers(job)
+    layers = watched_layers(job.model)
     gradients = _gradients(job, layers, batch, warnings)
     followed = {name: layers[name].followed(gradient) for name, gradient in gradients.items()}
-    norms = {name: float(layer.weight.norm()) for name, layer in layers.items()}
-    starts = {name: layer.change() for name, layer in layers.items()}
+    starts = {name: float(layer.change().norm()) for name, layer in layers.items()}
     jumps, norm, step_seconds = _jumps(job, layers, batch)
     method, parts = job.settings.method, []
     for name, layer in layers.items():
-        strength = float(starts[name].norm()) / norms[name]
-        parts.append(LayerFindings(name, followed.get(name), strength, jumps[name] / norms[name]))
+        strength, jump = (norms[name] / layer.weight_norm for norms in (starts, jumps))
+        parts.append(LayerFindings(name, followed.get(name), strength, jump))
         if method.adapter.kind not in ("full", "peft"):
             warnings += _warnings_of_rank(name, layer)
     findings = Findings(
@@ -135,9 +126,9 @@ def _examined(
         method.budget,
         job.settings.training.learning_rate,
         trainable_parameters=sum(p.numel() for p in job.model.parameters() if p.requires_grad),
-        followed=_share_in_all(followed, gradients),
-        strength=_in_all({name: float(start.norm()) for name, start in starts.items()}, norms),
-        jump=_in_all(jumps, norms),
+        followed=share_in_all(followed, gradients),
+        strength=strength_in_all(starts, layers),
+        jump=strength_in_all(jumps, layers),
         output_change=output_change,
         gradient_norm=norm,
         init_seconds=init_seconds,
@@ -148,7 +139,7 @@ def _examined(
     )
     warnings += _warnings(findings)
     if findings.jump > LARGE_JUMP:
-        warnings.append(_warning_of_jump(job, layers, batch, findings.jump, norms))
+        warnings.append(_warning_of_jump(job, layers, batch, findings.jump))
     return findings
 
 
@@ -157,43 +148,8 @@ def _outputs(model: nn.Module, batch: Batch) -> Tensor:
         return model(**batch)["logits"].float()
 
 
-def _layers(job: Job) -> dict[str, _Layer]:
-    """Return the layers whose weights move, under their names."""
-    if job.settings.method.adapter.kind == "full":
-        return {
-            name: _full_layer(module)
-            for name, module in job.model.named_modules()
-            if isinstance(module, nn.Linear)
-        }
-    return {
-        name.removeprefix("base_model.model."): _adapted_layer(layer)
-        for name, layer in adapted_layers(job.model).items()
-    }
-
-
-def _full_layer(module: nn.Linear) -> _Layer:
-    first = module.weight.detach().clone()
-    return _Layer(module, first, lambda: module.weight.detach() - first, lambda _: 1.0)
-
-
-def _adapted_layer(layer: BaseTunerLayer) -> _Layer:
-    change, parameters = change_of(layer)
-    weight = base_weight(layer).detach().clone()
-
-    def current() -> Tensor:
-        with torch.no_grad():
-            return change(parameters).clone()
-
-    def followed(gradient: Tensor) -> float | None:
-        share = followed_share(gradient, change, parameters)
-        return share if math.isfinite(share) else None
-
-    module: nn.Module = layer  # type: ignore[assignment]
-    return _Layer(module, weight, current, followed)
-
-
 def _gradients(
-    job: Job, layers: Mapping[str, _Layer], batch: Batch, warnings: list[str]
+    job: Job, layers: Mapping[str, WatchedLayer], batch: Batch, warnings: list[str]
 ) -> dict[str, Tensor]:
     gradients: dict[str, Tensor] = {}
     try:
@@ -209,7 +165,7 @@ def _gradients(
 
 
 def _jumps(
-    job: Job, layers: Mapping[str, _Layer], batch: Batch, *, slowed: float = 1.0
+    job: Job, layers: Mapping[str, WatchedLayer], batch: Batch, *, slowed: float = 1.0
 ) -> tuple[dict[str, float], float, float]:
     """Take one step at the run's rate divided by ``slowed``, and undo it.
 
@@ -248,23 +204,6 @@ def _step(job: Job, optimizer: torch.optim.Optimizer, batch: Batch) -> tuple[flo
     return float(norm), time.perf_counter() - begun
 
 
-def _share_in_all(
-    followed: Mapping[str, float | None], gradients: Mapping[str, Tensor]
-) -> float | None:
-    squares = {
-        name: float(gradient.double().square().sum()) for name, gradient in gradients.items()
-    }
-    shares = [(followed[name], square) for name, square in squares.items()]
-    known = [(share, square) for share, square in shares if share is not None]
-    if not known or len(known) < len(shares):
-        return None
-    return sum(share * square for share, square in known) / sum(square for _, square in known)
-
-
-def _in_all(values: Mapping[str, float], norms: Mapping[str, float]) -> float:
-    return math.hypot(*values.values()) / math.hypot(*norms.values())
-
-
 def _warnings(findings: Findings) -> list[str]:
     warnings = []
     if not findings.gradient_norm:
@@ -280,8 +219,8 @@ def _warnings(findings: Findings) -> list[str]:
     return warnings
 
 
-def _warnings_of_rank(name: str, layer: _Layer) -> list[str]:
-    rank, size = _rank(layer.module), min(layer.weight.shape)
+def _warnings_of_rank(name: str, layer: WatchedLayer) -> list[str]:
+    rank, size = _rank(layer.module), min(layer.shape)
     if rank is None or rank <= size:
         return []
     return [f"rank {rank} is above the size of {name}: rank {size} does the same for less"]
@@ -293,11 +232,11 @@ def _rank(module: nn.Module) -> int | None:
 
 
 def _warning_of_jump(
-    job: Job, layers: Mapping[str, _Layer], batch: Batch, jump: float, norms: Mapping[str, float]
+    job: Job, layers: Mapping[str, WatchedLayer], batch: Batch, jump: float
 ) -> str:
     """Say whether the jump is the learning rate's or the method's own."""
     jumps, *_ = _jumps(job, layers, batch, slowed=100)
-    slow = _in_all(jumps, norms)
+    slow = strength_in_all(jumps, layers)
     warning = f"one step moves the weights by {jump:.0%} of their norm"
     if slow > jump / 2:
         return f"{warning}, at any learning rate: at a hundredth of it still by {slow:.0%}"

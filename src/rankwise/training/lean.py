@@ -14,6 +14,7 @@ from torch import nn
 
 from rankwise.methods.chain import Chain
 from rankwise.training.chains import build_chain, final_rank, resets_optimizer
+from rankwise.training.diagnosing import Diagnoser
 from rankwise.training.job import Job
 from rankwise.training.optimization import build_optimizer, build_schedule, trained_parameters
 from rankwise.training.progress import (
@@ -31,18 +32,22 @@ def train_lean(job: Job) -> Trained:
     with chain or nullcontext(), finite_loss_required(job.model):
         optimizer = build_optimizer(job.model, job.settings)
         parameters = count_parameters(job.model)
+        diagnoser = Diagnoser(job)
+        diagnoser.observe(0)
         curve = [_point(job, step=0, train_loss=None)]
-        for point in _train(job, optimizer, chain):
+        for point in _train(job, optimizer, chain, diagnoser):
             curve.append(point)
             losses = [each.validation_loss for each in curve]
             if is_stalled(losses, job.settings.training.patience):
                 break
         if chain is not None:
             chain.finish(final_rank=final_rank(job))
-    return Trained(curve, parameters, best=curve[-1])
+    return Trained(curve, parameters, best=curve[-1], diagnosis=diagnoser.diagnosis())
 
 
-def _train(job: Job, optimizer: torch.optim.Optimizer, chain: Chain | None) -> Iterator[CurvePoint]:
+def _train(
+    job: Job, optimizer: torch.optim.Optimizer, chain: Chain | None, diagnoser: Diagnoser
+) -> Iterator[CurvePoint]:
     training, folds, step = job.settings.training, job.fold_steps, 0
     schedule = build_schedule(optimizer, training, steps=job.steps)
     for epoch in range(training.epochs):
@@ -54,6 +59,7 @@ def _train(job: Job, optimizer: torch.optim.Optimizer, chain: Chain | None) -> I
             step += 1
             if chain is not None and step in folds:
                 chain.fold(optimizer if resets_optimizer(job) else None)
+            diagnoser.observe(step)
         yield _point(job, step=step, train_loss=sum(losses) / len(losses))
 
 

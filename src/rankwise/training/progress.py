@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from rankwise.core.errors import TrainingError
+from rankwise.training.diagnosing import Diagnosis
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,14 @@ class TrainedParameters(NamedTuple):
 class Trained:
     """What a loop returns: the learning curve, one point an epoch, and what it trained.
 
-    ``best`` is the point whose weights the model is left with.
+    ``best`` is the point whose weights the model is left with, ``diagnosis`` what was seen of the
+    change meanwhile.
     """
 
     curve: list[CurvePoint]
     parameters: TrainedParameters
     best: CurvePoint
+    diagnosis: Diagnosis
 
 
 def count_parameters(model: nn.Module) -> TrainedParameters:

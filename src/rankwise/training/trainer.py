@@ -19,6 +19,7 @@ from transformers import (
 from rankwise.tasks.splits import Batch
 from rankwise.training.chains import build_callback
 from rankwise.training.checkpoints import finish_checkpoint, last_checkpoint
+from rankwise.training.diagnosing import DiagnoserCallback
 from rankwise.training.job import Job
 from rankwise.training.optimization import build_optimizer, build_schedule
 from rankwise.training.order import EpochOrder
@@ -117,11 +118,12 @@ def train_with_trainer(
     parameters = count_parameters(job.model)
     schedule = build_schedule(optimizer, job.settings.training, steps=job.steps)
     patience = job.settings.training.patience
+    watch = DiagnoserCallback(job)
     callbacks = [PatienceCallback(patience)] if patience is not None else []
     trainer = JobTrainer(
         job,
         args=_arguments(job, checkpoints, is_fresh=last is None, show_progress=show_progress),
-        callbacks=[*callbacks, *([chain] if chain is not None else [])],
+        callbacks=[*callbacks, *([chain] if chain is not None else []), watch],
         optimizers=(optimizer, schedule),
     )
     # It prints raw dictionaries where there is no bar: the record and the trackers have them.
@@ -130,7 +132,12 @@ def train_with_trainer(
         trainer.train(resume_from_checkpoint=last)
     curve = _curve(trainer.state.log_history)
     keeps_best = job.settings.training.keep == "best"
-    return Trained(curve, parameters, best=_best(curve) if keeps_best else curve[-1])
+    return Trained(
+        curve,
+        parameters,
+        best=_best(curve) if keeps_best else curve[-1],
+        diagnosis=watch.diagnosis(trainer.state),
+    )
 
 
 def _arguments(
