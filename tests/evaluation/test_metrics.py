@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rankwise.core.errors import DataError
-from rankwise.evaluation.metrics import METRICS, accuracy, f1, matthews, pearson, spearman
+from rankwise.evaluation.metrics import (
+    METRICS,
+    accuracy,
+    f1,
+    likelihood,
+    matthews,
+    pearson,
+    spearman,
+)
 
 CLASSES = [accuracy, f1, matthews]
 SCORES = [pearson, spearman]
@@ -42,6 +50,12 @@ def test_correlations_by_hand():
     assert pearson([1, 2, 3], [1, 2, 4]) == pytest.approx(3 / math.sqrt(2 * 42 / 9))
     assert spearman([1, 2, 3], [1, 2, 4]) == pytest.approx(1)
     assert spearman([3, 2, 1], [1, 2, 4]) == pytest.approx(-1)
+
+
+def test_the_likelihood_by_hand():
+    # Three tokens of probability 1/2, 1/2 and 1/8: the cube root of 1/32.
+    assert likelihood([math.log(1 / 4), math.log(1 / 8)], [2, 1]) == pytest.approx(32 ** (-1 / 3))
+    assert likelihood([math.log(1 / 4), math.nan], [2, 1]) == 0
 
 
 @pytest.mark.parametrize("metric", CLASSES)

@@ -106,12 +106,31 @@ def spearman(predictions: Predictions, labels: Labels) -> float:
     return _coefficient(stats.spearmanr(predicted, right))
 
 
+def likelihood(predictions: Predictions, labels: Labels) -> float:
+    """Return exp(Σ log p / Σ tokens), the geometric mean of the right tokens' probabilities.
+
+    It is 1 / perplexity, so it grows as the loss falls. A row's prediction is its sum of log p, its
+    label the number of its tokens; a row without a finite sum makes it 0.
+
+    >>> likelihood([math.log(0.5), math.log(0.25)], [1, 2])
+    0.5
+
+    Raises:
+        DataError: There are no rows, or not as many predictions as labels.
+    """
+    _check(predictions, labels)
+    tokens = sum(labels)
+    sums = [-math.inf if each is None or not math.isfinite(each) else each for each in predictions]
+    return math.exp(min(sum(sums) / tokens, 0.0)) if tokens > 0 else 0.0
+
+
 METRICS: dict[str, Metric] = {
     "accuracy": Metric(accuracy, 0.0, 1.0),
     "f1": Metric(f1, 0.0, 1.0),
     "matthews": Metric(matthews, -1.0, 1.0),
     "pearson": Metric(pearson, -1.0, 1.0),
     "spearman": Metric(spearman, -1.0, 1.0),
+    "likelihood": Metric(likelihood, 0.0, 1.0),
 }
 
 

@@ -10,6 +10,8 @@ from torch import nn
 
 from rankwise.tasks.answers import Answers
 from rankwise.tasks.digits import DigitsTask
+from rankwise.tasks.generation import task as generation
+from rankwise.tasks.generation.corpora import CORPORA
 from rankwise.tasks.glue.definitions import DEFINITIONS as GLUE
 from rankwise.tasks.mnist import MnistTask
 from rankwise.tasks.splits import Batch, Rehearsal, Splits
@@ -73,4 +75,5 @@ TASKS = (
     }
     | {name: TaskFacts(each.version, each.metrics) for name, each in GLUE.items()}
     | {name: TaskFacts(each.version, VtabTask.metrics) for name, each in VTAB.items()}
+    | dict.fromkeys(CORPORA, TaskFacts(generation.VERSION, generation.METRICS))
 )

@@ -13,6 +13,9 @@ from pathlib import Path
 from rankwise.core.errors import SettingsError
 from rankwise.tasks.data_root import find_data_root
 from rankwise.tasks.digits import DigitsTask
+from rankwise.tasks.generation.languages import PretrainedLanguage
+from rankwise.tasks.generation.small import SMALL, SmallLanguage
+from rankwise.tasks.generation.task import GenerationTask
 from rankwise.tasks.glue.classes import GlueClasses
 from rankwise.tasks.glue.text import GlueText
 from rankwise.tasks.mnist import MnistTask
@@ -21,6 +24,7 @@ from rankwise.tasks.vtab.task import VtabTask
 from rankwise.training.settings import RunSettings
 from rankwise.training.task_settings import (
     DigitsSettings,
+    GenerationSettings,
     GlueSettings,
     MnistSettings,
     VtabSettings,
@@ -55,6 +59,24 @@ def build_task(run: RunSettings) -> Task:
                 split_seed=run.seed if settings.split_seed is None else settings.split_seed,
                 head_seed=run.seed,
             )
+        case GenerationSettings():
+            return _generation_task(settings, run.seed)
+
+
+def _generation_task(settings: GenerationSettings, seed: int) -> GenerationTask:
+    root = find_data_root(settings.data_root)
+    files = tuple(settings.files)
+    language = PretrainedLanguage(settings.model)
+    if settings.model == SMALL:
+        options = settings.small.model_dump(exclude={"files"})
+        language = SmallLanguage(root, tuple(settings.small.files) or files, **options)
+    return GenerationTask(
+        **settings.model_dump(exclude={"model", "small", "data_root", "files", "split_seed"}),
+        language=language,
+        data_root=root,
+        files=files,
+        split_seed=seed if settings.split_seed is None else settings.split_seed,
+    )
 
 
 @contextlib.contextmanager

@@ -51,7 +51,7 @@ class GlueSettings(Settings):
         description="folder with glue/TASK; None is the environment's RANKWISE_DATA, or the Hub",
     )
     protocol: Literal["revisited", "official", "held-out"] = Field(
-        default="revisited", description="how validation and test are cut (docs/tasks/glue.md)"
+        default="revisited", description="how validation and test are cut (docs/guides/glue.md)"
     )
     split_seed: int | None = Field(default=None, ge=0, description="None is the run's own seed")
     rows: PositiveInt | None = Field(default=None, description="training rows; None is all")
@@ -98,8 +98,50 @@ class VtabSettings(Settings):
     split_seed: int | None = Field(default=None, ge=0, description="None is the run's own seed")
 
 
+class SmallModelSettings(Settings):
+    """A Llama of some million parameters, trained here from nothing, to try everything with."""
+
+    files: list[str] = Field(
+        default_factory=list, description="its texts; none: those of the task's own files"
+    )
+    vocabulary: int = Field(default=2048, ge=300)
+    width: PositiveInt = 192
+    blocks: PositiveInt = 4
+    heads: PositiveInt = 6
+    steps: PositiveInt = 300
+    batch_size: PositiveInt = 16
+    length: PositiveInt = 128
+    learning_rate: PositiveFloat = 2e-3
+    seed: int = Field(default=0, ge=0)
+
+
+class GenerationSettings(Settings):
+    """Instructions to train on, and the causal model that is adapted to them."""
+
+    name: Literal["metamathqa", "commonsense", "alpaca", "evol-instruct"]
+    model: str = Field(
+        description="a model's name on the Hub, a local folder, package:NAME/FOLDER, or small"
+    )
+    small: SmallModelSettings = SmallModelSettings()
+    data_root: Path | None = Field(
+        default=None,
+        description="folder with FAMILY/TASK/SPLIT.jsonl; None is RANKWISE_DATA, or the Hub",
+    )
+    files: list[str] = Field(
+        default_factory=list, description="local files in the corpus's place, without endings"
+    )
+    template: Literal["alpaca", "chat"] = Field(
+        default="alpaca", description="the form of prompts: Alpaca's, or the tokenizer's own"
+    )
+    rows: PositiveInt | None = Field(default=None, description="training rows; None is all")
+    held_out: PositiveInt = Field(default=200, description="rows each of validation and test")
+    split_seed: int | None = Field(default=None, ge=0, description="None is the run's own seed")
+    max_length: PositiveInt = Field(default=512, description="tokens, the rest is cut and counted")
+
+
 TaskSettings = Annotated[
-    DigitsSettings | MnistSettings | GlueSettings | VtabSettings, Field(discriminator="name")
+    DigitsSettings | MnistSettings | GlueSettings | VtabSettings | GenerationSettings,
+    Field(discriminator="name"),
 ]
 
 

@@ -1,0 +1,153 @@
+"""Supervised fine-tuning of a causal model on instructions.
+
+Training, validation and test rows are cut out of one corpus. The headline is the likelihood of a
+response's tokens, exp(-loss), so the best checkpoint is the one of the lowest loss on the rows held
+out. What the model is worth in the papers' sense, its answers to other questions, is measured
+afterwards (``training/answering.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+
+from rankwise.core.errors import SettingsError
+from rankwise.core.labels import IGNORED_LABEL
+from rankwise.tasks.answers import Answers
+from rankwise.tasks.architectures import build_on_meta, word_tokenizer
+from rankwise.tasks.generation.corpora import CORPORA, Corpus, cut, read_corpus
+from rankwise.tasks.generation.encoding import encode_instructions
+from rankwise.tasks.generation.instructions import Instruction
+from rankwise.tasks.generation.languages import Language
+from rankwise.tasks.generation.prompts import Prompts, TemplateName
+from rankwise.tasks.splits import Batch, Rehearsal, Splits
+
+METRICS = ("likelihood",)
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class GenerationTask:
+    """One corpus and one model.
+
+    Attributes:
+        name: Of the corpus, as in ``corpora``.
+        language: The model.
+        data_root: The data root with local files; None: the Hub.
+        files: Local files that stand in for the corpus; none: its own.
+        template: How instructions are put.
+        rows: How many training rows; None: all that are not held out.
+        held_out: Rows each of validation and test.
+        split_seed: Seed of what is held out.
+        max_length: Tokens of a row, prompt and response; the rest is cut, and counted.
+    """
+
+    name: str
+    language: Language
+    data_root: Path | None = None
+    files: tuple[str, ...] = ()
+    template: TemplateName = "alpaca"
+    rows: int | None = None
+    held_out: int = 200
+    split_seed: int = 0
+    max_length: int = 512
+
+    metrics = METRICS
+    version = VERSION
+    target_modules = "all-linear"
+    head_modules = ()
+    evaluation_batch_size = 8
+
+    @property
+    def corpus(self) -> Corpus:
+        """What is known of the data set."""
+        return CORPORA[self.name]
+
+    def prompts(self) -> Prompts:
+        """Return the writer of prompts for the model."""
+        return Prompts(self.language.tokenizer(), self.template)
+
+    def splits(self) -> Splits:
+        """Return the rows as tokens; ``facts`` say how many were cut or left out.
+
+        Raises:
+            DataError: Rows are missing or broken.
+            SettingsError: There are too few, or ``max_length`` is more than the model reads.
+        """
+        return _splits(self)
+
+    def rehearse(self) -> Rehearsal:
+        """Return the architecture without weights, and a made-up row."""
+        config = self.language.config()
+        row = Instruction("Say something.", "Something.")
+        words = Prompts(word_tokenizer(["</s>"], config)).text([row.instruction])
+        prompts = Prompts(word_tokenizer([words, row.response], config))
+        rows = encode_instructions(prompts, [row], max_length=self.max_length).rows
+        available = self.corpus.rows - 2 * self.held_out
+        kind: Any = AutoModelForCausalLM
+        model = build_on_meta(kind, config)
+        return Rehearsal.of(model, rows, min(self.rows or available, available))
+
+    def base_model(self, cache: Path) -> nn.Module:
+        """Return the model that is adapted."""
+        return self.language.model(cache)
+
+    def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:
+        """Read per row the log-likelihood of its response, beside its number of tokens."""
+        sums, counts = response_likelihood(output["logits"], batch["labels"])
+        return Answers(sums.tolist(), counts.tolist())
+
+
+def response_likelihood(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return per row the sum of log p over the tokens that count, and their number.
+
+    Args:
+        logits: Shape (rows, length, vocabulary).
+        labels: Shape (rows, length), -100 where a token does not count.
+    """
+    sums, counts = [], []
+    for row, wanted in zip(logits[:, :-1], labels[:, 1:]):
+        counted = wanted != IGNORED_LABEL
+        # Only what counts is widened: the vocabulary may be large.
+        scores = row[counted].float().log_softmax(dim=-1)
+        sums.append(scores.gather(1, wanted[counted].unsqueeze(1)).sum())
+        counts.append(counted.sum())
+    return torch.stack(sums), torch.stack(counts)
+
+
+@lru_cache(maxsize=2)
+def _splits(task: GenerationTask) -> Splits:
+    """Read and encode the rows; kept, because many runs of a process read the same."""
+    prompts = task.prompts()
+    limit = prompts.tokenizer.model_max_length
+    if task.max_length > limit:
+        raise SettingsError(
+            f"task.max_length must be at most {limit}, what the model reads, got {task.max_length}"
+        )
+    rows, source = read_corpus(task.corpus, task.data_root, task.files)
+    parts = cut(
+        len(rows),
+        rows=task.rows,
+        held_out=task.held_out,
+        seed=task.split_seed,
+        takes_first=task.corpus.takes_first and len(task.files) <= 1,
+    )
+    splits, facts = {}, {}
+    for split, numbers in parts._asdict().items():
+        chosen = [rows[number] for number in numbers]
+        encoded = encode_instructions(prompts, chosen, max_length=task.max_length)
+        splits[split] = encoded.rows
+        facts[split] = {
+            "rows": len(encoded.rows),
+            "truncated": encoded.truncated,
+            "left_out": encoded.left_out,
+            "source": f"{len(numbers)} of the {len(rows)} rows of {source}",
+        }
+    return Splits(**splits, facts=facts)

@@ -1,0 +1,115 @@
+"""Fine-tuning on instructions, from files to record, on a Llama of kilobytes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from rankwise.core.errors import ModelError, SettingsError
+from rankwise.tasks.generation.small import SmallLanguage
+from rankwise.tasks.generation.task import response_likelihood
+from rankwise.training.build import build_task
+from rankwise.training.folder import RunFolder
+from rankwise.training.recipes import load_recipe
+from rankwise.training.run import train_run
+from rankwise.training.scoring import score_split
+from tests.tasks.generation.generation_files import boolq_rows, tiny_llama, write_lines
+
+FILE = "commonsense/boolq/train"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_lines(folder, FILE, boolq_rows(40))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    return tiny_llama(tmp_path_factory.mktemp("llama") / "model", has_pad=False)
+
+
+@pytest.fixture
+def run_of(root, llama):
+    def make(name="lora", *, task=None, init=None):
+        own = {"model": llama, "data_root": str(root), "files": [FILE], "rows": 16, "held_out": 4}
+        training = {"batch_size": 4, "accumulation_steps": 2, "keep": "best", "epochs": 2}
+        method = {"name": name, "r": 2} | ({"init": init} if init else {})
+        overrides = {"task": own | (task or {}), "method": method, "training": training}
+        return load_recipe("generation-tutorial", overrides).run()
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("name", "init"), [("lora-sb", {"samples": 4}), ("abm-lora", {"steps": 2, "samples": 4})]
+)
+def test_a_run_trains_and_leaves_the_model_that_its_record_describes(run_of, tmp_path, name, init):
+    run = run_of(name, init=init)
+    record = train_run(run, tmp_path)
+    assert record["metric"] == "likelihood"
+    first, *_, last = (point["validation_loss"] for point in record["curve"])
+    assert last < first
+    kept = min(point["validation_loss"] for point in record["curve"][1:])
+    assert record["score_validation"] == pytest.approx(math.exp(-kept), rel=1e-5)
+    again = score_split(run, RunFolder(tmp_path, run.name), split="validation")
+    assert again.score == pytest.approx(record["score_validation"], rel=1e-6)
+    assert record["data"]["train"] == {
+        "rows": 16,
+        "truncated": 0,
+        "left_out": 0,
+        "source": f"16 of the 40 rows of {FILE}",
+    }
+
+
+def test_the_likelihood_counts_the_response_alone():
+    logits = torch.zeros(2, 4, 8)
+    labels = torch.tensor([[-100, 3, 5, 1], [-100, -100, -100, 2]])
+    sums, counts = response_likelihood(logits, labels)
+    assert counts.tolist() == [3, 1]
+    torch.testing.assert_close(sums, -counts * math.log(8))
+
+
+def test_a_run_is_rehearsed_without_data_and_weights(run_of):
+    rehearsal = build_task(run_of()).rehearse()
+    assert rehearsal.training_rows == 16
+    assert {each.device.type for each in rehearsal.batch.values()} == {"meta"}
+
+
+def test_more_tokens_than_the_model_reads_are_refused(run_of):
+    with pytest.raises(SettingsError, match=r"max_length must be at most 512, .* got 513"):
+        build_task(run_of(task={"max_length": 513})).splits()
+
+
+def test_a_model_without_a_chat_template_is_refused(run_of):
+    with pytest.raises(ModelError, match="has no chat template"):
+        build_task(run_of(task={"template": "chat"})).splits()
+
+
+def test_the_small_model_is_made_once_and_leaves_the_random_state_alone(root, tmp_path):
+    small = SmallLanguage(
+        root, (FILE,), vocabulary=300, width=16, blocks=1, heads=2, steps=8, batch_size=2, length=32
+    )
+    state = torch.get_rng_state()
+    made = small.model(tmp_path)
+    assert torch.equal(torch.get_rng_state(), state)
+    (file,) = tmp_path.iterdir()
+    written = file.stat().st_mtime_ns
+    again = small.model(tmp_path)
+    assert file.stat().st_mtime_ns == written
+    for ours, theirs in zip(made.parameters(), again.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    untrained = SmallLanguage(**{**vars(small), "steps": 1}).model(tmp_path)
+    batch = torch.tensor([small.tokenizer()("Please answer the following question")["input_ids"]])
+    losses = [float(each(input_ids=batch, labels=batch).loss) for each in (made, untrained)]
+    assert losses[0] < losses[1]
+
+
+def test_the_small_model_needs_texts(root):
+    with pytest.raises(SettingsError, match=r"name some in task\.small\.files"):
+        SmallLanguage(root, ()).tokenizer()
+    with pytest.raises(SettingsError, match=r"model small.* needs its files"):
+        SmallLanguage(None, (FILE,)).tokenizer()
