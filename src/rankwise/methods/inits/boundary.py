@@ -17,6 +17,9 @@ the report says which was used:
 Where we differ from the code: padding does not count; the student runs in eval mode, since dropout
 would move signs at random; layers are weighed inside their own stack; a batch whose loss is zero
 takes no step, weight decay included; what cannot be matched is an error.
+
+Under ``torch.distributed`` each process brings its own batches, as many as the others, and a step
+follows the mean of their gradients, so that all end with the same factors.
 """
 
 from __future__ import annotations
@@ -32,16 +35,17 @@ from typing import Any, Literal
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from rankwise.capture.batches import count_samples, to_device
 from rankwise.capture.bits import Bits, pack_bits, unpack_bits
-from rankwise.capture.gradients import Loss
+from rankwise.capture.gradients import Loss, is_distributed
 from rankwise.core.errors import DataError, ModelError, SettingsError, TrainingError
 from rankwise.core.modules import device_of
 from rankwise.functional.boundary import boundary_loss, sign_agreement
 from rankwise.methods.adapters.bridge import adapter_parameters
 from rankwise.methods.adapters.lend import acting, has_adapter, lent_adapter
+from rankwise.methods.adapters.sharded import is_sharded
 from rankwise.methods.inits.monitored import Monitor, find_monitored
 from rankwise.methods.inits.report import MonitoredLayer, Outcome
 
@@ -145,7 +149,7 @@ class BoundaryMatching:
         losses = []
         for step in range(self.steps):
             loss = matcher.loss(step % len(matcher.batches))
-            losses.append(_finite(loss))
+            losses.append(_finite(_mean_over_processes(loss.detach())))
             if losses[-1]:
                 _set_gradients(loss, parameters)
                 optimizer.step()
@@ -235,6 +239,11 @@ def _trainable(layers: Mapping[str, BaseTunerLayer], adapter_name: str) -> list[
         for parameter in adapter_parameters(layer, adapter_name).values()
         if parameter.requires_grad
     ]
+    if any(is_sharded(parameter) for parameter in parameters):
+        raise ModelError(
+            "boundary matching ends forward passes early, which a sharded model does not survive: "
+            "initialise before fully_shard, or in one process"
+        )
     if not parameters:
         raise ModelError(
             f"no parameter of adapter {adapter_name!r} trains: call "
@@ -270,11 +279,23 @@ def _set_gradients(loss: Tensor, parameters: list[nn.Parameter]) -> None:
             "no monitored layer depends on the adapter: adapt layers before them, or name others"
         )
     for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
+        if is_distributed():
+            mine = torch.zeros_like(parameter) if gradient is None else gradient
+            parameter.grad = _mean_over_processes(mine)
+        else:
+            parameter.grad = gradient
+
+
+def _mean_over_processes(value: Tensor) -> Tensor:
+    if not is_distributed():
+        return value
+    total = value.clone()
+    distributed.all_reduce(total)
+    return total / distributed.get_world_size()
 
 
 def _finite(loss: Tensor) -> float:
-    value = float(loss.detach())
+    value = float(loss)
     if not math.isfinite(value):
         raise TrainingError(f"the boundary loss is {value}: lower lr or margin")
     return value

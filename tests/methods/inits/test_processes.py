@@ -1,4 +1,4 @@
-"""The update init on two processes: what is sent, who decomposes what, and what all end with."""
+"""The inits on two processes: what is sent, who decomposes what, and what all end with."""
 
 import pytest
 import torch
@@ -7,6 +7,7 @@ from torch import distributed
 from rankwise.core.errors import TrainingError
 from rankwise.methods.adapters.bridge import adapted_layers, factors
 from rankwise.methods.inits import update
+from rankwise.methods.inits.boundary import BoundaryMatching
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
 from tests.two_processes import run_in_two
@@ -20,6 +21,15 @@ SHAPES = {"first": (8, 4), "second": (8, 8)}
 def changes(model):
     pairs = (factors(layer, "default") for layer in adapted_layers(model).values())
     return [(B @ A).detach() for B, A in pairs]
+
+
+def match(batches):
+    """The changes and losses of boundary matching, from an adapter that has learned something."""
+    model = adapted()
+    for layer in adapted_layers(model).values():
+        torch.nn.init.constant_(layer.lora_B["default"].weight, 0.1)
+    report = initialize(model, BoundaryMatching(steps=5, lr=0.01), batches)
+    return changes(model), report.outcome.losses
 
 
 def count_what_is_sent(monkeypatch):
@@ -55,7 +65,7 @@ def initialise_one_of_two(rank, _folder):
         error = None
     except TrainingError as refused:
         error = str(refused)
-    return changes(model), sent, decomposed, error
+    return changes(model), sent, decomposed, error, match([points(4, seed=rank)])
 
 
 @pytest.mark.slow
@@ -81,3 +91,12 @@ def test_only_gradients_are_summed_and_all_end_with_the_factors_of_one_process(t
     assert first[3] == second[3]
     assert "gradient of" in first[3]
     assert "is not finite" in first[3]
+
+    together = {
+        name: torch.cat([each[name] for each in (points(4, seed=0), points(4, seed=1))])
+        for name in ("x", "labels")
+    }
+    expected, losses = match([together])
+    torch.testing.assert_close(first[4][0], second[4][0], rtol=0, atol=0)
+    torch.testing.assert_close(first[4][0], expected, rtol=1e-6, atol=1e-9)
+    assert first[4][1] == second[4][1] == pytest.approx(losses)
