@@ -24,6 +24,7 @@ WORDS = [
     *["--training.epochs", "3", "--training.batch_size", "128"],
     *["--method", "{name: abm-lora, r: 2, init: {steps: 3}, schedule: {kind: chain}}"],
 ]
+COSTS = ("seconds", "peak_memory_bytes", "commit")
 LONGEST = 3000  # calls from the place on: about as many as a step of the trainer takes
 
 
@@ -36,9 +37,9 @@ def moment_of(trial: int) -> Moment:
 
 
 def without_costs(content: Any) -> Any:
-    """Leave out what differs between two runs of the same: times and memory."""
+    """Leave out what differs between two runs of the same: times, memory, and the commit."""
     if isinstance(content, dict):
-        kept = (key for key in content if key not in ("seconds", "peak_memory_bytes"))
+        kept = (key for key in content if key not in COSTS)
         return {key: without_costs(content[key]) for key in kept}
     return [without_costs(each) for each in content] if isinstance(content, list) else content
 
