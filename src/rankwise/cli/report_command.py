@@ -1,4 +1,4 @@
-"""``rankwise report``: the page and the table again, from the records alone; or means over tasks."""
+"""``rankwise report``: page and table again from the records alone, or means over tasks."""
 
 from __future__ import annotations
 
