@@ -10,7 +10,13 @@ pytestmark = pytest.mark.browser
 
 DESK = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
-CHARTS = ["learning-curves", "score-by-parameters", "score-by-learning-rate"]
+CHARTS = [
+    "learning-curves",
+    "score-by-parameters",
+    "score-by-learning-rate",
+    "strength",
+    "followed",
+]
 
 
 def column(page, heading, budget=1):

@@ -127,7 +127,21 @@ def _run(method: tuple[Any, ...], rate: float, seed: int) -> dict[str, Any]:
         "score_validation": curve[-1]["validation_score"],
         "curve": curve,
         "folds": [150, 300, 450] if is_chain else [],
+        "diagnostics": _diagnostics(name, parameters, rate, seed),
     }
+
+
+def _diagnostics(name: str, parameters: int, rate: float, seed: int) -> list[dict[str, Any]]:
+    """Strengths at the first steps and every 30, and shares at the first steps alone."""
+    followed = 1.0 if name == "full" else min(parameters / 3000 + len(name) / 100, 0.9)
+    return [
+        {
+            "step": step,
+            "strength": (1 + 0.05 * seed) * math.sqrt(rate * step * (2 + len(name) % 3)) / 3,
+            "followed": min(followed + 0.002 * step, 1.0) if step in (0, 1, 3, 8, 20) else None,
+        }
+        for step in sorted({0, 1, 2, 3, 5, 8, 13, 20, *range(30, STEPS + 1, 30)})
+    ]
 
 
 def _row(method: tuple[Any, ...], runs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rankwise.comparison import palette, plots, series
+from rankwise.comparison import drawing, palette, plots, series
 from tests.comparison.report_records import LEARNING_RATES, made_up_comparison
 
 SUMMARY, RUNS = made_up_comparison()
@@ -275,7 +275,7 @@ def test_each_pair_of_colours_stays_apart(vision, scheme):
 )
 @settings(derandomize=True, deadline=None)
 def test_spread_names_keep_their_order_their_distance_and_below_the_ceiling(values, gap):
-    placed = plots.spread(values, gap=gap, ceiling=1.0)
+    placed = drawing.spread(values, gap=gap, ceiling=1.0)
     order = sorted(range(len(values)), key=lambda i: values[i])
     heights = [placed[i] for i in order]
     assert all(low + gap <= high + 1e-9 for low, high in itertools.pairwise(heights))
@@ -283,7 +283,7 @@ def test_spread_names_keep_their_order_their_distance_and_below_the_ceiling(valu
 
 
 def test_names_that_are_far_apart_already_stay_where_their_lines_end():
-    assert plots.spread([0.9, 0.1, 0.5], gap=0.2, ceiling=1.0) == [0.9, 0.1, 0.5]
+    assert drawing.spread([0.9, 0.1, 0.5], gap=0.2, ceiling=1.0) == [0.9, 0.1, 0.5]
 
 
 def test_each_line_ends_in_its_name_in_full_only_where_it_must():
@@ -315,3 +315,34 @@ def test_nothing_scored_makes_an_empty_chart(draw):
     failed = SUMMARY | {"methods": rows}
     assert not draw(failed, [], "300").data
     assert not traces(plots.score_by_parameters(failed, []), "point")
+
+
+@pytest.mark.parametrize(
+    ("draw", "key", "steps"),
+    [(plots.strength, "strength", [0, 1, 2, 3, 5]), (plots.followed, "followed", [0, 1, 3, 8, 20])],
+)
+def test_what_was_seen_of_the_change_is_the_mean_over_seeds_of_the_chosen_runs(draw, key, steps):
+    lines = traces(draw(SUMMARY, RUNS, "300"), "line")
+    assert set(lines) == labels_in("300", "full")
+    line, row = lines["delora r=1"], row_of("delora r=1")
+    assert list(line.x[:5]) == steps
+    seen = [
+        point[key]
+        for run in series.chosen_runs(row, RUNS)
+        for point in run["diagnostics"]
+        if point["step"] == 8
+    ]
+    assert line.y[list(line.x).index(8)] == pytest.approx(fmean(seen))
+
+
+def test_folds_are_marked_on_the_strength_and_lie_beyond_the_first_steps():
+    marks = traces(plots.strength(SUMMARY, RUNS, "300"), "folds")
+    assert list(marks["cola r=1, both"].x) == [150, 300, 450]
+    assert list(marks["lora r=1"].x) == []
+    first = traces(plots.followed(SUMMARY, RUNS, "300"), "folds")
+    assert list(first["cola r=1, both"].x) == []
+
+
+def test_runs_without_diagnostics_make_an_empty_chart():
+    bare = [{**run, "diagnostics": []} for run in RUNS]
+    assert traces(plots.strength(SUMMARY, bare, "300"), "line") == {}

@@ -129,14 +129,14 @@ def test_every_reference_inside_the_page_has_its_target(page):
 
 def test_a_chart_has_a_title_a_key_and_its_words(page):
     figures = page.all("figure")
-    assert len(figures) == 3
+    assert len(figures) == 5
     for figure in figures:
         (chart,) = figure.all(role="img")
         assert chart.attributes["id"] in payload_of(page)["charts"]
         assert page.by_id(chart.attributes["aria-labelledby"]).tag == "h3"
         assert page.by_id(chart.attributes["aria-describedby"]).text
         (words,) = figure.all("figcaption")
-        assert "full: 0." in words.text
+        assert "full: " in words.text
 
 
 def test_the_figures_are_those_of_the_plots(page, records):
@@ -284,3 +284,22 @@ def test_a_missing_extra_is_named(name, records, tmp_path, monkeypatch):
 def test_a_record_that_is_no_summary_is_refused(tmp_path):
     with pytest.raises(AdapterError, match="must have protocol, methods, got only task"):
         write_report({"task": "digits"}, [], tmp_path / "report.html")
+
+
+def test_records_of_before_have_no_charts_of_the_change(tmp_path):
+    summary, runs = made_up_comparison()
+    write_report(summary, [{**run, "diagnostics": []} for run in runs], tmp_path / "old.html")
+    assert 'id="strength"' not in (tmp_path / "old.html").read_text()
+
+
+def test_the_view_at_equal_rank_has_its_verdict_and_its_rows(tmp_path):
+    summary, runs = made_up_comparison()
+    row = {"name": "lora", "r": 1, "side": None, "budget": "300", "trainable_parameters": 302}
+    row |= {"score_mean": 0.8, "difference_mean": None, "difference_low": None}
+    other = row | {"name": "cola", "difference_mean": 0.02, "difference_low": 0.01}
+    entry = {"r": 1, "rows": [other, row], "verdict": ["Rank 1, against lora: shown better: cola."]}
+    write_report(summary | {"equal_rank": [entry]}, runs, tmp_path / "ranks.html")
+    page = Page((tmp_path / "ranks.html").read_text()).root
+    (section,) = page.all("section", id="ranks")
+    assert "shown better: cola" in section.text
+    assert "+0.020" in section.text

@@ -44,6 +44,27 @@ def score_by_learning_rate(summary: dict[str, Any], runs: list[Run], view: str |
     return _listed("Fall from the best to the worst learning rate, smallest first", ranked)
 
 
+def strength(summary: dict[str, Any], runs: list[Run], view: str | None) -> str:
+    """Rank the rows of a view by how strong the change is in the end."""
+    return _listed("In the end, strongest first", _diagnostic(summary, runs, view, "strength", -1))
+
+
+def followed(summary: dict[str, Any], runs: list[Run], view: str | None) -> str:
+    """Rank the rows of a view by the share of the gradient that can be followed at the start."""
+    return _listed("Before the first step", _diagnostic(summary, runs, view, "followed", 0))
+
+
+def _diagnostic(
+    summary: dict[str, Any], runs: list[Run], view: str | None, key: str, position: int
+) -> list[str]:
+    found = [
+        (seen.points[position][1], series.label(row))
+        for row in _scored(summary, view)
+        if (seen := series.diagnostic(row, runs, key)).points
+    ]
+    return [f"{name}: {value:.3f}" for value, name in sorted(found, reverse=True)]
+
+
 def _scored(summary: dict[str, Any], view: str | None) -> list[Row]:
     return [row for row in series.rows_in_view(summary["methods"], view) if series.is_scored(row)]
 

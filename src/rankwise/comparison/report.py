@@ -131,12 +131,15 @@ def _charts(summary: dict[str, Any], runs: list[Run]) -> list[Chart]:
     views = series.views(summary["methods"]) or [None]
     symbols = plots.markers(summary).items()
     key = ", ".join(f"{plots.MARKERS[symbol]}\u00a0{budget}" for budget, symbol in symbols)
-    curves, rates = [], []
-    for view in views:
-        figure = plots.learning_curves(summary, runs, view)
-        curves.append(_picture(view, figure, captions.learning_curves(summary, runs, view)))
-        figure = plots.score_by_learning_rate(summary, runs, view)
-        rates.append(_picture(view, figure, captions.score_by_learning_rate(summary, runs, view)))
+    curves, rates, strengths, followed = (
+        [_picture(view, draw(summary, runs, view), tell(summary, runs, view)) for view in views]
+        for draw, tell in (
+            (plots.learning_curves, captions.learning_curves),
+            (plots.score_by_learning_rate, captions.score_by_learning_rate),
+            (plots.strength, captions.strength),
+            (plots.followed, captions.followed),
+        )
+    )
     figure = plots.score_by_parameters(summary, runs)
     parameters = [_picture(None, figure, captions.score_by_parameters(summary))]
     return [
@@ -161,6 +164,33 @@ def _charts(summary: dict[str, Any], runs: list[Run]) -> list[Chart]:
             f"Validation {metric}, mean over seeds. A ring marks the rate that was chosen; a cross "
             "on the axis marks a rate at which a run failed.",
             rates,
+        ),
+        *_diagnostic_charts(runs, strengths, followed),
+    ]
+
+
+def _diagnostic_charts(
+    runs: list[Run], strengths: list[Picture], followed: list[Picture]
+) -> list[Chart]:
+    """The charts of what was seen of the change itself; none where nothing was."""
+    if not any(run.get("diagnostics") for run in runs):
+        return []
+    return [
+        Chart(
+            "strength",
+            "How far the weights move",
+            "Strength of the change beside the weights it changes, over all adapted layers, at the "
+            "learning rate chosen: mean over seeds, shaded from the lowest to the highest. The "
+            "strength of a chain is that of all its blocks; a tick marks a fold.",
+            strengths,
+        ),
+        Chart(
+            "followed",
+            "What the first steps can follow",
+            "Share of the squared gradient of one batch that the parameters can follow at first "
+            "order. One minus it is the relative information loss of ABM-LoRA. Shares of different "
+            "methods are of different gradients as soon as they have trained.",
+            followed,
         ),
     ]
 

@@ -135,6 +135,20 @@ def learning_curve(row: Row, runs: list[Run]) -> Series:
     return _across_seeds({step: [curve[step] for curve in curves] for step in steps})
 
 
+def diagnostic(row: Row, runs: list[Run], key: str) -> Series:
+    """Average the ``strength`` or the share ``followed`` of the change over the chosen runs."""
+    seen = [
+        {
+            point["step"]: point[key]
+            for point in run.get("diagnostics") or ()
+            if is_number(point.get(key))
+        }
+        for run in chosen_runs(row, runs)
+    ]
+    steps = sorted(set.intersection(*map(set, seen))) if seen else []
+    return _across_seeds({step: [each[step] for each in seen] for step in steps})
+
+
 def learning_rate_sweep(row: Row, runs: list[Run]) -> Series:
     """Average the validation scores at every learning rate; a failed run leaves a gap there."""
     scores: dict[float, list[float | None]] = {}
