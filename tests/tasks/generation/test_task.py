@@ -104,7 +104,7 @@ def test_the_small_model_is_made_once_and_leaves_the_random_state_alone(root, tm
         assert torch.equal(ours, theirs)
     untrained = SmallLanguage(**{**vars(small), "steps": 1}).model(tmp_path)
     batch = torch.tensor([small.tokenizer()("Please answer the following question")["input_ids"]])
-    losses = [float(each(input_ids=batch, labels=batch).loss) for each in (made, untrained)]
+    losses = [each(input_ids=batch, labels=batch).loss.item() for each in (made, untrained)]
     assert losses[0] < losses[1]
 
 

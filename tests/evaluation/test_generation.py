@@ -1,0 +1,155 @@
+"""Texts written in batches: the same in any batch, in order, and kept when the writing stops."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from rankwise.core.errors import SettingsError
+from rankwise.evaluation.commonsense_likelihood import answer_likelihoods, likeliest
+from rankwise.evaluation.generation import Decoding, Written, write_texts
+from tests.tasks.generation.generation_files import tiny_llama
+
+GREEDY = Decoding(max_new_tokens=8)
+SAMPLED = Decoding(max_new_tokens=8, temperature=1.5, top_p=1.0, top_k=0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny_llama(tmp_path_factory.mktemp("llama") / "model", positions=64, has_pad=False)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder):
+    return AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        # Far from a draw between two tokens, so that rounding decides nothing.
+        for parameter in model.parameters():
+            parameter.mul_(4)
+    return model
+
+
+@pytest.fixture
+def prompts():
+    generator = torch.Generator().manual_seed(0)
+    lengths = [3, 20, 1, 7, 7, 12, 2, 30, 5]
+    return [torch.randint(4, 300, (n,), generator=generator).tolist() for n in lengths]
+
+
+@pytest.fixture
+def write(model, tokenizer, prompts, tmp_path):
+    def run(decoding=GREEDY, *, file="texts.jsonl", rows=None, **options):
+        options = {"batch_size": 4, "padding": 2} | options
+        asked = prompts[:rows]
+        return write_texts(model, tokenizer, asked, decoding, tmp_path / file, **options)
+
+    return run
+
+
+def test_the_batch_size_changes_no_text(write):
+    one, four, all_at_once = (write(file=f"{n}.jsonl", batch_size=n) for n in (1, 4, 9))
+    assert one == four == all_at_once
+    assert len({each.text for each in one}) > 1
+
+
+def test_a_text_is_what_the_whole_model_finds_likeliest(write, model, tokenizer, prompts):
+    """Without a cache, without padding, one token after the other."""
+    tokens = list(prompts[3])
+    for _ in range(8):
+        tokens.append(int(model(torch.tensor([tokens])).logits[0, -1].argmax()))
+    if tokenizer.eos_token_id in (new := tokens[7:]):
+        new = new[: new.index(tokenizer.eos_token_id)]
+    assert write()[3].text == tokenizer.decode(new, skip_special_tokens=True)
+
+
+def test_texts_are_on_disk_as_they_come_and_are_not_written_again(write, tmp_path, monkeypatch):
+    whole = write(file="whole.jsonl")
+
+    def stop(done):
+        if done == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(watch=stop)
+    file = tmp_path / "texts.jsonl"
+    assert len(file.read_text().splitlines()) == 1 + 8
+    # The process was killed in the middle of a line.
+    with file.open("a") as lines:
+        lines.write('{"row": 0, "te')
+    counts = []
+    assert write(watch=counts.append) == whole
+    assert counts == [9]
+    assert write(watch=counts.append) == whole
+    assert counts == [9]
+
+
+def test_a_file_that_answers_something_else_is_refused(write, tmp_path):
+    write()
+    with pytest.raises(SettingsError, match="answers other prompts, or by another decoding"):
+        write(SAMPLED)
+    with pytest.raises(SettingsError, match="answers other prompts"):
+        write(rows=3)
+    (tmp_path / "texts.jsonl").write_text("[]\n")
+    with pytest.raises(SettingsError, match="is no file of answers"):
+        write()
+
+
+def test_a_prompt_without_room_is_answered_by_nothing(write):
+    texts = write(context=28)
+    assert [each.text is None for each in texts] == [n > 20 for n in (3, 20, 1, 7, 7, 12, 2, 30, 5)]
+    assert texts[7] == Written(None, is_ended=False)
+
+
+def test_sampling_repeats_itself_and_leaves_the_random_state_alone(write):
+    state = torch.get_rng_state()
+    first = write(SAMPLED, file="a.jsonl")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert write(SAMPLED, file="b.jsonl") == first
+    assert write(file="c.jsonl") != first
+
+
+def test_a_text_ends_before_a_stop_word_and_before_the_end_token(write, model, tokenizer):
+    (text, *_) = write()
+    letter = text.text[2]
+    stopped = Decoding(max_new_tokens=8, stop_words=(letter,))
+    (cut, *_) = write(stopped, file="cut.jsonl")
+    assert cut == Written(text.text.partition(letter)[0], is_ended=True)
+
+
+def test_the_mode_of_the_model_is_restored(write, model):
+    model.train()
+    write()
+    assert model.training
+    model.eval()
+
+
+def test_the_file_is_json_lines(write, tmp_path):
+    texts = write()
+    _, *lines = map(json.loads, (tmp_path / "texts.jsonl").read_text().splitlines())
+    assert {line["row"]: line["text"] for line in lines} == {
+        row: each.text for row, each in enumerate(texts)
+    }
+
+
+def test_the_likelihood_of_an_answer_is_the_product_of_its_tokens(model, prompts):
+    answers = [(row, len(row) // 2) for row in prompts if len(row) > 2]
+    expected = []
+    with torch.no_grad():
+        for row, start in answers:
+            scores = model(torch.tensor([row])).logits[0].log_softmax(-1)
+            expected.append(sum(scores[i - 1, row[i]] for i in range(start, len(row))))
+    for size in (1, 3):
+        found = answer_likelihoods(model, answers, batch_size=size, padding=2)
+        torch.testing.assert_close(found, torch.stack(expected), rtol=1e-4, atol=1e-4)
+
+
+def test_the_likeliest_option_of_each_question_is_chosen():
+    assert likeliest(torch.tensor([-1.0, -2.0, -9.0, -8.0, -7.0]), [2, 3]) == [0, 2]
