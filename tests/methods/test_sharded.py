@@ -12,10 +12,11 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from rankwise.core.errors import ChainError
+from rankwise.core.errors import ChainError, ModelError
 from rankwise.methods.adapters.bridge import adapted_layers, base_weight, factors
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
 from rankwise.methods.chain import Chain
+from rankwise.methods.inits.boundary import BoundaryMatching
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
 from tests.two_processes import run_in_two
@@ -99,6 +100,8 @@ def work_as_one_of_two(rank, folder):
     model = build(LoraConfig)
     chain = Chain(model, side="left")
     shard(model)
+    with pytest.raises(ModelError, match="which a sharded model does not survive"):
+        initialize(model, BoundaryMatching(), [rows], loss=summed)
     train(model, rows, chain)
     result["chain"] = outputs(model)
     chain.save(folder / f"chain-{rank}")
