@@ -1,0 +1,150 @@
+"""MT-Bench's judgement of single answers: a rating from 1 to 10 for each of the two turns.
+
+Prompts, categories with reference answers and the form of the rating are FastChat's (``llm_judge``,
+Zheng et al. 2023, arXiv 2306.05685), and so is the file of judgements. Each judgement is on disk as
+soon as it is there; asked again, the judge sees only what has no rating yet.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rankwise.core.errors import DataError
+from rankwise.evaluation.judge import Endpoint
+from rankwise.tasks.generation.lines import find_lines, read_lines
+from rankwise.tasks.generation.questions import Question
+
+_RATING = re.compile(r"\[\[(\d+(?:\.\d+)?)\]\]")
+_WITH_REFERENCE = ("math", "reasoning", "coding")
+_FOLDER = "dialogue/mt_bench/"
+Judgement = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The ratings of all turns that have one, and why others have none."""
+
+    ratings: list[float]
+    errors: list[str]
+
+    @property
+    def score(self) -> float | None:
+        """The mean rating, or None without any."""
+        return sum(self.ratings) / len(self.ratings) if self.ratings else None
+
+
+def rating_in(text: str) -> float | None:
+    """Return the rating from 1 to 10 in double brackets, or None.
+
+    >>> rating_in("Well said. Rating: [[7]]")
+    7.0
+    """
+    found = _RATING.search(text)
+    rating = None if found is None else float(found.group(1))
+    return rating if rating is not None and 1 <= rating <= 10 else None
+
+
+def judge_mt_bench(
+    endpoint: Endpoint,
+    questions: Sequence[Question],
+    answers: Sequence[Sequence[str]],
+    *,
+    root: Path,
+    file: Path,
+    model: str,
+) -> Judged:
+    """Have the endpoint rate each turn of each answer, and keep the judgements in ``file``.
+
+    Args:
+        endpoint: The judge.
+        questions: Those of MT-Bench.
+        answers: The turns of each question's answer.
+        root: The data root, with FastChat's prompts and reference answers.
+        file: Grows by a line a judgement.
+        model: Whose answers these are.
+
+    Raises:
+        DataError: Prompts or references are missing.
+    """
+    prompts = {line.content.get("name"): line for line in _lines(root, "judge_prompts")}
+    references = {
+        line.content.get("question_id"): line for line in _lines(root, "reference_answer_gpt-4")
+    }
+    rated = _rated(file)
+    errors = []
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as lines:
+        for question, turns in zip(questions, answers, strict=True):
+            number = question.labels["question_id"]
+            for turn in range(1, len(turns) + 1):
+                if (number, turn) in rated:
+                    continue
+                needs = question.labels["category"] in _WITH_REFERENCE
+                reference = references.get(number) if needs else None
+                name, messages = _messages(prompts, question, turns[:turn], reference)
+                judgement = _judgement(endpoint, messages)
+                content = {"question_id": number, "model": model, "turn": turn}
+                content |= {"judge": [endpoint.model, name], "user_prompt": messages[1]["content"]}
+                lines.write(json.dumps(content | judgement, ensure_ascii=False) + "\n")
+                lines.flush()
+                if judgement["error"] is None:
+                    rated[number, turn] = judgement["score"]
+                else:
+                    errors.append(f"question {number}, turn {turn}: {judgement['error']}")
+    return Judged(list(rated.values()), errors)
+
+
+def _lines(root: Path, name: str) -> list[Any]:
+    return read_lines(find_lines(root, _FOLDER + name), name=name)
+
+
+def _rated(file: Path) -> dict[tuple[Any, int], float]:
+    """Return the ratings that a former call has written; a half-written line is none."""
+    rated = {}
+    if file.exists():
+        text = file.read_text(encoding="utf-8")
+        if text and not text.endswith("\n"):
+            text = text[: text.rfind("\n") + 1]
+            file.write_text(text, encoding="utf-8")
+        for line in map(json.loads, text.splitlines()):
+            if line["error"] is None:
+                rated[line["question_id"], line["turn"]] = line["score"]
+    return rated
+
+
+def _messages(
+    prompts: dict[Any, Any], question: Question, turns: Sequence[str], reference: Any
+) -> tuple[str, list[dict[str, str]]]:
+    """Return the name of the prompt and the two messages for the last of ``turns``."""
+    name = "single-v1" if reference is None else "single-math-v1"
+    name += "-multi-turn" if len(turns) > 1 else ""
+    if name not in prompts:
+        raise DataError(f"{_FOLDER}judge_prompts has no prompt {name!r}: fetch it again")
+    fields = {"question": question.turns[0], "answer": turns[0]}
+    fields |= {f"question_{i}": text for i, text in enumerate(question.turns, start=1)}
+    fields |= {f"answer_{i}": text for i, text in enumerate(turns, start=1)}
+    if reference is not None:
+        right = reference.content["choices"][0]["turns"]
+        fields |= {f"ref_answer_{i}": text for i, text in enumerate(right, start=1)}
+    line = prompts[name]
+    return name, [
+        {"role": "system", "content": line.text("system_prompt")},
+        {"role": "user", "content": line.text("prompt_template").format(**fields)},
+    ]
+
+
+def _judgement(endpoint: Endpoint, messages: list[dict[str, str]]) -> Judgement:
+    reply = endpoint.ask(messages)
+    rating = None if reply.text is None else rating_in(reply.text)
+    error = reply.error
+    if error is None and rating is None:
+        error = f"no rating such as [[7]] in {(reply.text or '')[-80:]!r}"
+    # FastChat marks what could not be judged by -1.
+    score = -1 if rating is None else rating
+    return {"judgment": reply.text, "score": score, "error": error, "tstamp": time.time()}

@@ -1,0 +1,218 @@
+"""A judge behind a URL: asked patiently, believed only where it rates, its failures reported."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from rankwise.core.errors import DataError, SettingsError
+from rankwise.evaluation.generation_answers import write_alpaca_eval, write_mt_bench
+from rankwise.evaluation.judge import Endpoint, Reply
+from rankwise.evaluation.judge_mt_bench import judge_mt_bench, rating_in
+from rankwise.tasks.generation.questions import Question
+from tests.tasks.generation.generation_files import write_lines
+
+ASKED = [{"role": "user", "content": "?"}]
+LATE = "late"
+
+
+def said(text):
+    return (200, json.dumps({"choices": [{"message": {"content": text}}]}))
+
+
+class Judge:
+    """A server on this machine that gives the replies it was told, and remembers the questions."""
+
+    def __init__(self):
+        self.replies, self.requests, self.release = [], [], threading.Event()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                outer.requests.append((self.path, dict(self.headers), json.loads(body)))
+                reply = outer.replies.pop(0) if len(outer.replies) > 1 else outer.replies[0]
+                if reply is LATE:
+                    outer.release.wait(10)
+                    return
+                self.send_response(reply[0])
+                self.end_headers()
+                self.wfile.write(reply[1].encode())
+
+            def log_message(self, *_):
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
+        self.thread.start()
+
+    def close(self):
+        self.release.set()
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def judge():
+    server = Judge()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def waits():
+    return []
+
+
+@pytest.fixture
+def endpoint(judge, waits):
+    return Endpoint(judge.url, "judge-1", key="k", attempts=3, timeout=5, sleep=waits.append)
+
+
+def test_a_reply_is_its_text(judge, endpoint, waits):
+    judge.replies = [said("fine")]
+    assert endpoint.ask(ASKED) == Reply("fine", None)
+    path, headers, body = judge.requests[0]
+    assert path == "/v1/chat/completions"
+    assert headers["Authorization"] == "Bearer k"
+    assert body == {"model": "judge-1", "messages": ASKED, "temperature": 0}
+    assert waits == []
+
+
+@pytest.mark.parametrize(
+    "passing", [(500, "oops"), (429, "slow down"), (200, "<html>"), (200, '{"choices": []}')]
+)
+def test_what_may_pass_is_asked_again_after_a_wait(judge, endpoint, waits, passing):
+    judge.replies = [passing, passing, said("fine")]
+    assert endpoint.ask(ASKED).text == "fine"
+    assert waits == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        ((503, "busy"), r"answered status 503: busy \(3 attempts\)"),
+        ((200, "{"), r"answered with a malformed reply: .* \(3 attempts\)"),
+        ((200, '{"choices": 1}'), r"no choices\[0\]\.message\.content in"),
+        ((200, '{"choices": [{"message": {"content": 1}}]}'), "must be text, got 1"),
+    ],
+)
+def test_what_does_not_pass_is_reported(judge, endpoint, reply, message):
+    judge.replies = [reply]
+    text, error = endpoint.ask(ASKED)
+    assert text is None
+    assert len(judge.requests) == 3
+    with pytest.raises(AssertionError, match=message):
+        raise AssertionError(error)
+
+
+def test_a_wrong_key_is_not_tried_again(judge, endpoint):
+    judge.replies = [(401, "no such key")]
+    assert endpoint.ask(ASKED).error.endswith("answered status 401: no such key")
+    assert len(judge.requests) == 1
+
+
+def test_an_endpoint_that_is_not_there_is_reported(judge, waits):
+    url = judge.url.replace(str(judge.server.server_port), "1")
+    error = Endpoint(url, "judge-1", attempts=2, sleep=waits.append).ask(ASKED).error
+    assert "cannot be reached" in error
+    assert waits == [1.0]
+
+
+def test_an_endpoint_that_is_late_is_reported(judge, waits):
+    judge.replies = [LATE]
+    late = Endpoint(judge.url, "judge-1", attempts=1, timeout=0.05, sleep=waits.append)
+    assert "timed out after 0.05 s" in late.ask(ASKED).error
+
+
+def test_a_url_of_another_kind_is_refused():
+    with pytest.raises(SettingsError, match="must begin with http:// or https://: file:///x"):
+        Endpoint("file:///x", "judge-1")
+
+
+@pytest.mark.parametrize(
+    ("text", "rating"),
+    [("[[7]]", 7.0), ("x [[9.5]] y", 9.5), ("[7]", None), ("[[11]]", None), ("[[A]]", None)],
+)
+def test_a_rating_stands_in_double_brackets(text, rating):
+    assert rating_in(text) == rating
+
+
+QUESTIONS = [
+    Question(("Write.", "Again."), labels={"question_id": 81, "category": "writing"}),
+    Question(("Add.", "Twice."), labels={"question_id": 111, "category": "math"}),
+]
+ANSWERS = [["a {x}", "b"], ["2", "4"]]
+
+
+@pytest.fixture
+def root(tmp_path):
+    fields = {
+        "single-v1": "{question}|{answer}",
+        "single-math-v1": "{question}|{ref_answer_1}|{answer}",
+        "single-v1-multi-turn": "{question_1}|{answer_1}|{question_2}|{answer_2}",
+        "single-math-v1-multi-turn": "{ref_answer_2}|{answer_2}",
+    }
+    prompts = [
+        {"name": name, "system_prompt": "Judge.", "prompt_template": template}
+        for name, template in fields.items()
+    ]
+    write_lines(tmp_path, "dialogue/mt_bench/judge_prompts", prompts)
+    right = {"question_id": 111, "choices": [{"turns": ["two", "four"]}]}
+    write_lines(tmp_path, "dialogue/mt_bench/reference_answer_gpt-4", [right])
+    return tmp_path
+
+
+def test_each_turn_is_rated_with_its_reference(judge, endpoint, root, tmp_path):
+    judge.replies = [said("[[4]]"), said("[[6]]"), said("none"), said("[[8]]")]
+    file = tmp_path / "judgements.jsonl"
+    options = {"root": root, "file": file, "model": "mine"}
+    judged = judge_mt_bench(endpoint, QUESTIONS, ANSWERS, **options)
+    asked = [body["messages"][1]["content"] for _, _, body in judge.requests]
+    assert asked == ["Write.|a {x}", "Write.|a {x}|Again.|b", "Add.|two|2", "four|4"]
+    assert judged.score == 6
+    assert judged.errors == ["question 111, turn 1: no rating such as [[7]] in 'none'"]
+    # What has no rating is asked again, the rest is kept; a half-written line is not.
+    with file.open("a") as lines:
+        lines.write('{"question_id": 1')
+    judge.replies = [said("[[2]]")]
+    again = judge_mt_bench(endpoint, QUESTIONS, ANSWERS, **options)
+    assert (again.score, again.errors) == (5, [])
+    assert len(judge.requests) == 5
+
+
+def test_a_judge_that_is_away_leaves_errors_and_no_score(judge, endpoint, root, tmp_path):
+    judge.replies = [(500, "x")]
+    options = {"root": root, "file": tmp_path / "j.jsonl", "model": "mine"}
+    judged = judge_mt_bench(endpoint, QUESTIONS, ANSWERS, **options)
+    assert judged.score is None
+    assert len(judged.errors) == 4
+
+
+def test_a_missing_prompt_is_named(judge, endpoint, root, tmp_path):
+    write_lines(root, "dialogue/mt_bench/judge_prompts", [{"name": "x"}])
+    options = {"root": root, "file": tmp_path / "j.jsonl", "model": "mine"}
+    with pytest.raises(DataError, match="has no prompt 'single-v1'"):
+        judge_mt_bench(endpoint, QUESTIONS, ANSWERS, **options)
+
+
+def test_answers_are_in_the_files_of_the_tools(tmp_path):
+    write_mt_bench(tmp_path / "mt.jsonl", QUESTIONS, ANSWERS, model="mine", time=1.5)
+    first, _ = map(json.loads, (tmp_path / "mt.jsonl").read_text().splitlines())
+    assert len(first.pop("answer_id")) == 22
+    assert first == {
+        "question_id": 81,
+        "model_id": "mine",
+        "choices": [{"index": 0, "turns": ["a {x}", "b"]}],
+        "tstamp": 1.5,
+    }
+    asked = [Question(("é?",), labels={"dataset": "koala", "instruction": "é?"})]
+    write_alpaca_eval(tmp_path / "alpaca.json", asked, ["è"], model="mine")
+    assert json.loads((tmp_path / "alpaca.json").read_text(encoding="utf-8")) == [
+        {"dataset": "koala", "instruction": "é?", "output": "è", "generator": "mine"}
+    ]
