@@ -191,3 +191,8 @@ def test_a_model_that_does_not_exist_is_refused(run_of, tmp_path):
 def test_more_tokens_than_the_model_reads_are_refused(run_of, tmp_path):
     with pytest.raises(SettingsError, match=r"max_length must be at most 64, .* got 65"):
         train_run(run_of("lora", task={"max_length": 65}), tmp_path)
+
+
+def test_a_tracker_that_does_not_exist_is_refused(run_of, tmp_path):
+    with pytest.raises(SettingsError, match=r"training: .*nobody"):
+        train_run(run_of("lora", report_to=["nobody"]), tmp_path)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rankwise.cli.overrides import parse_overrides
 from rankwise.core.errors import RankwiseError, SettingsError
+from rankwise.core.noise import ignore_known_warnings
 
 _WITH_SETTINGS = ("train", "init", "compare", "doctor", "evaluate")
 
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         if "output" in known and known.output.is_file():
             raise SettingsError(f"the output {known.output} is a file: name a folder")
+        ignore_known_warnings()
         # A command loads what it needs when it is used: `list` does not wait for the Trainer.
         command = importlib.import_module(f"rankwise.cli.{known.command}_command")
         return command.run(known, overrides)

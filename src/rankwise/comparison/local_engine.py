@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from rankwise.core.errors import TrainingError
+from rankwise.core.noise import ignore_known_warnings
 
 LOST_POOLS = 3
 """How many pools may be lost one after another before any call comes back."""
@@ -102,6 +103,7 @@ def _prepare_worker(lifeline: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Two processes with two threads each on two cores are slower than with one each.
     torch.set_num_threads(1)
+    ignore_known_warnings()
     threading.Thread(target=_leave_with_parent, args=(lifeline,), daemon=True).start()
 
 

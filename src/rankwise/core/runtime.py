@@ -1,4 +1,4 @@
-"""Facts about this process: versions, commit and peak memory. Recorded beside every result."""
+"""Facts about this process, recorded beside every result: versions, commit and peak memory."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from rankwise.core.errors import SettingsError
 from rankwise.tasks.splits import Batch
 from rankwise.training.chains import build_callback
 from rankwise.training.checkpoints import finish_checkpoint, last_checkpoint
@@ -120,12 +121,15 @@ def train_with_trainer(
     patience = job.settings.training.patience
     watch = DiagnoserCallback(job)
     callbacks = [PatienceCallback(patience)] if patience is not None else []
-    trainer = JobTrainer(
-        job,
-        args=_arguments(job, checkpoints, is_fresh=last is None, show_progress=show_progress),
-        callbacks=[*callbacks, *([chain] if chain is not None else []), watch],
-        optimizers=(optimizer, schedule),
-    )
+    try:
+        trainer = JobTrainer(
+            job,
+            args=_arguments(job, checkpoints, is_fresh=last is None, show_progress=show_progress),
+            callbacks=[*callbacks, *([chain] if chain is not None else []), watch],
+            optimizers=(optimizer, schedule),
+        )
+    except (ValueError, RuntimeError, ImportError) as error:  # a tracker that is not there
+        raise SettingsError(f"training: {error}") from error
     # It prints raw dictionaries where there is no bar: the record and the trackers have them.
     trainer.remove_callback(PrinterCallback)
     with finite_loss_required(job.model):
