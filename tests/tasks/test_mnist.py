@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
+from PIL import Image
 
 from rankwise.core.errors import DataError
 from rankwise.tasks.mnist import DEVIATION, MEAN, MnistTask
+from rankwise.tasks.mnist_images import read_mnist
 from tests.tasks.idx_files import idx_bytes, write_mnist
 
 REAL = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
@@ -42,6 +45,69 @@ def test_the_base_is_made_once(root, tmp_path, monkeypatch):
     again = task.base_model(tmp_path / "base")
     for ours, theirs in zip(base.parameters(), again.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_the_record_says_where_the_images_come_from(root):
+    facts = MnistTask(root).splits().facts
+    assert facts["test"] == {"rows": 30, "source": "vision/mnist/t10k-images-idx3-ubyte.gz"}
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """Put the images of ``root`` in the place of the Hub's, changed by a function of a row."""
+
+    def put(root, change=lambda image, label: (image, label)):
+        def load_dataset(path, name, *, split):
+            assert (path, name) == ("ylecun/mnist", None)
+            pixels, digits, _ = read_mnist(root, split)
+            rows = [
+                change(Image.fromarray(image.numpy()), label)
+                for image, label in zip(pixels, digits.tolist(), strict=True)
+            ]
+            images, labels = zip(*rows, strict=True)
+            features = datasets.Features(image=datasets.Image(), label=datasets.Value("int64"))
+            columns = {"image": list(images), "label": list(labels)}
+            return datasets.Dataset.from_dict(columns, features=features)
+
+        monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+
+    return put
+
+
+def test_without_a_data_root_the_hub_gives_the_same_rows(root, serve, tmp_path):
+    serve(root)
+    ours, theirs = MnistTask(root, seed=3).splits(), MnistTask(None, seed=3).splits()
+    for split in ("train", "validation", "test"):
+        columns = getattr(theirs, split).columns
+        for name, column in getattr(ours, split).columns.items():
+            assert torch.equal(columns[name], column)
+    assert theirs.facts["test"]["source"] == "Hub ylecun/mnist, test"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda image, label: (image, label + 10), "train: label 10 of row 0 is no digit"),
+        (lambda image, label: (image, label - 1), "train: label -1 of row 0 is no digit"),
+        (
+            lambda image, label: (image.resize((32, 28)), label),
+            "train, image 0 must be grey .* got L and 32 × 28",
+        ),
+        (lambda image, label: (image.convert("RGB"), label), "got RGB and 28 × 28"),
+    ],
+)
+def test_another_data_set_than_mnist_is_refused(root, serve, change, message):
+    serve(root, change)
+    with pytest.raises(DataError, match=message):
+        MnistTask(None, seed=4).splits()
+
+
+@pytest.mark.parametrize("columns", [{"image": [1]}, {"image": [], "label": []}])
+def test_other_columns_and_no_rows_are_refused(monkeypatch, columns):
+    rows = datasets.Dataset.from_dict(columns)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: rows)
+    with pytest.raises(DataError, match=r"must have the columns image and label|holds no rows"):
+        MnistTask(None, seed=5).splits()
 
 
 @pytest.mark.parametrize("data_root", ROOTS)

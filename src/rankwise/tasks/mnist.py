@@ -6,9 +6,10 @@ aside for validation before the classes are filtered; test is MNIST's own.
 
 Where we differ from the released code (hammoudhasan/RACLora, commit 7354fd2): the split has a seed
 of its own instead of the global random state, so that base and adapter see the same one, and the
-data are four files read at once, not a data loader with 16 workers and a download.
+images are read at once, without a data loader and its 16 workers.
 
-Data: the four IDX files in ``vision/mnist`` below the data root, gzipped or not.
+Data: the four IDX files in ``vision/mnist`` below the data root, gzipped or not; without a data
+root, the Hub's copy.
 """
 
 from __future__ import annotations
@@ -20,10 +21,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rankwise.core.errors import DataError
 from rankwise.core.seeds import derive_seed
-from rankwise.tasks.data_root import required_data_root
-from rankwise.tasks.idx import read_idx
+from rankwise.tasks.mnist_images import read_mnist
 from rankwise.tasks.pixels import PixelClassifier, PixelTask, of_half, pretrain, pretrained
 from rankwise.tasks.splits import Splits
 
@@ -49,9 +48,7 @@ class MnistTask(PixelTask):
 
     def splits(self) -> Splits:
         """Return the rows of the digits 5-9, the half that is adapted to."""
-        return _read_half(
-            required_data_root(self.data_root, task=self.name), self.seed, second=True
-        )
+        return _read_half(self.data_root, self.seed, second=True)
 
     def base_model(self, cache: Path) -> PixelClassifier:
         """Return the network pretrained on 0-4; trained once, then read from ``cache``."""
@@ -71,9 +68,7 @@ class MnistTask(PixelTask):
     def _pretrain(self, model: PixelClassifier) -> None:
         pretrain(
             model,
-            _read_half(
-                required_data_root(self.data_root, task=self.name), self.seed, second=False
-            ).train,
+            _read_half(self.data_root, self.seed, second=False).train,
             epochs=self.pretrain_epochs,
             learning_rate=self.pretrain_learning_rate,
             batch_size=128,
@@ -81,33 +76,28 @@ class MnistTask(PixelTask):
 
 
 @lru_cache(maxsize=2)
-def _read_half(root: Path, seed: int, *, second: bool) -> Splits:
-    """Read one half of the classes; kept, because many runs of a process read the same files."""
-    images, digits = _read(root / "vision" / "mnist", "train")
+def _read_half(root: Path | None, seed: int, *, second: bool) -> Splits:
+    """Read one half of the classes; kept, because many runs of a process read the same images."""
+    images = read_mnist(root, "train")
     generator = torch.Generator().manual_seed(derive_seed(seed, "mnist-split"))
-    order = torch.randperm(len(digits), generator=generator)
+    order = torch.randperm(len(images.digits), generator=generator)
     parts = order.tensor_split([len(order) - len(order) // VALIDATION_SHARE])
-    train, validation = (of_half(images[p], digits[p], second=second) for p in parts)
-    test = of_half(*_read(root / "vision" / "mnist", "t10k"), second=second)
-    return Splits(train, validation, test)
-
-
-def _read(folder: Path, part: str) -> tuple[Tensor, Tensor]:
-    images, images_file = _array(folder, f"{part}-images-idx3-ubyte")
-    labels, labels_file = _array(folder, f"{part}-labels-idx1-ubyte")
-    if images.shape[1:] != (28, 28):
-        raise DataError(f"{images_file} must hold images of 28 × 28, got {tuple(images.shape)}")
-    if labels.shape != images.shape[:1]:
-        raise DataError(
-            f"{labels_file} must hold one label for each of {len(images)} images, "
-            f"got {tuple(labels.shape)}"
+    features = _normalised(images.pixels)
+    train, validation = (
+        of_half(features[part], images.digits[part], second=second) for part in parts
+    )
+    unseen = read_mnist(root, "test")
+    test = of_half(_normalised(unseen.pixels), unseen.digits, second=second)
+    facts = {
+        name: {"rows": len(rows), "source": source}
+        for name, rows, source in (
+            ("train", train, images.source),
+            ("validation", validation, images.source),
+            ("test", test, unseen.source),
         )
-    if (labels > 9).any():
-        row = int((labels > 9).nonzero()[0])
-        raise DataError(f"{labels_file}: label {int(labels[row])} of row {row} is no digit")
-    return (images.flatten(1).float() / 255 - MEAN) / DEVIATION, labels.long()
+    }
+    return Splits(train, validation, test, facts=facts)
 
 
-def _array(folder: Path, name: str) -> tuple[Tensor, Path]:
-    file = folder / name if (folder / name).exists() else folder / f"{name}.gz"
-    return read_idx(file), file
+def _normalised(pixels: Tensor) -> Tensor:
+    return (pixels.flatten(1).float() / 255 - MEAN) / DEVIATION

@@ -25,7 +25,7 @@ class MnistSettings(Settings):
     name: Literal["mnist"] = "mnist"
     data_root: Path | None = Field(
         default=None,
-        description="folder with vision/mnist; None is the environment's RANKWISE_DATA",
+        description="folder with vision/mnist; None is the environment's RANKWISE_DATA, or the Hub",
     )
     seed: int = Field(default=0, ge=0, description="seed of the split and of the base model")
     hidden: PositiveInt = 64

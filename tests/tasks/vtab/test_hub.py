@@ -29,7 +29,9 @@ def serve(monkeypatch):
     def put(rows):
         asked = []
         monkeypatch.setattr(
-            datasets, "load_dataset", lambda path, *, split: asked.append((path, split)) or rows
+            datasets,
+            "load_dataset",
+            lambda path, _, *, split: asked.append((path, split)) or rows,
         )
         return asked
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rankwise.core.errors import DataError
 from rankwise.tasks.glue.definitions import HIGHEST_SCORE, LOWEST_SCORE, Definition, Split
 from rankwise.tasks.glue.examples import NO_TEST_LABELS, Example, Part
+from rankwise.tasks.hub import fetch_split
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,7 +30,8 @@ def read_hub(definition: Definition, split: Split) -> Part:
             have no labels, or rows of validation or test have no text.
     """
     place = f"{DATASET}, {definition.hub}, {dict(definition.hub_splits)[split]}"
-    rows = _load(definition, split, place)
+    name = dict(definition.hub_splits)[split]
+    rows = fetch_split(DATASET, name, configuration=definition.hub, place=place)
     columns = _columns(definition, rows, place)
     texts = list(zip(*(columns[name] for name in definition.texts), strict=True))
     _check_labels(definition, columns["label"], place, split)
@@ -43,20 +45,6 @@ def read_hub(definition: Definition, split: Split) -> Part:
     note = f" ({missing} rows without text left out)" if missing else ""
     examples = [Example(texts[row], columns["label"][row]) for row in kept]
     return Part(examples, f"Hub {place}{note}")
-
-
-def _load(definition: Definition, split: Split, place: str) -> Dataset:
-    # Takes a second to import, and is of use only where rows come from the Hub.
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
-
-    try:
-        return load_dataset(DATASET, definition.hub, split=dict(definition.hub_splits)[split])
-    except (DatasetsError, OSError, ValueError) as error:
-        raise DataError(
-            f"{place} cannot be fetched ({type(error).__name__}: {error}): go online once, or name "
-            "a folder with local files by task.data_root or RANKWISE_DATA"
-        ) from error
 
 
 def _columns(definition: Definition, rows: Dataset, place: str) -> Mapping[str, Sequence[Any]]:

@@ -1,4 +1,4 @@
-"""VTAB from the Hub, by the ``datasets`` package and its cache: CLIP_benchmark's copies.
+"""VTAB from the Hub: CLIP_benchmark's copies.
 
 Each has the splits ``train`` and ``test``, one column of images, whose name is their format, and
 the column ``cls``.
@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from rankwise.core.errors import DataError
+from rankwise.tasks.hub import fetch_split
 from rankwise.tasks.vtab.definitions import Definition
 from rankwise.tasks.vtab.files import check_label
 from rankwise.tasks.vtab.images import Part, decoded
@@ -46,7 +47,7 @@ def read_hub(definition: Definition, split: str) -> Part:
             none of the classes.
     """
     place = f"{definition.hub}, {split}"
-    rows = _load(definition, split, place)
+    rows = fetch_split(definition.hub, split, place=place)
     image, label = _columns(rows, place)
     labels = [
         check_label(definition, each, f"{place}, image {row}")
@@ -56,20 +57,6 @@ def read_hub(definition: Definition, split: str) -> Part:
         raise DataError(f"{place} holds no images")
     images = HubImages(rows.select_columns([image]), image, place)
     return Part(images, torch.tensor(labels, dtype=torch.int64), f"Hub {place}")
-
-
-def _load(definition: Definition, split: str, place: str) -> Any:
-    # Takes a second to import, and is of use only where rows come from the Hub.
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
-
-    try:
-        return load_dataset(definition.hub, split=split)
-    except (DatasetsError, OSError, ValueError) as error:
-        raise DataError(
-            f"{place} cannot be fetched ({type(error).__name__}: {error}): go online once, or name "
-            "a folder with local files by task.data_root or RANKWISE_DATA"
-        ) from error
 
 
 def _columns(rows: Any, place: str) -> tuple[str, str]:
