@@ -74,10 +74,10 @@ def crossed(generator, *, seeds, rows, seed=0.0, row=0.0, rest=0.0):
 
 def test_the_crossed_interval_by_hand():
     # Differences [[0, 1], [1, 2]]: MS of seeds and of rows 1, of the rest 0; the mean's variance
-    # (1 + 1 - 0) / 4, with 2² / (1² + 1²) = 2 degrees of freedom: t(0.975, 2) = 4.302653.
+    # (1 + 1 - 0) / 4, with one degree of freedom: t(0.975, 1) = 12.7062.
     interval = crossed_difference([[0, 1], [1, 2]], [[0, 0], [0, 0]])
     assert interval.mean == 1.0
-    assert interval.high - interval.mean == pytest.approx(4.302653 * 0.5**0.5, rel=1e-6)
+    assert interval.high - interval.mean == pytest.approx(12.7062 * 0.5**0.5, rel=1e-5)
     assert interval.mean - interval.low == pytest.approx(interval.high - interval.mean)
 
 
@@ -90,14 +90,26 @@ def test_the_crossed_interval_by_hand():
         {"seed": 0.0, "row": 1.0, "rest": 1.0},
     ],
 )
-def test_the_crossed_interval_covers_other_seeds_and_other_rows(deviations):
+@pytest.mark.parametrize("comparisons", [1, 9])
+def test_the_crossed_interval_errs_no_more_often_than_it_says(deviations, comparisons):
     generator = np.random.default_rng(1)
-    covered = []
-    for _ in range(1000):
+    missed = []
+    for _ in range(2000):
         values = crossed(generator, seeds=3, rows=40, **deviations)
-        interval = crossed_difference(values, np.zeros_like(values))
-        covered.append(interval.low <= 0 <= interval.high)
-    assert np.mean(covered) > 0.935
+        interval = crossed_difference(values, np.zeros_like(values), comparisons=comparisons)
+        missed.append(not interval.low <= 0 <= interval.high)
+    promised = 0.05 / comparisons
+    # Three standard errors of the simulation above what is promised.
+    assert np.mean(missed) < promised + 3 * (promised / 2000) ** 0.5
+
+
+def test_the_crossed_interval_is_never_narrower_than_that_over_seeds():
+    generator = np.random.default_rng(3)
+    for _ in range(200):
+        values = crossed(generator, seeds=3, rows=20, seed=0.5, row=0.5, rest=1.0)
+        both = crossed_difference(values, np.zeros_like(values))
+        seeds = mean_interval(values.mean(axis=1).tolist())
+        assert both.high - both.low >= seeds.high - seeds.low - 1e-12
 
 
 def test_pretending_that_seeds_times_rows_are_independent_would_cover_far_less():
