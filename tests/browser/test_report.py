@@ -143,6 +143,13 @@ def test_print_has_light_colours_and_no_controls_that_paper_cannot_use(visit):
         assert open_page.complaints == []
 
 
+@pytest.mark.parametrize("width", [964, 1032])  # Letter and A4 on their sides, without margins
+def test_the_table_fits_on_paper(visit, width):
+    with visit(viewport={"width": width, "height": 700}) as open_page:
+        open_page.page.emulate_media(media="print")
+        assert overhang(open_page.page) <= 0
+
+
 def test_every_control_has_a_name_and_every_chart_a_description(visit):
     with visit(viewport=DESK) as open_page:
         page = open_page.page

@@ -175,7 +175,14 @@ def _row(method: tuple[Any, ...], runs: list[dict[str, Any]]) -> dict[str, Any]:
         "difference_high": None if method[0] == "lora" else score - 0.85 + half,
         "init_seconds": 0.4 if "sb" in method[0] or "abm" in method[0] else 0.003,
         "train_seconds": 1.9 + 0.001 * method[4],
+        "difference_rows_mean": None if method[0] == "lora" else score - 0.85,
+        "difference_rows_low": None if method[0] == "lora" else score - 0.85 - 2 * half,
+        "difference_rows_high": None if method[0] == "lora" else score - 0.85 + 2 * half,
         "steps_to_baseline": None if score < 0.85 else 240,
+        "samples_to_baseline": None if score < 0.85 else 240 * 32,
+        "seconds_to_baseline": None if score < 0.85 else 0.9,
+        "sweep_seconds": 31.5,
+        "peak_memory_bytes": 6.1e8,
         "warnings": [f"the best learning rate {best:g} is still at the edge of its grid"] * edge,
     }
 

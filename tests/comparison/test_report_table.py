@@ -63,7 +63,7 @@ def test_differences_carry_their_sign():
 
 def test_a_column_without_a_single_value_is_left_out():
     keys = {column.key for column in columns(SUMMARY, "accuracy")}
-    assert "peak_memory_bytes" not in keys
+    assert "published" not in keys
     assert "stored_bytes" in keys
     assert "peak_memory_bytes" in {c.key for c in columns(only(peak_memory_bytes=7), "accuracy")}
 
