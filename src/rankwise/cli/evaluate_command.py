@@ -7,12 +7,17 @@ from typing import Any
 
 from rich.console import Console
 
+from rankwise.cli.answering import show_answers
 from rankwise.core.errors import SettingsError
 from rankwise.training.evaluating import score_adapter
 
 
 def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Score the model that ``arguments.run`` names on ``arguments.split``."""
+    if arguments.tasks is not None:
+        if overrides:
+            raise SettingsError(f"--tasks takes no settings, got {overrides}")
+        return show_answers(arguments)
     if overrides.keys() - {"task"}:
         raise SettingsError(f"`rankwise evaluate` takes settings of the task only, got {overrides}")
     settings, result = score_adapter(

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rankwise.cli.answering_options import add_questions
 from rankwise.cli.overrides import parse_overrides
 from rankwise.core.errors import RankwiseError, SettingsError
 from rankwise.core.noise import ignore_known_warnings
@@ -126,6 +127,7 @@ def _add_results_of_runs(commands: argparse._SubParsersAction[argparse.ArgumentP
     )
     evaluate.add_argument("--task", help="such as glue/mrpc (default: the run's own)")
     evaluate.add_argument("--split", choices=("train", "validation", "test"), default="validation")
+    add_questions(evaluate)
 
     export = commands.add_parser(
         "export", help="write a run as a plain LoRA or with merged weights", allow_abbrev=False

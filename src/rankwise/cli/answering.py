@@ -1,0 +1,66 @@
+"""``rankwise evaluate RUN --tasks``: questions to the model of a run, and a table of scores."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from rich.console import Console
+from rich.table import Table
+
+from rankwise.cli.showing import show_table
+from rankwise.core.errors import SettingsError
+from rankwise.evaluation.judge import Endpoint
+from rankwise.training.answering import Asking, Result, ask, open_respondent
+
+_KEY = "OPENAI_API_KEY"
+
+
+def show_answers(arguments: argparse.Namespace) -> int:
+    """Ask the questions of each set, and print the scores; 1 if a judge left some unrated."""
+    for name in ("rows", "batch_size", "max_new_tokens"):
+        if (number := getattr(arguments, name)) is not None and number < 1:
+            raise SettingsError(f"--{name.replace('_', '-')} must be at least 1, got {number}")
+    asking = Asking(
+        rows=None if arguments.full else arguments.rows,
+        protocol=arguments.protocol,
+        batch_size=arguments.batch_size,
+        max_new_tokens=arguments.max_new_tokens,
+        seed=arguments.questions_seed,
+        judge=_judge(arguments),
+    )
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    respondent = open_respondent(arguments.run)
+    results = []
+    for name in arguments.tasks.split(","):
+        results.append(ask(respondent, name.strip(), asking))
+        for file in results[-1].files:
+            console.print(f"written: {file}")
+        for error in results[-1].errors:
+            console.print(f"not rated: {error}")
+    show_table(_table(results))
+    return int(any(result.errors for result in results))
+
+
+def _judge(arguments: argparse.Namespace) -> Endpoint | None:
+    if arguments.judge is None:
+        return None
+    if not arguments.judge_model:
+        raise SettingsError("--judge needs --judge-model NAME, the model that rates")
+    return Endpoint(arguments.judge, arguments.judge_model, key=os.environ.get(_KEY))
+
+
+def _table(results: list[Result]) -> Table:
+    table = Table()
+    for heading in ("task", "protocol", "questions", "score", "no answer", "cut", "seconds"):
+        is_text = heading in ("task", "protocol")
+        table.add_column(heading, justify="left" if is_text else "right")
+    for result in results:
+        grades = result.grades
+        if grades is not None:
+            cells = [f"{grades.accuracy:.3f}", str(grades.unparsed), str(grades.unended)]
+        else:
+            cells = ["-" if result.rating is None else f"{result.rating:.2f} of 10", "-", "-"]
+        asked = f"{result.rows:,} of {result.available:,}"
+        table.add_row(result.name, result.protocol, asked, *cells, f"{result.seconds:.1f}")
+    return table
