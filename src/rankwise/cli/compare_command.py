@@ -34,7 +34,13 @@ def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
         with _engine(arguments) as engine, ProgressWatcher(Console()) as watcher:
             sweeps = sweep(recipe, output, engine=engine, watcher=watcher)
             tests = read_test(sweeps, output, engine=engine)
-        summary = summarise(recipe, sweeps, tests, command=_command(arguments, overrides))
+        summary = summarise(
+            recipe,
+            sweeps,
+            tests,
+            command=_command(arguments, overrides),
+            varied=list(parse_variations(arguments.vary)),
+        )
         write_summary(arguments.output, summary)
         records = [record for method in sweeps for record in method.records]
         write_report(summary, records, report_file(arguments.output))

@@ -166,6 +166,25 @@ def _charts(summary: dict[str, Any], runs: list[Run]) -> list[Chart]:
             rates,
         ),
         *_diagnostic_charts(runs, strengths, followed),
+        *_ablation_chart(summary, runs),
+    ]
+
+
+def _ablation_chart(summary: dict[str, Any], runs: list[Run]) -> list[Chart]:
+    """The chart of an ablation; none where no setting was varied."""
+    from rankwise.comparison import distribution  # needs the optional extra
+
+    if not summary["protocol"].get("varied"):
+        return []
+    figure = distribution.distribution(summary, runs)
+    return [
+        Chart(
+            "distribution",
+            "How the values differ",
+            "Validation score of every run, all learning rates and seeds: the box holds the middle "
+            "half of them, the line in it is the median.",
+            [_picture(None, figure, distribution.told(summary, runs))],
+        )
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
@@ -39,9 +40,17 @@ _MEASURED = (
 
 
 def summarise(
-    recipe: Recipe, sweeps: list[MethodSweep], tests: dict[str, Record], *, command: str
+    recipe: Recipe,
+    sweeps: list[MethodSweep],
+    tests: dict[str, Record],
+    *,
+    command: str,
+    varied: Sequence[str] = (),
 ) -> Record:
-    """Return the summary: task, protocol, verdict, and one row a method in the recipe's order."""
+    """Return the summary: task, protocol, verdict, and one row a method in the recipe's order.
+
+    ``command`` is what repeats the comparison, ``varied`` the settings of an ablation.
+    """
     comparison = recipe.compare
     assert comparison is not None
     rows = [_row(method, tests) for method in sweeps]
@@ -49,7 +58,7 @@ def summarise(
     ranks = equal_ranks(rows, baseline=comparison.baseline)
     return {
         "task": recipe.task.name,
-        "protocol": _protocol(recipe, comparison) | {"command": command},
+        "protocol": _protocol(recipe, comparison) | {"command": command, "varied": list(varied)},
         "verdict": verdict(rows, baseline=comparison.baseline),
         "methods": rows,
         "equal_rank": ranks,

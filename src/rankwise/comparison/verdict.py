@@ -19,7 +19,9 @@ def verdict(rows: list[Record], *, baseline: str) -> list[str]:
         sentence
         for budget in budgets
         for sentence in said_of(
-            [row for row in rows if row["budget"] == budget], f"Budget {budget}", baseline=baseline
+            [row for row in rows if row["budget"] == budget],
+            f"Budget {budget}" if budget else "All",
+            baseline=baseline,
         )
     ]
     return sentences or [NOTHING]
