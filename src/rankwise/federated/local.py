@@ -1,0 +1,114 @@
+"""One model of a federation: made from its plan, and trained for a round on a client's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from rankwise.core.seeds import derive_seed
+from rankwise.federated.settings import FederatedSettings, Plan
+from rankwise.federated.split import Share, split_by_label, split_evenly
+from rankwise.federated.strategies import Strategy, build_strategy
+from rankwise.tasks.splits import Rows, Splits
+from rankwise.training.adapter import attach_adapter
+from rankwise.training.build import build_task
+from rankwise.training.folder import RunFolder
+from rankwise.training.job import Job
+from rankwise.training.optimization import build_optimizer, trained_parameters
+from rankwise.training.progress import finite_loss_required
+from rankwise.training.settings import RandomInit
+from rankwise.training.start import start
+
+
+class Participant:
+    """The server (without ``client``) or the client of that number, with its model and rows.
+
+    The model is fresh: :meth:`Strategy.enter` brings it to a round.
+
+    Args:
+        plan: What server and clients agree on.
+        cache: Where the base model is kept.
+        client: Whose training rows are taken; None takes all, for the server's evaluation.
+    """
+
+    def __init__(self, plan: Plan, cache: Path, *, client: int | None = None) -> None:
+        self.plan = plan
+        self.folder = RunFolder(cache, plan.run.name)
+        task = build_task(plan.run)
+        splits = task.splits()
+        if client is not None:
+            splits = with_rows_of(splits, plan.federated, client=client, seed=plan.run.seed)
+        base = task.base_model(self.folder.base)
+        model = attach_adapter(base, plan.run.method, task=task, seed=plan.run.seed)
+        self.job = Job(plan.run, task, model, splits)
+        self.strategy: Strategy = build_strategy(model, plan.run.method, seed=plan.run.seed)
+
+    @property
+    def needs_rows_to_start(self) -> bool:
+        """Whether the method's start is made from rows, so that one client has to make it."""
+        return not isinstance(self.plan.run.method.init, RandomInit)
+
+    def begin(self) -> dict[str, Tensor]:
+        """Initialise the adapter from this client's rows, and return what others need of it."""
+        start(self.job, self.folder)
+        return self.strategy.start_entries()
+
+    def train(self, round_number: int) -> dict[str, Tensor]:
+        """Train for a round, from the state entered, and return what trains.
+
+        Raises:
+            TrainingError: The loss is not finite.
+        """
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(derive_seed(self.plan.run.seed, "training", round_number))
+            train_locally(self.job, self.plan.federated, round_number)
+        return self.strategy.trained()
+
+
+def train_locally(job: Job, federated: FederatedSettings, round_number: int) -> None:
+    """Train the model of ``job`` for the epochs or steps of a round, with a fresh optimizer.
+
+    Raises:
+        TrainingError: The loss is not finite.
+    """
+    optimizer = build_optimizer(job.model, job.settings)
+    job.model.train()
+    with finite_loss_required(job.model):
+        for index in _batches(job, federated, round_number):
+            job.model(**job.splits.train.take(index))["loss"].backward()
+            if (norm := job.settings.training.max_grad_norm) is not None:
+                nn.utils.clip_grad_norm_(trained_parameters(optimizer), norm)
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+def with_rows_of(splits: Splits, federated: FederatedSettings, *, client: int, seed: int) -> Splits:
+    """Return ``splits`` with the training rows of one client alone."""
+    index = shares(splits.train, federated, seed=seed)[client]
+    return replace(splits, train=Share(splits.train, index))
+
+
+def shares(rows: Rows, federated: FederatedSettings, *, seed: int) -> list[Tensor]:
+    """Return the training rows of each client, as the settings split them."""
+    if federated.split == "even":
+        return split_evenly(len(rows), clients=federated.clients, seed=seed)
+    labels = rows.take(slice(None))["labels"]
+    return split_by_label(labels, clients=federated.clients, alpha=federated.alpha, seed=seed)
+
+
+def _batches(job: Job, federated: FederatedSettings, round_number: int) -> Iterator[Tensor]:
+    """Yield the rows of each step of a round; a round goes on where the last one ended."""
+    size = job.settings.training.batch_size
+    if federated.local_steps is None:
+        for epoch in range(federated.local_epochs):
+            number = (round_number - 1) * federated.local_epochs + epoch
+            yield from job.order(number).split(size)
+        return
+    for step in range(federated.local_steps):
+        number = (round_number - 1) * federated.local_steps + step
+        epoch, position = divmod(number, -(-len(job.splits.train) // size))
+        yield job.order(epoch).split(size)[position]
