@@ -133,14 +133,17 @@ def _needs(network: Decoder, processes: int) -> list[str]:
     kept = [cost.kept_bytes(kind, network, r, T, size=BFLOAT16) for kind in ("lora_xs", "lora")]
     options = {"batches": 1, "processes": processes, "budget": BUDGET}
     init = cost.init_bytes(network, r, T, size=BFLOAT16, **options)
-    operations = cost.init_operations(shapes, network.weights, r, T, processes)
+    passes = cost.init_passes(shapes, **options)
+    operations = cost.init_operations(
+        shapes, network.weights, r, T, processes=processes, passes=passes
+    )
     _, main_memory = cost.fold_bytes(shapes, size=BFLOAT16)
     return [
         _gigabytes(BFLOAT16 * network.weights / processes),
         " / ".join(map(_gigabytes, states)),
         " / ".join(map(_gigabytes, kept)),
         _gigabytes(init),
-        str(cost.init_passes(shapes, **options)),
+        str(passes),
         _gigabytes(cost.init_traffic_bytes(shapes, r) if processes > 1 else 0),
         f"{operations / cost.frozen_pass_operations(network.weights, T):.2f}",
         _gigabytes(main_memory),

@@ -78,6 +78,8 @@ def test_processes_share_the_decompositions():
         cost.init_operations(SMALL.shapes, SMALL.weights, 2, 5, processes=n) for n in (1, 4)
     )
     assert shared < alone
+    twice = cost.init_operations(SMALL.shapes, SMALL.weights, 2, 5, passes=2)
+    assert twice == alone + cost.frozen_pass_operations(SMALL.weights, 5)
 
 
 def test_a_fold_grows_with_the_blocks_and_a_ledger_holds_what_trained():

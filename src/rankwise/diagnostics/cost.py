@@ -146,15 +146,19 @@ def kept_bytes(kind: Kind, network: Decoder, r: int, tokens: int, *, size: int =
     return tokens * (network.kept_numbers * size + short + inputs)
 
 
-def init_operations(shapes: Shapes, weights: int, r: int, tokens: int, processes: int = 1) -> int:
-    """Count the ``update`` init over T tokens a process: a pass, P gradients, and decompositions.
+def init_operations(
+    shapes: Shapes, weights: int, r: int, tokens: int, *, processes: int = 1, passes: int = 1
+) -> int:
+    """Count the ``update`` init over T tokens a process: passes, P gradients, and decompositions.
 
-    4 W T + 2 P T + Σ 4 out in k / N with k columns in the basis, and their orthogonalisation.
+    4 W T · passes + 2 P T + Σ 4 out in k / N with k columns in the basis, and their
+    orthogonalisation.
     """
     k = BASIS_BLOCKS * (r + OVERSAMPLING) // 2
     decompositions = 4 * products(shapes) * k + 8 * sides(shapes) * k * k
     gradients = 2 * products(shapes) * tokens
-    return frozen_pass_operations(weights, tokens) + gradients + decompositions // processes
+    pass_through = passes * frozen_pass_operations(weights, tokens)
+    return pass_through + gradients + decompositions // processes
 
 
 def init_bytes(
