@@ -1,0 +1,85 @@
+"""The generation tutorial in one command: a base from nothing, two adapters, every evaluation.
+
+    RANKWISE_DATA=FOLDER python benchmarks/generation_tutorial.py --output runs/generation
+
+It makes the small Llama of the recipe ``generation-tutorial`` once, adapts it with LoRA and LoRA-SB
+of equal size, and asks each the evaluation sets: greedily, by likelihood, and the dialogues for
+their judging tools. It prints the table of docs/results/generation.md. What is done is kept, so the
+same command goes on where a stopped one stood. The scores of so small a model mean nothing; that
+every path is real is the point.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from rankwise.core.errors import DataError
+from rankwise.core.noise import ignore_known_warnings
+from rankwise.training.answering import Asking, Result, ask, open_respondent
+from rankwise.training.recipes import load_recipe
+from rankwise.training.run import train_run
+
+ARITHMETIC = ("gsm8k", "math", "addsub", "multiarith", "singleeq", "mawps", "aqua", "mathqa")
+COMMONSENSE = ("boolq", "piqa", "siqa", "hellaswag", "winogrande", "arc-e", "arc-c", "obqa")
+DIALOGUES = ("mt-bench", "alpaca-eval")
+METHODS = ({"name": "lora", "r": 2}, {"name": "lora-sb", "r": 32})
+
+
+def main() -> None:
+    """Run what is not done yet, and print what came out."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--output", type=Path, default=Path("runs/generation"))
+    parser.add_argument("--steps", type=int, default=300, help="of the base model")
+    parser.add_argument("--training-rows", type=int, default=2000)
+    parser.add_argument("--rows", type=int, default=200, help="questions of each set")
+    parser.add_argument(
+        "--new-tokens", type=int, default=96, help="longest answer, but for options"
+    )
+    arguments = parser.parse_args()
+    ignore_known_warnings()
+    begun = time.perf_counter()
+    task = {"small": {"steps": arguments.steps}, "rows": arguments.training_rows}
+    for method in METHODS:
+        settings = load_recipe("generation-tutorial", {"method": method, "task": task}).run()
+        record = train_run(settings, arguments.output, resume=True)
+        losses = [point["validation_loss"] for point in record["curve"]]
+        print(
+            f"\n{method['name']}, r = {method['r']}: {record['trainable_parameters']:,} trainable "
+            f"parameters, validation loss {losses[0]:.3f} at the start and {losses[-1]:.3f} at the "
+            f"end, {record['seconds']['total']:.0f} s ({record['seconds']['build']:.0f} s of them "
+            "for the base, if it was made here)\n"
+        )
+        _evaluate(arguments.output / "runs" / settings.name, arguments)
+    print(f"\n{time.perf_counter() - begun:.0f} s in all")
+
+
+def _evaluate(run: Path, arguments: argparse.Namespace) -> None:
+    respondent = open_respondent(run)
+    short = Asking(rows=arguments.rows, max_new_tokens=arguments.new_tokens)
+    plans = [(name, short) for name in (*ARITHMETIC, *DIALOGUES)]
+    options = Asking(rows=arguments.rows)
+    for protocol in ("greedy", "likelihood"):
+        plans += [(name, replace(options, protocol=protocol)) for name in COMMONSENSE]
+    print("| set | protocol | questions | score | no answer | seconds |")
+    print("|---|---|---:|---:|---:|---:|")
+    for name, asking in plans:
+        try:
+            print(_row(ask(respondent, name, asking)), flush=True)
+        except DataError as error:
+            print(f"| {name} | {asking.protocol} | no file: {str(error)[:60]} | | | |")
+
+
+def _row(result: Result) -> str:
+    score, silent = "answers written", "-"
+    if result.grades is not None:
+        score, silent = f"{result.grades.accuracy:.3f}", str(result.grades.unparsed)
+    asked = f"{result.rows} of {result.available:,}"
+    cells = (result.name, result.protocol, asked, score, silent, f"{result.seconds:.0f}")
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()
