@@ -165,8 +165,27 @@ def _charts(summary: dict[str, Any], runs: list[Run]) -> list[Chart]:
             "on the axis marks a rate at which a run failed.",
             rates,
         ),
+        *_rank_chart(summary, runs),
         *_diagnostic_charts(runs, strengths, followed),
         *_ablation_chart(summary, runs),
+    ]
+
+
+def _rank_chart(summary: dict[str, Any], runs: list[Run]) -> list[Chart]:
+    """The chart over ranks; none where no method was scored at two of them."""
+    from rankwise.comparison import rank_plot  # needs the optional extra
+
+    if not rank_plot.lines_of(summary):
+        return []
+    figure = rank_plot.score_by_rank(summary, runs)
+    return [
+        Chart(
+            "score-by-rank",
+            "What rank buys",
+            f"Test {series.metric(runs)} over rank, a line for each method that was scored at "
+            "several; what has no rank is level.",
+            [_picture(None, figure, rank_plot.told(summary))],
+        )
     ]
 
 
