@@ -77,6 +77,7 @@ def _protocol() -> dict[str, Any]:
         "seeds": SEEDS,
         "split": {"train": 577, "validation": 160, "test": 160},
         "baseline": "lora",
+        "varied": ["method.r"],
         "chosen_on": "validation",
         "command": "rankwise compare digits --compare.seeds 0,1,2 --output runs/digits",
         "interval": "95 %, Student's t over seeds; differences are paired by seed, Bonferroni",

@@ -32,12 +32,14 @@ RUNS = [
 def test_a_box_holds_every_run_of_its_value():
     boxes = distribution(SUMMARY, RUNS).data
     assert [box.name for box in boxes] == ["margin=0", "margin=1"]
-    assert list(boxes[0].y) == [0.5, 0.6, 0.7]
+    assert list(boxes[0].x) == [0.5, 0.6, 0.7]
     assert all(box.boxpoints == "all" for box in boxes)
 
 
-def test_the_axis_names_what_was_varied():
-    assert distribution(SUMMARY, RUNS).layout.xaxis.title.text == "method.init.margin"
+def test_the_axes_name_what_was_varied_and_the_score():
+    layout = distribution(SUMMARY, RUNS).layout
+    assert layout.annotations[0].text == "method.init.margin"
+    assert layout.xaxis.title.text == "validation accuracy"
 
 
 def test_a_failed_run_leaves_no_point():

@@ -28,7 +28,8 @@ def distribution(summary: dict[str, Any], runs: list[Run]) -> go.Figure:
             shown += scores
             boxes.append(
                 go.Box(
-                    y=scores,
+                    x=scores,
+                    orientation="h",
                     name=escaped(row["name"]),
                     meta={"method": row["name"], "role": "box"},
                     boxpoints="all",
@@ -39,10 +40,15 @@ def distribution(summary: dict[str, Any], runs: list[Run]) -> go.Figure:
                     fillcolor="rgba(0,0,0,0)",
                 )
             )
-    axis = {"title": {"text": " × ".join(summary["protocol"]["varied"])}, "type": "category"}
-    metric = f"validation {series.metric(runs)}"
-    figure = figure_of(boxes, x_axis=axis, y_title=metric, span=span_of(shown))
-    return figure.update_layout(margin={"r": 24})
+    axis = {"title": {"text": f"validation {series.metric(runs)}"}, "range": span_of(shown)}
+    title = " × ".join(summary["protocol"]["varied"])
+    figure = figure_of(boxes, x_axis=axis, y_title=title, span=(0, 1))
+    return figure.update_layout(
+        margin={"r": 24},
+        height=90 + 44 * len(boxes),
+        # From top to bottom in the order of the values, with room for their names.
+        yaxis={"type": "category", "range": [len(boxes) - 0.5, -0.5], "automargin": True},
+    )
 
 
 def told(summary: dict[str, Any], runs: list[Run]) -> str:

@@ -6,6 +6,8 @@
   const form = document.querySelector(".controls");
   const charts = Object.entries(payload.charts).map(([id, pictures]) => [id, new Map(pictures)]);
 
+  const views = charts.flatMap(([, pictures]) => [...pictures.keys()]).filter((view) => view !== null);
+
   // The figure in the colours of the scheme; beside what is highlighted only the baseline stays.
   function paint(figure, highlighted, isDark) {
     const twin = isDark ? payload.dark : {};
@@ -25,7 +27,7 @@
 
   function draw(isDark = dark.matches) {
     const chosen = new FormData(form);
-    const view = chosen.get("view") ?? [...charts[0][1].keys()][0];
+    const view = chosen.get("view") ?? views[0];
     for (const [id, pictures] of charts) {
       const figure = pictures.get(view) ?? pictures.get(null);
       const { data, layout } = paint(figure, chosen.getAll("highlight"), isDark);
