@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
@@ -52,6 +53,13 @@ class Plan(Settings):
 
     run: RunSettings
     federated: FederatedSettings
+
+    @property
+    def digest(self) -> str:
+        """The same for server and clients whose results would be the same."""
+        # Where data lie and how long a round waits may differ between machines.
+        federated = self.federated.model_dump_json(exclude={"timeout_seconds", "rounds"})
+        return hashlib.sha256(f"{self.run.name} {federated}".encode()).hexdigest()[:16]
 
 
 def read_federated(tree: dict[str, Any]) -> FederatedSettings:

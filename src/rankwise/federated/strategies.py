@@ -55,6 +55,10 @@ class Strategy(ABC):
         """Return what the start put into the adapter and no seed gives back; empty for most."""
         return {}
 
+    def finish(self) -> None:
+        """Leave a plain adapter, or the weights, in the model: it enters no round any more."""
+        return
+
     def trained(self) -> Tensors:
         """Return a copy of what trains, by the names of the parameters: what a client sends up."""
         return {name: each.detach().clone() for name, each in self._trainable().items()}
@@ -173,6 +177,10 @@ class ChainAveraged(Strategy):
     def entries(self, mean: Mapping[str, Tensor], round_number: int) -> Tensors:
         """Return the mean under the number of its round: all of them are in the weights."""
         return _filed(f"round-{round_number}", mean)
+
+    def finish(self) -> None:
+        """Make the rounds one plain LoRA of rank Σr beside the restored base."""
+        self.chain.finish()
 
 
 def build_strategy(model: nn.Module, method: MethodSettings, *, seed: int) -> Strategy:
