@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datasets
 import pytest
 
 from rankwise.core.errors import DataError, SettingsError
@@ -70,3 +71,28 @@ def test_the_seed_decides_what_is_held_out():
 def test_too_few_rows_are_refused():
     with pytest.raises(SettingsError, match="20 rows are too few for 15 to train on and twice 3"):
         cut(20, rows=15, held_out=3, seed=0, takes_first=False)
+
+
+def test_the_hub_is_read_without_a_folder(monkeypatch):
+    rows = [{"query": "q", "response": "r"}, {"query": "q", "response": ""}]
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: rows)
+    found = read_corpus(CORPORA["metamathqa"], None)
+    assert found.rows == [Instruction("q", "r")]
+    assert found.source == "Hub meta-math/MetaMathQA (1 rows without a response left out)"
+
+
+def test_a_hub_that_is_away_is_named_with_the_way_out(monkeypatch):
+    def away(name, split):
+        raise OSError("offline")
+
+    monkeypatch.setattr(datasets, "load_dataset", away)
+    with pytest.raises(
+        DataError, match=r"MetaMathQA cannot be fetched \(OSError: offline\): go on"
+    ):
+        read_corpus(CORPORA["metamathqa"], None)
+
+
+def test_a_row_of_the_hub_with_other_columns_is_named(monkeypatch):
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: [{"a": "x"}])
+    with pytest.raises(DataError, match="Hub tatsu-lab/alpaca, row 0: expected the columns"):
+        read_corpus(CORPORA["alpaca"], None)
