@@ -14,6 +14,7 @@ from rankwise.training.build import build_task
 from rankwise.training.folder import RunFolder
 from rankwise.training.job import Job
 from rankwise.training.recipes import load_recipe
+from rankwise.training.preparing import prepare_adapter
 from rankwise.training.run import train_run
 from rankwise.training.scoring import score_split, score_test, trained_model
 from rankwise.training.trainer import JobTrainer
@@ -196,3 +197,9 @@ def test_more_tokens_than_the_model_reads_are_refused(run_of, tmp_path):
 def test_a_tracker_that_does_not_exist_is_refused(run_of, tmp_path):
     with pytest.raises(SettingsError, match=r"training: .*nobody"):
         train_run(run_of("lora", report_to=["nobody"]), tmp_path)
+
+
+def test_a_start_on_a_published_model_needs_no_copy_of_it(run_of, tmp_path):
+    prepare_adapter(run_of("lora-sb"), tmp_path / "start")
+    assert (tmp_path / "start" / "adapter_model.safetensors").is_file()
+    assert not (tmp_path / "start" / "base").exists()

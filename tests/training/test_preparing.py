@@ -104,7 +104,7 @@ def test_what_has_no_start_of_its_own_is_refused(settings, tmp_path, name, messa
 def test_a_full_directory_is_refused(settings, tmp_path):
     (tmp_path / "start").mkdir()
     (tmp_path / "start" / "mine").write_text("keep")
-    with pytest.raises(SettingsError, match="is not an empty directory"):
+    with pytest.raises(SettingsError, match="is not empty: choose a new directory"):
         prepare_adapter(settings("lora"), tmp_path / "start")
 
 
@@ -121,4 +121,4 @@ def test_the_command_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     assert main(words) == 0
     assert "is_trainable=True" in capsys.readouterr().out
     assert main(words) == 2
-    assert "is not an empty directory" in capsys.readouterr().err
+    assert "is not empty: choose a new directory" in capsys.readouterr().err

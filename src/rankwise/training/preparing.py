@@ -11,13 +11,13 @@ The directory appears whole or not at all:
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from peft import PeftModel, get_peft_model_state_dict
 
 from rankwise.core import runtime
+from rankwise.core.drafts import draft_of
 from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.core.records import write_record, write_text
 from rankwise.export.card import start_card
@@ -27,7 +27,7 @@ from rankwise.training.build import build_task
 from rankwise.training.folder import RunFolder
 from rankwise.training.job import Job
 from rankwise.training.run import train_reference
-from rankwise.training.settings import RunSettings, SingleSchedule
+from rankwise.training.settings import MethodSettings, RunSettings, SingleSchedule
 from rankwise.training.start import needs_reference, start
 
 Record = dict[str, Any]
@@ -40,10 +40,10 @@ def prepare_adapter(settings: RunSettings, directory: Path) -> Record:
         SettingsError: The directory is not empty, or the method has no adapter to write.
         AdapterError: What was written is not read back bit for bit; no directory is left.
     """
-    _check(settings, directory)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".init-") as temporary:
-        folder = RunFolder(Path(temporary), "init")
+    _check(settings.method)
+    with draft_of(directory) as draft:
+        # What is needed meanwhile lies beside the draft, and goes with the hidden directory.
+        folder = RunFolder(draft.parent, "init")
         task = build_task(settings)
         base = task.base_model(folder.base)
         model = attach_adapter(base, settings.method, task=task, seed=settings.seed)
@@ -52,9 +52,9 @@ def prepare_adapter(settings: RunSettings, directory: Path) -> Record:
         if needs_reference(settings.method):
             train_reference(job, folder, resume=False)
         report = start(job, folder)
-        draft = folder.adapter
         model.save_pretrained(str(draft))
-        os.replace(folder.base, draft / "base")
+        if folder.base.exists():
+            os.replace(folder.base, draft / "base")
         _check_reread(model, draft)
         record = {
             "settings": settings.model_dump(mode="json"),
@@ -64,14 +64,10 @@ def prepare_adapter(settings: RunSettings, directory: Path) -> Record:
         }
         write_record(draft / "rankwise_init.json", record)
         write_text(draft / "README.md", start_card(record))
-        os.replace(draft, directory)
     return record
 
 
-def _check(settings: RunSettings, directory: Path) -> None:
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise SettingsError(f"{directory} is not an empty directory: choose another --output")
-    method = settings.method
+def _check(method: MethodSettings) -> None:
     if method.adapter.kind == "full":
         raise SettingsError("method 'full' trains the base itself and has no adapter to initialise")
     if not isinstance(method.schedule, SingleSchedule):

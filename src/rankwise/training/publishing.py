@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +11,7 @@ from huggingface_hub import load_torch_model
 from peft import PeftModel
 from torch import Tensor, nn
 
+from rankwise.core.drafts import draft_of
 from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.core.records import read_record, write_text
 from rankwise.export.card import export_card
@@ -64,7 +61,7 @@ def publish_lora(
     """
     if rank is not None and rank < 1:
         raise SettingsError(f"--rank must be at least 1, got {rank}")
-    with _draft_of(directory) as draft:
+    with draft_of(directory) as draft:
         settings, folder = open_run(run)
         model = trained_model(settings, folder)
         lora = export_lora(model, draft)
@@ -91,7 +88,7 @@ def publish_merged(run: Path, directory: Path) -> tuple[int, float]:
         ModelError: The run has no adapter.
         SettingsError: The directory is not empty.
     """
-    with _draft_of(directory) as draft:
+    with draft_of(directory) as draft:
         settings, folder = open_run(run)
         model = trained_model(settings, folder)
         export_merged(model, draft)
@@ -100,22 +97,6 @@ def publish_merged(run: Path, directory: Path) -> tuple[int, float]:
         rows, difference = _compared(model, base, settings, limit=TOLERANCE)
         _write_card(folder, draft, target="merged", rows=rows, difference=difference)
     return rows, difference
-
-
-@contextlib.contextmanager
-def _draft_of(directory: Path) -> Iterator[Path]:
-    """Give a path to write to; it becomes ``directory`` at the end, and after an error it is gone.
-
-    Raises:
-        SettingsError: The directory is not empty.
-    """
-    if directory.exists() and any(directory.iterdir()):
-        raise SettingsError(f"{directory} is not empty: export to a new directory")
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".export-") as temporary:
-        draft = Path(temporary) / "draft"
-        yield draft
-        os.replace(draft, directory)
 
 
 def _compared(
