@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -259,8 +258,8 @@ COLOURS = dict(zip(("full", "LoRA", "COLA", "AsymmLoRA", "RAC-LoRA"), (INK, *PAL
 
 
 def draw_counter_example(found: dict[tuple[float, float], dict[str, list[Curve]]]) -> go.Figure:
-    """Draw the gradient's norm over steps, at the step 1/L and at a hundredth of it."""
-    shown = [(1.0, 1.0), (10.0, 1.0), (10.0, 0.01)]
+    """Draw the gradient's norm over steps, at the step 1/L and at a tenth of it."""
+    shown = [(1.0, 1.0), (10.0, 1.0), (10.0, 0.1)]
     titles = [f"optimum N(0, {scale:g}²), step {step:g}/L" for scale, step in shown]
     figure = make_subplots(1, 3, subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.03)
     for place, key in enumerate(shown, start=1):
@@ -291,10 +290,11 @@ def draw_rates(
     titles = ["speed on linear regression", "linear rate, and its bound (dotted)", "noise ball"]
     figure = make_subplots(1, 3, subplot_titles=titles, horizontal_spacing=0.08)
     shares = [r / SIZE for r in blocks]
-    line = go.Scatter(x=shares, y=shares, line={"color": INK, "dash": "dot"}, showlegend=False)
+    line = {"mode": "lines", "line": {"color": INK, "dash": "dot"}, "showlegend": False}
     speed = [blocks[SIZE] / count for count in blocks.values()]
     points = {"x": shares, "y": speed, "mode": "markers", "showlegend": False}
-    figure.add_traces([line, go.Scatter(**points, marker={"color": PALETTE[0], "size": 9})], 1, 1)
+    bound = go.Scatter(x=shares, y=shares, **line)
+    figure.add_traces([bound, go.Scatter(**points, marker={"color": PALETTE[0], "size": 9})], 1, 1)
     for colour, (r, pair) in zip(PALETTE, curves.items()):
         for values, dash, name in zip(pair, ("solid", "dot"), (f"r = {r} of {M}", None)):
             line = {"color": colour, "dash": dash}
@@ -319,7 +319,7 @@ def draw_rates(
 
 def write_image(figure: go.Figure, file: Path, *, width: int = 1200, height: int = 400) -> None:
     """Draw ``figure`` in Chromium and write what it shows as a PNG."""
-    from playwright.sync_api import sync_playwright
+    from picture import opened_page  # only plots need Playwright
 
     figure.update_layout(
         width=width, height=height, paper_bgcolor=PAPER, plot_bgcolor=PAPER, font={"color": INK}
@@ -328,14 +328,10 @@ def write_image(figure: go.Figure, file: Path, *, width: int = 1200, height: int
     figure.update_xaxes(gridcolor=GRID, zeroline=False)
     figure.update_yaxes(gridcolor=GRID, zeroline=False)
     page_text = figure.to_html(include_plotlyjs=True, config={"staticPlot": True})
-    with sync_playwright() as playwright:
-        program = shutil.which("chromium")
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": width + 16, "height": height + 16})
+    with opened_page(width + 16, height + 16) as page:
         page.set_content(page_text)
         page.wait_for_selector(".legend")
         page.locator(".svg-container").screenshot(path=file)
-        browser.close()
 
 
 def main() -> None:
