@@ -34,9 +34,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/generation"))
     parser.add_argument("--steps", type=int, default=300, help="of the base model")
     parser.add_argument("--training-rows", type=int, default=2000)
-    parser.add_argument("--rows", type=int, default=200, help="questions of each set")
+    parser.add_argument("--rows", type=int, default=100, help="questions of each set")
     parser.add_argument(
-        "--new-tokens", type=int, default=96, help="longest answer, but for options"
+        "--new-tokens", type=int, default=48, help="longest answer, but for options"
     )
     arguments = parser.parse_args()
     ignore_known_warnings()
@@ -53,7 +53,7 @@ def main() -> None:
             "for the base, if it was made here)\n"
         )
         _evaluate(arguments.output / "runs" / settings.name, arguments)
-    print(f"\n{time.perf_counter() - begun:.0f} s in all")
+    print(f"\n{time.perf_counter() - begun:.0f} s in all, {time.process_time():.0f} s of computing")
 
 
 def _evaluate(run: Path, arguments: argparse.Namespace) -> None:

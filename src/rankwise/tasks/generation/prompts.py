@@ -86,7 +86,9 @@ class Prompts:
         """Return the tokens of prompts, or of prompts with the beginnings of responses."""
         # A long text is no cause for a warning here: it is cut or refused where it is used.
         call: Any = self.tokenizer
-        rows = call(list(texts), add_special_tokens=False, return_attention_mask=False)
+        rows = call(
+            list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False
+        )
         return [self._start + row for row in rows["input_ids"]]
 
     @property
