@@ -62,6 +62,12 @@ def test_a_file_that_is_no_image_is_refused_by_name(root, folder):
         read(root)
 
 
+def test_a_format_that_would_start_another_program_is_refused(root, folder):
+    Image.new("RGB", (16, 16)).save(folder / "001.png", format="EPS")
+    with pytest.raises(DataError, match=r"001\.png cannot be read"):
+        read(root)
+
+
 @pytest.mark.parametrize("mode", ["P", "RGBA", "CMYK", "I;16", "1"])
 def test_a_mode_that_would_need_a_choice_is_refused(root, folder, mode):
     image = Image.new("I;16", (16, 16)) if mode == "I;16" else Image.new("RGB", (16, 16))
