@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import pytest
 import torch
@@ -105,8 +106,7 @@ def test_a_client_that_cannot_be_averaged_is_left_out_and_named(
     assert pytest.approx(0, abs=1e-5) == third["distance"]
     (told,) = [each.getMessage() for each in caplog.records]
     assert told.startswith("round 2: client 1 is left out: ")
-    with pytest.raises(AssertionError, match=reason):
-        raise AssertionError(second["left_out"]["1"])
+    assert re.search(reason, second["left_out"]["1"])
 
 
 def test_a_run_without_enough_clients_stops_and_goes_on_where_it_stood(plan_of, cache, tmp_path):

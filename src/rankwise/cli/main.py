@@ -17,7 +17,7 @@ from rankwise.cli.overrides import parse_overrides
 from rankwise.core.errors import RankwiseError, SettingsError
 from rankwise.core.noise import ignore_known_warnings
 
-_WITH_SETTINGS = ("train", "init", "compare", "doctor", "evaluate")
+_WITH_SETTINGS = ("train", "init", "compare", "doctor", "evaluate", "federate")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,6 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_runs(commands)
+    _add_federate(commands)
     _add_results_of_runs(commands)
     return parser
 
@@ -37,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     known, rest = build_parser().parse_known_args(arguments)
-    if known.command in ("train", "compare") and known.output is None:
+    if known.command in ("train", "compare", "federate") and known.output is None:
         known.output = Path("runs") / Path(known.recipe).stem
     try:
         overrides = parse_overrides(rest)
@@ -116,6 +117,19 @@ def _add_runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="processes here, or a Ray cluster",
     )
     compare.add_argument("--address", help="the head of the Ray cluster (default: found by Ray)")
+
+
+def _add_federate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    federate = commands.add_parser(
+        "federate", help="the recipe's methods over several clients, on Flower", allow_abbrev=False
+    )
+    _add_recipe(federate)
+    federate.epilog = f"{federate.epilog} --federated.clients 8 --federated.rounds 20"
+    _add_results(federate)
+    federate.add_argument("--resume", action="store_true", help="go on with what was interrupted")
+    federate.add_argument(
+        "--workers", type=_positive, help="clients that train at once (default: one a core)"
+    )
 
 
 def _add_results_of_runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

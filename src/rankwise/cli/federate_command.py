@@ -1,0 +1,54 @@
+"""``rankwise federate``: methods in their federated forms, over several clients on Flower."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import logging
+from typing import Any
+
+from rich.console import Console
+
+from rankwise.cli.showing import show_table
+from rankwise.core.errors import SettingsError
+from rankwise.training.recipes import load_recipe
+
+
+def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
+    """Simulate the federation of each method of the recipe, and print what came of it."""
+    _require_extra()
+    # These need the optional extra.
+    from rankwise.federated.federate import federate, plans_of
+    from rankwise.federated.settings import read_federated
+    from rankwise.federated.table import federations_table, remarks, rounds_table, strategy_name
+
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    tree = dict(overrides)
+    federated = read_federated(tree.pop("federated", {}))
+    plans = plans_of(load_recipe(arguments.recipe, tree), federated)
+    console, records = Console(highlight=False, soft_wrap=True), []
+    for record in federate(
+        plans, arguments.output.resolve(), resume=arguments.resume, workers=arguments.workers
+    ):
+        records.append(record)
+        console.print(
+            f"{strategy_name(record)}: {record['metric']} {record['score_validation']:.3f} on "
+            f"validation after {federated.rounds} rounds"
+        )
+    show_table(rounds_table(records))
+    show_table(federations_table(records))
+    for sentence in remarks(records):
+        console.print(sentence)
+    console.print(
+        f"written: {arguments.output / 'federated.json'}, {arguments.output / 'federated.html'}"
+    )
+    return 0
+
+
+def _require_extra() -> None:
+    missing = [name for name in ("flwr", "ray", "plotly") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise SettingsError(
+            f"a federation needs {' and '.join(missing)}, which cannot be found: "
+            "pip install 'rankwise[federated]'"
+        )

@@ -1,0 +1,75 @@
+"""Several methods in one federation: the plans of a recipe, and what came of them.
+
+OUTPUT/base/             the base model, made once
+OUTPUT/METHOD-DIGEST/    one federation (``progress.py``)
+OUTPUT/federated.json    the records of all, in the order of the recipe
+OUTPUT/federated.html    score over bytes, as a picture
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rankwise.core.errors import SettingsError
+from rankwise.core.records import read_record, write_record
+from rankwise.federated.plot import write_plot
+from rankwise.federated.progress import Progress
+from rankwise.federated.settings import FederatedSettings, Plan
+from rankwise.federated.simulation import simulate, simulation_engine
+from rankwise.training.settings import Recipe
+
+Record = dict[str, Any]
+
+
+def plans_of(recipe: Recipe, federated: FederatedSettings) -> list[Plan]:
+    """Return one plan for each method that the recipe compares, or for its own method.
+
+    A method of the comparison trains at the rate of its own ``training``, else at the recipe's.
+    """
+    run = recipe.run()
+    if recipe.compare is None:
+        return [Plan(run=run, federated=federated)]
+    return [
+        Plan(
+            run=method.run(
+                run,
+                learning_rate=method.training.get("learning_rate", run.training.learning_rate),
+                seed=run.seed,
+            ),
+            federated=federated,
+        )
+        for method in recipe.compare.chosen_methods
+    ]
+
+
+def federate(
+    plans: list[Plan], output: Path, *, resume: bool = False, workers: int | None = None
+) -> Iterator[Record]:
+    """Simulate the plans one after another, and yield the record of each as it is done.
+
+    Raises:
+        SettingsError: A federation is there already, and ``resume`` was not asked for.
+        TrainingError: One has too few clients left; what it has come to is saved.
+    """
+    places = [Progress(output / _name_of(plan), plan) for plan in plans]
+    for place in places:
+        if place.is_begun and not resume:
+            raise SettingsError(
+                f"{place.folder} holds this federation already: add --resume to go on with it, "
+                "or choose another --output"
+            )
+    records: list[Record] = []
+    with simulation_engine(workers):
+        for plan, place in zip(plans, places, strict=True):
+            is_done = place.record.exists()
+            record = read_record(place.record) if is_done else simulate(plan, place.folder, output)
+            records.append(record)
+            yield record
+    write_record(output / "federated.json", {"federations": records})
+    write_plot(records, output / "federated.html")
+
+
+def _name_of(plan: Plan) -> str:
+    return f"{plan.run.method.title}-{plan.digest}-{plan.federated.rounds}"

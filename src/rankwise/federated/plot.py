@@ -1,0 +1,55 @@
+"""The picture of federations: validation score over the bytes that clients have sent and received.
+
+One HTML file with everything in it, from which no request leaves.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+
+from rankwise.core.records import write_text
+from rankwise.federated.table import split_name, strategy_name
+
+COLOURS = ("#5A60E6", "#C12F89", "#006249", "#853900", "#A78E11", "#1442BE")
+
+
+def write_plot(records: list[dict[str, Any]], path: Path) -> None:
+    """Write the picture of ``records``."""
+    write_text(path, figure_of(records).to_html(include_plotlyjs=True))
+
+
+def figure_of(records: list[dict[str, Any]]) -> go.Figure:
+    """Draw a line a method, a point a round; the axis of bytes is logarithmic."""
+    traces = []
+    for position, record in enumerate(records):
+        rounds = record["rounds"]
+        sent = accumulate(each["bytes_up"] + each["bytes_down"] for each in rounds)
+        points = [(x, each["score"]) for x, each in zip(sent, rounds, strict=True) if x > 0]
+        traces.append(
+            go.Scatter(
+                name=strategy_name(record),
+                x=[x for x, _ in points],
+                y=[y for _, y in points],
+                mode="lines+markers",
+                line={"color": COLOURS[position % len(COLOURS)], "width": 2},
+                marker={"size": 5},
+                hovertemplate="%{y:.3f} after %{x:,} bytes",
+            )
+        )
+    federated, metric = records[0]["plan"]["federated"], records[0]["metric"]
+    title = f"{federated['clients']} clients, split {split_name(federated)}"
+    return go.Figure(
+        traces,
+        layout={
+            "template": "none",
+            "title": {"text": title, "x": 0.02},
+            "font": {"family": "system-ui, sans-serif", "size": 13},
+            "xaxis": {"title": {"text": "bytes up and down, all clients"}, "type": "log"},
+            "yaxis": {"title": {"text": f"validation {metric}"}},
+            "legend": {"x": 0.98, "xanchor": "right", "y": 0.05, "yanchor": "bottom"},
+        },
+    )

@@ -1,0 +1,35 @@
+"""The same rounds in Flower's own simulation, whose clients are processes."""
+
+from __future__ import annotations
+
+import pytest
+from flwr.supercore import telemetry
+
+from rankwise.federated.simulation import simulate, simulation_engine
+from tests.federated.broken_clients import second_fails_in_first_round
+from tests.federated.test_server import federate, without_seconds
+
+pytestmark = [
+    pytest.mark.slow,
+    # Ray leaves it to the garbage collector to close its files and to wait for its processes.
+    pytest.mark.filterwarnings("ignore:.*unclosed file"),
+    pytest.mark.filterwarnings("ignore:subprocess .* is still running"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+def test_flower_reports_its_use_to_nobody():
+    assert telemetry.FLWR_TELEMETRY_ENABLED == "0"
+
+
+def test_simulated_clients_do_what_clients_at_hand_do_also_if_one_fails(plan_of, cache, tmp_path):
+    plan = plan_of("rac-lora", clients=3, rounds=2)
+    with simulation_engine(workers=1):
+        simulated = simulate(plan, tmp_path / "a", cache, mods=[second_fails_in_first_round])
+    at_hand, _ = federate(plan, tmp_path / "b", cache, {(1, 1): "fails"})
+    first, second = simulated["rounds"][1:]
+    assert (first["clients"], second["clients"]) == ([0, 2], [0, 1, 2])
+    assert "the power went out" in first["left_out"].pop("1")
+    at_hand["rounds"][1]["left_out"].clear()
+    assert without_seconds(simulated) == without_seconds(at_hand)
+    assert simulated["score_test"] == at_hand["score_test"]
