@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 
@@ -23,12 +22,11 @@ def faults(monkeypatch):
     """Let the clients answer in this process; a test may break some."""
     faults = {}
 
-    def simulate(plan, folder, cache):
+    def simulate(plan, folder, cache, *, workers):
         grid = LocalGrid(make_client_app(plan, cache), plan.federated.clients, faults)
         return Server(plan, folder, cache).run(grid)
 
     monkeypatch.setattr(federate, "simulate", simulate)
-    monkeypatch.setattr(federate, "simulation_engine", lambda _: contextlib.nullcontext())
     return faults
 
 
@@ -67,6 +65,15 @@ def test_a_stopped_federation_goes_on_with_resume_and_not_without(faults, output
     assert "add --resume" in capsys.readouterr().err
     assert main([*command, "--resume"]) == 0
     assert main([*command, "--resume"]) == 0  # what is done is shown again
+
+
+def test_apps_for_machines_of_their_own_are_written_instead(output, capsys):
+    command = ["federate", "digits-federated", "--app", str(output / "apps"), *SHORT]
+    assert main(command) == 0
+    assert "rac-lora, lora-sb, lora, full" in capsys.readouterr().out
+    assert (output / "apps" / "lora-sb" / "federation.py").exists()
+    assert main(command) == 2
+    assert "is not empty" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from flwr.supercore import telemetry
 
-from rankwise.federated.simulation import simulate, simulation_engine
+from rankwise.federated.simulation import simulate
 from tests.federated.broken_clients import second_fails_in_first_round
 from tests.federated.test_server import federate, without_seconds
 
@@ -24,8 +24,8 @@ def test_flower_reports_its_use_to_nobody():
 
 def test_simulated_clients_do_what_clients_at_hand_do_also_if_one_fails(plan_of, cache, tmp_path):
     plan = plan_of("rac-lora", clients=3, rounds=2)
-    with simulation_engine(workers=1):
-        simulated = simulate(plan, tmp_path / "a", cache, mods=[second_fails_in_first_round])
+    mods = [second_fails_in_first_round]
+    simulated = simulate(plan, tmp_path / "a", cache, workers=1, mods=mods)
     at_hand, _ = federate(plan, tmp_path / "b", cache, {(1, 1): "fails"})
     first, second = simulated["rounds"][1:]
     assert (first["clients"], second["clients"]) == ([0, 2], [0, 1, 2])

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from rankwise.cli.showing import show_table
+from rankwise.core.drafts import draft_of
 from rankwise.core.errors import SettingsError
 from rankwise.training.recipes import load_recipe
 
@@ -18,6 +19,7 @@ def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Simulate the federation of each method of the recipe, and print what came of it."""
     _require_extra()
     # These need the optional extra.
+    from rankwise.federated.deployment import write_app
     from rankwise.federated.federate import federate, plans_of
     from rankwise.federated.settings import read_federated
     from rankwise.federated.table import federations_table, remarks, rounds_table, strategy_name
@@ -27,6 +29,15 @@ def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     federated = read_federated(tree.pop("federated", {}))
     plans = plans_of(load_recipe(arguments.recipe, tree), federated)
     console, records = Console(highlight=False, soft_wrap=True), []
+    if arguments.app is not None:
+        with draft_of(arguments.app) as draft:
+            for plan in plans:
+                write_app(plan, draft / plan.run.method.title)
+        console.print(
+            f"written: {', '.join(plan.run.method.title for plan in plans)} in "
+            f"{arguments.app}, each for `flwr run`"
+        )
+        return 0
     for record in federate(
         plans, arguments.output.resolve(), resume=arguments.resume, workers=arguments.workers
     ):

@@ -130,6 +130,9 @@ def _add_federate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     federate.add_argument(
         "--workers", type=_positive, help="clients that train at once (default: one a core)"
     )
+    federate.add_argument(
+        "--app", type=Path, help="simulate nothing: write a Flower app a method to this new folder"
+    )
 
 
 def _add_results_of_runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

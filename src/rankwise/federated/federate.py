@@ -17,7 +17,7 @@ from rankwise.core.records import read_record, write_record
 from rankwise.federated.plot import write_plot
 from rankwise.federated.progress import Progress
 from rankwise.federated.settings import FederatedSettings, Plan
-from rankwise.federated.simulation import simulate, simulation_engine
+from rankwise.federated.simulation import simulate
 from rankwise.training.settings import Recipe
 
 Record = dict[str, Any]
@@ -61,12 +61,13 @@ def federate(
                 "or choose another --output"
             )
     records: list[Record] = []
-    with simulation_engine(workers):
-        for plan, place in zip(plans, places, strict=True):
-            is_done = place.record.exists()
-            record = read_record(place.record) if is_done else simulate(plan, place.folder, output)
-            records.append(record)
-            yield record
+    for plan, place in zip(plans, places, strict=True):
+        if place.record.exists():
+            record = read_record(place.record)
+        else:
+            record = simulate(plan, place.folder, output, workers=workers)
+        records.append(record)
+        yield record
     write_record(output / "federated.json", {"federations": records})
     write_plot(records, output / "federated.html")
 

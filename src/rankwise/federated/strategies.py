@@ -204,7 +204,12 @@ def build_strategy(model: nn.Module, method: MethodSettings, *, seed: int) -> St
     )
 
 
-FEDERATED_NAMES: dict[str, str] = {"rac-lora": "fed-rac", "lora-sb": "fed-sb", "lora": "fed-it", "full": "full"}
+FEDERATED_NAMES: dict[str, str] = {
+    "rac-lora": "fed-rac",
+    "lora-sb": "fed-sb",
+    "lora": "fed-it",
+    "full": "full",
+}
 """What the federated forms of the named methods are called."""
 
 
