@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rankwise.core.errors import SettingsError
 from rankwise.evaluation.commonsense_likelihood import answer_likelihoods, likeliest
-from rankwise.evaluation.generation import Decoding, Written, write_texts
+from rankwise.evaluation.generation import Decoding, Writer, Written
 from tests.tasks.generation.generation_files import tiny_llama
 
 GREEDY = Decoding(max_new_tokens=8)
@@ -46,10 +46,9 @@ def prompts():
 
 @pytest.fixture
 def write(model, tokenizer, prompts, tmp_path):
-    def run(decoding=GREEDY, *, file="texts.jsonl", rows=None, **options):
-        options = {"batch_size": 4, "padding": 2} | options
-        asked = prompts[:rows]
-        return write_texts(model, tokenizer, asked, decoding, tmp_path / file, **options)
+    def run(decoding=GREEDY, *, file="texts.jsonl", rows=None, watch=lambda _: None, **options):
+        writer = Writer(model, tokenizer, **({"batch_size": 4, "padding": 2} | options))
+        return writer.write(prompts[:rows], decoding, tmp_path / file, watch=watch)
 
     return run
 

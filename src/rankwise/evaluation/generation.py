@@ -78,64 +78,73 @@ class Written:
     is_ended: bool
 
 
-def write_texts(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Prompt],
-    decoding: Decoding,
-    file: Path,
-    *,
-    batch_size: int = 16,
-    padding: int = 0,
-    context: int | None = None,
-    watch: Callable[[int], None] = lambda _: None,
-) -> list[Written]:
-    """Return what ``model`` writes after each prompt, in the order of ``prompts``.
+@dataclass(frozen=True)
+class Writer:
+    """A model that writes.
 
-    Args:
+    Attributes:
         model: A causal language model; its mode is restored.
         tokenizer: Turns tokens into text, and knows the end token.
-        prompts: Token numbers.
-        decoding: How to choose tokens.
-        file: Grows by a JSON line a text; what it holds already is not written again.
         batch_size: Prompts at once.
         padding: The token that fills prompts up on the left.
         context: How many tokens the model can see; a prompt that leaves too little room gets None.
-        watch: Is told the number of texts that are there, after each batch.
-
-    Raises:
-        SettingsError: The file holds texts for other prompts or another decoding.
     """
-    done = _resumed(file, _digest(prompts, decoding), len(prompts))
-    todo = sorted(
-        (row for row in range(len(prompts)) if row not in done), key=lambda row: -len(prompts[row])
-    )
-    end: Any = tokenizer.eos_token_id
-    config = decoding.config(padding=padding, end=end)
-    with file.open("a", encoding="utf-8") as lines:
-        for rows in _batches(todo, prompts, decoding, batch_size, context):
-            if context is not None and len(prompts[rows[0]]) + decoding.max_new_tokens > context:
+
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    batch_size: int = 16
+    padding: int = 0
+    context: int | None = None
+
+    def write(
+        self,
+        prompts: Sequence[Prompt],
+        decoding: Decoding,
+        file: Path,
+        *,
+        watch: Callable[[int], None] = lambda _: None,
+    ) -> list[Written]:
+        """Return what the model writes after each prompt, in the order of ``prompts``.
+
+        Args:
+            prompts: Token numbers.
+            decoding: How to choose tokens.
+            file: Grows by a JSON line a text; what it holds already is not written again.
+            watch: Is told the number of texts that are there, after each batch.
+
+        Raises:
+            SettingsError: The file holds texts for other prompts or another decoding.
+        """
+        done = _resumed(file, _digest(prompts, decoding), len(prompts))
+        todo = [row for row in range(len(prompts)) if row not in done]
+        longest = float("inf")
+        if self.context is not None:
+            longest = self.context - decoding.max_new_tokens
+        with file.open("a", encoding="utf-8") as lines:
+            for rows in _batches(todo, prompts, size=self.batch_size, longest=longest):
                 written = [Written(None, is_ended=False)] * len(rows)
-            else:
-                tokens = _generate(model, [prompts[row] for row in rows], config, decoding, rows[0])
-                written = [_read(tokenizer, each, decoding, end) for each in tokens]
-            for row, each in zip(rows, written, strict=True):
-                lines.write(json.dumps({"row": row, **asdict(each)}) + "\n")
-            lines.flush()
-            done |= zip(rows, written, strict=True)
-            watch(len(done))
-    return [done[row] for row in range(len(prompts))]
+                if len(prompts[rows[0]]) <= longest:
+                    written = self._batch([prompts[row] for row in rows], decoding, rows[0])
+                for row, each in zip(rows, written, strict=True):
+                    lines.write(json.dumps({"row": row, **asdict(each)}) + "\n")
+                lines.flush()
+                done |= zip(rows, written, strict=True)
+                watch(len(done))
+        return [done[row] for row in range(len(prompts))]
+
+    def _batch(self, prompts: list[Prompt], decoding: Decoding, first: int) -> list[Written]:
+        end: Any = self.tokenizer.eos_token_id
+        config = decoding.config(padding=self.padding, end=end)
+        seed = derive_seed(decoding.seed, "generation", first)
+        tokens = _generate(self.model, prompts, config, seed=seed)
+        return [_read(self.tokenizer, each, decoding, end) for each in tokens]
 
 
 def _batches(
-    rows: list[int],
-    prompts: Sequence[Prompt],
-    decoding: Decoding,
-    size: int,
-    context: int | None,
+    rows: list[int], prompts: Sequence[Prompt], *, size: int, longest: float
 ) -> Iterator[list[int]]:
-    """Yield batches of ``rows``, those without room apart; they are sorted, so these come first."""
-    longest = float("inf") if context is None else context - decoding.max_new_tokens
+    """Yield batches of ``rows``, the longest first, and those longer than ``longest`` apart."""
+    rows = sorted(rows, key=lambda row: -len(prompts[row]))
     cut = sum(len(prompts[row]) > longest for row in rows)
     for part in (rows[:cut], rows[cut:]):
         for start in range(0, len(part), size):
@@ -144,7 +153,7 @@ def _batches(
 
 @torch.no_grad()
 def _generate(
-    model: Any, prompts: list[Prompt], config: GenerationConfig, decoding: Decoding, first: int
+    model: Any, prompts: list[Prompt], config: GenerationConfig, *, seed: int
 ) -> list[list[int]]:
     """Return the new tokens of each prompt, padding at their end included."""
     longest = max(map(len, prompts))
@@ -157,7 +166,7 @@ def _generate(
     model.eval()
     try:
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(derive_seed(decoding.seed, "generation", first))
+            torch.manual_seed(seed)
             output = model.generate(
                 input_ids=torch.tensor(inputs, device=device),
                 attention_mask=torch.tensor(mask, device=device),

@@ -21,7 +21,7 @@ from torch import nn
 from rankwise.core.errors import SettingsError
 from rankwise.core.records import write_record
 from rankwise.evaluation.commonsense_likelihood import answer_likelihoods, likeliest
-from rankwise.evaluation.generation import Decoding, Written, write_texts
+from rankwise.evaluation.generation import Decoding, Writer, Written
 from rankwise.evaluation.generation_answers import write_alpaca_eval, write_mt_bench
 from rankwise.evaluation.generation_grades import Grades, grade_text
 from rankwise.evaluation.judge import Endpoint
@@ -107,17 +107,15 @@ class Respondent:
         watch: Callable[[int], None],
     ) -> list[Written]:
         """Return what the model writes after ``texts``; the file STEM.jsonl keeps it."""
-        return write_texts(
+        writer = Writer(
             self.model,
             self.prompts.tokenizer,
-            self.prompts.tokens(texts),
-            decoding,
-            self.folder / f"{stem}.jsonl",
             batch_size=batch_size,
             padding=self.prompts.padding,
             context=self.context,
-            watch=watch,
         )
+        file = self.folder / f"{stem}.jsonl"
+        return writer.write(self.prompts.tokens(texts), decoding, file, watch=watch)
 
 
 def open_respondent(path: Path, data_root: Path | None = None) -> Respondent:
