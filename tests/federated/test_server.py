@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from rankwise.core.errors import SettingsError, TrainingError
 from rankwise.core.records import read_record
 from rankwise.federated.client import make_client_app
-from rankwise.federated.local import shares
+from rankwise.federated.local import Participant, shares
 from rankwise.federated.server import Server, sample
 from rankwise.federated.settings import FederatedSettings
 from rankwise.tasks.digits import DigitsTask
@@ -165,3 +165,8 @@ def test_all_rows_have_a_client():
     rows = DigitsTask().splits().train
     parts = shares(rows, FederatedSettings(clients=4), seed=0)
     assert sorted(row for part in parts for row in part.tolist()) == list(range(len(rows)))
+
+
+def test_a_machine_with_rows_of_its_own_takes_them_all(plan_of, cache):
+    participant = Participant(plan_of("lora", clients=3, split="own"), cache, client=1)
+    assert len(participant.job.splits.train) == len(DigitsTask().splits().train)

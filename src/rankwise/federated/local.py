@@ -88,6 +88,8 @@ def train_locally(job: Job, federated: FederatedSettings, round_number: int) -> 
 
 def with_rows_of(splits: Splits, federated: FederatedSettings, *, client: int, seed: int) -> Splits:
     """Return ``splits`` with the training rows of one client alone."""
+    if federated.split == "own":
+        return splits
     index = shares(splits.train, federated, seed=seed)[client]
     return replace(splits, train=Share(splits.train, index))
 

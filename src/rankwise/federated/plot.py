@@ -15,6 +15,7 @@ from rankwise.core.records import write_text
 from rankwise.federated.table import split_name, strategy_name
 
 COLOURS = ("#5A60E6", "#C12F89", "#006249", "#853900", "#A78E11", "#1442BE")
+_AXIS = {"type": "log", "tickformat": "~s", "dtick": "D2"}
 
 
 def write_plot(records: list[dict[str, Any]], path: Path) -> None:
@@ -48,7 +49,7 @@ def figure_of(records: list[dict[str, Any]]) -> go.Figure:
             "template": "none",
             "title": {"text": title, "x": 0.02},
             "font": {"family": "system-ui, sans-serif", "size": 13},
-            "xaxis": {"title": {"text": "bytes up and down, all clients"}, "type": "log"},
+            "xaxis": {"title": {"text": "bytes up and down, all clients"}} | _AXIS,
             "yaxis": {"title": {"text": f"validation {metric}"}},
             "legend": {"x": 0.98, "xanchor": "right", "y": 0.05, "yanchor": "bottom"},
         },

@@ -23,7 +23,9 @@ class FederatedSettings(Settings):
     min_clients: PositiveInt = Field(
         default=2, description="usable updates without which the run stops"
     )
-    split: Literal["even", "dirichlet"] = "dirichlet"
+    split: Literal["even", "dirichlet", "own"] = Field(
+        default="dirichlet", description="own: each machine has rows of its own, and takes them all"
+    )
     alpha: PositiveFloat = Field(default=0.5, description="concentration of the Dirichlet law")
     local_epochs: PositiveInt = Field(default=1, description="epochs of a client in a round")
     local_steps: PositiveInt | None = Field(

@@ -75,10 +75,9 @@ def strategy_name(record: Record) -> str:
 
 
 def split_name(federated: Record) -> str:
-    """Return the split with the concentration of its law, if it has one."""
-    if federated["split"] == "even":
-        return "even"
-    return f"{federated['split']} α = {federated['alpha']:g}"
+    """Return the split, with the concentration of its law if it has one."""
+    law = f" α = {federated['alpha']:g}" if federated["split"] == "dirichlet" else ""
+    return federated["split"] + law
 
 
 def _table(title: str, first: str, *columns: str) -> Table:
