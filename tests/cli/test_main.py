@@ -38,7 +38,12 @@ def test_train_trains_scores_and_says_where_the_results_are(capsys, empty_folder
     printed = capsys.readouterr().out
     assert "1,300 trainable parameters" in printed
     (folder,) = (empty_folder / "out" / "runs").iterdir()
-    assert {file.name for file in folder.iterdir()} == {"record.json", "test.json", "adapter"}
+    assert {file.name for file in folder.iterdir()} == {
+        "settings.json",
+        "record.json",
+        "test.json",
+        "adapter",
+    }
     assert folder.name in printed
 
     assert main(["evaluate", str(folder), "--split", "test"]) == 0

@@ -13,8 +13,8 @@ from rankwise.tasks.glue.classes import GlueClasses
 from rankwise.training.build import build_task
 from rankwise.training.folder import RunFolder
 from rankwise.training.job import Job
-from rankwise.training.recipes import load_recipe
 from rankwise.training.preparing import prepare_adapter
+from rankwise.training.recipes import load_recipe
 from rankwise.training.run import train_run
 from rankwise.training.scoring import score_split, score_test, trained_model
 from rankwise.training.trainer import JobTrainer

@@ -218,3 +218,18 @@ def test_every_hyper_parameter_of_the_delora_table_is_there():
         "rte": (4, 1e-2, 1e-2, 32, 80, 0),
         "stsb": (12, 1e-2, 1e-2, 8, 40, 0.2),
     }
+
+
+def test_another_method_keeps_of_the_recipes_own_what_fits_it():
+    recipe = load_recipe("abm-glue", {"method": {"name": "lora"}})
+    assert (recipe.method.name, recipe.method.r) == ("lora", 8)
+    assert (recipe.method.adapter.alpha, recipe.method.adapter.dropout) == (16, 0.05)
+    assert recipe.method.init.kind == "random"
+    other = load_recipe("delora-glue", {"method": {"name": "lora"}}).method
+    assert (other.adapter.kind, other.published, other.published_parameters) == ("lora", None, None)
+
+
+@pytest.mark.parametrize("recipe", recipe_names())
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_goes_with_every_recipe(recipe, name):
+    assert load_recipe(recipe, {"method": {"name": name}}).method.name == name

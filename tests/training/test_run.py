@@ -23,7 +23,7 @@ def test_the_record_holds_settings_versions_costs_and_the_curve(settings, output
     assert record == read_record(RunFolder(output, run.name).record)
     assert RunSettings.model_validate(record["settings"]) == run
     assert record["versions"]["torch"] == torch.__version__
-    assert record["seconds"].keys() == {"build", "init", "train", "save", "total"}
+    assert record["seconds"].keys() == {"build", "init", "train", "diagnose", "save", "total"}
     assert record["peak_memory_bytes"] > 0
     assert record["status"] == "done"
     assert record["score_validation"] == record["curve"][-1]["validation_score"]

@@ -2,6 +2,7 @@
 
 OUTPUT/base/             the pretrained base model, made once
 OUTPUT/runs/NAME/
+    settings.json        what the run was begun with
     record.json          settings, versions, curve, scores, costs; there when the run has ended
     test.json            the score on test; there when test was read
     adapter/             the trained adapter, or model.safetensors for full fine-tuning
@@ -30,6 +31,10 @@ class RunFolder:
     @property
     def base(self) -> Path:
         return self.output / "base"
+
+    @property
+    def settings(self) -> Path:
+        return self.path / "settings.json"
 
     @property
     def record(self) -> Path:

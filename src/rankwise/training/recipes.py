@@ -15,6 +15,7 @@ from rankwise.methods.table import find_method
 from rankwise.training.settings import Recipe, RunSettings
 
 Tree = dict[str, Any]
+_OF_ONE_NAME = ("name", "label", "published", "published_parameters")
 
 
 def recipe_names() -> list[str]:
@@ -51,13 +52,20 @@ def load_recipe(name: str, overrides: Tree | None = None, *, variant: str | None
         raise SettingsError(f"recipe {name} has no variant {variant!r}; it has {known}")
     task = _merged(tree, overrides).get("task")
     task_name = str(task.get("name")) if isinstance(task, dict) else ""
-    for above in (for_tasks.get(task_name, {}), variants.get(variant or "", {}), overrides):
-        tree = _merged(tree, above)
     tree["method"] = _with_named_parts(tree.get("method", {}), place="method")
+    for above in (for_tasks.get(task_name, {}), variants.get(variant or "", {}), overrides):
+        own = tree["method"]
+        tree = _merged(tree, above)
+        if "method" in above:
+            tree["method"] = _with_named_parts(above["method"], place="method", own=own)
     comparison = tree.get("compare")
     if isinstance(comparison, dict) and isinstance(comparison.get("methods"), list):
         methods = [
-            _with_named_parts(method, place=f"compare.methods[{position}]", own=tree["method"])
+            _with_named_parts(
+                method,
+                place=f"compare.methods[{position}]",
+                own=_own_of(method, tree["method"]),
+            )
             for position, method in enumerate(comparison["methods"])
         ]
         tree["compare"] = {**comparison, "methods": methods}
@@ -120,25 +128,43 @@ def _named_trees(tree: Tree, key: str, recipe: str) -> dict[str, Tree]:
     return {str(name): each for name, each in section.items()}
 
 
+def _own_of(compared: Any, own: Tree) -> Tree | None:
+    """Return the recipe's own method, if a compared one bears its name.
+
+    A part of another kind than the name stands for was meant for the single run.
+    """
+    name = compared.get("name", "lora") if isinstance(compared, dict) else compared
+    if name != own["name"]:
+        return None
+    parts = find_method(own["name"]).parts()
+    return {
+        key: value
+        for key, value in own.items()
+        if key not in parts or value.get("kind") == parts[key]["kind"]
+    }
+
+
 def _with_named_parts(method: Any, *, place: str, own: Tree | None = None) -> Tree:
-    """Fill what ``method`` leaves open from the recipe's own method, or else the named ones."""
+    """Fill what ``method`` leaves open from the recipe's own method, or else the named ones.
+
+    Of an own method that bears another name only what fits the new one stays, and not what a paper
+    says of it.
+    """
     if isinstance(method, str):
         method = {"name": method}
     if not isinstance(method, dict):
         raise SettingsError(f"{place} must be a method's name or a mapping, got {method!r}")
-    name = str(method.get("name", "lora"))
+    own = own or {}
+    name = str(method.get("name", own.get("name", "lora")))
     below = find_method(name).parts()
-    if own is not None and name == own.get("name", "lora"):
-        # A part of another kind than the name stands for was meant for the single run.
-        below = _merged(
-            below,
-            {
-                key: value
-                for key, value in own.items()
-                if key not in below or value.get("kind") == below[key]["kind"]
-            },
-        )
-    return _merged(below, method)
+    is_other = bool(own) and name != own["name"]
+    kept = {
+        key: value
+        for key, value in own.items()
+        if not (is_other and key in _OF_ONE_NAME)
+        if key not in below or value.get("kind") == below[key]["kind"] or not is_other
+    }
+    return _merged(_merged(below, kept), method | {"name": name})
 
 
 def _merged(below: Tree, above: Tree) -> Tree:

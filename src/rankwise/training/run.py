@@ -27,6 +27,7 @@ from rankwise.training.folder import RunFolder
 from rankwise.training.job import Job
 from rankwise.training.lean import train_lean
 from rankwise.training.progress import Trained
+from rankwise.training.resuming import refuse_other_run, write_settings
 from rankwise.training.settings import RunSettings
 from rankwise.training.start import needs_reference, reference_settings, start
 from rankwise.training.stopwatch import Stopwatch
@@ -44,7 +45,8 @@ def train_run(
     ``show_progress`` draws the Trainer's progress bars.
 
     Raises:
-        SettingsError: The folder already holds this run, and ``resume`` was not asked for.
+        SettingsError: The folder already holds this run, and ``resume`` was not asked for; or it
+            was, and the folder holds an interrupted run of other settings.
     """
     folder = RunFolder(output, settings.name)
     is_new = not folder.path.exists()
@@ -55,6 +57,8 @@ def train_run(
         )
     if (finished := finished_record(folder)) is not None:
         return finished
+    if is_new and resume:
+        refuse_other_run(settings, output)
     try:
         record = _perform(settings, folder, resume=resume, show_progress=show_progress)
     except RankwiseError:
@@ -98,6 +102,7 @@ def finished_record(folder: RunFolder) -> Record | None:
 def _perform(
     settings: RunSettings, folder: RunFolder, *, resume: bool, show_progress: bool = False
 ) -> Record:
+    write_settings(settings, folder)
     watch = Stopwatch()
     runtime.reset_peak_memory()
     task = build_task(settings)

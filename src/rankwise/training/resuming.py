@@ -1,0 +1,56 @@
+"""What `--resume` may go on with: a run of the same settings, and none that is only like it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rankwise.core.errors import SettingsError
+from rankwise.core.records import read_record, write_record
+from rankwise.training.folder import RunFolder
+from rankwise.training.settings import RunSettings
+
+Tree = dict[str, Any]
+
+
+def write_settings(settings: RunSettings, folder: RunFolder) -> None:
+    """Keep the settings of a run from its beginning: its record comes only at its end."""
+    write_record(folder.settings, {"settings": settings.model_dump(mode="json")})
+
+
+def refuse_other_run(settings: RunSettings, output: Path) -> None:
+    """Refuse to begin anew where a run with other settings was interrupted.
+
+    A run that differs in its seed alone is another one of the same series, and is left alone.
+
+    Raises:
+        SettingsError: There is such a run; every setting that differs is named.
+    """
+    own = _flat(settings.model_dump(mode="json"))
+    found: list[tuple[str, list[str]]] = []
+    for file in sorted((output / "runs").glob("*/settings.json")):
+        if (file.parent / "record.json").exists():
+            continue
+        other = _flat(read_record(file)["settings"])
+        differing = [key for key in own | other if own.get(key) != other.get(key)]
+        if set(differing) - {"seed"}:
+            told = [
+                f"{key} is {other.get(key)!r} there and {own.get(key)!r} here" for key in differing
+            ]
+            found.append((file.parent.name, told))
+    if found:
+        name, told = min(found, key=lambda each: len(each[1]))
+        raise SettingsError(
+            f"there is no run of these settings to resume in {output}; the interrupted {name} has "
+            f"others: {'; '.join(told)}. Give the same settings to go on with it, or leave out "
+            "--resume to begin a new run"
+        )
+
+
+def _flat(tree: Tree, prefix: str = "") -> Tree:
+    flat: Tree = {}
+    for key, value in tree.items():
+        flat |= (
+            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
+    return flat
