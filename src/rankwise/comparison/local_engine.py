@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from rankwise.core.errors import TrainingError
-from rankwise.core.noise import ignore_known_warnings
+from rankwise.core.quiet import ignore_known_warnings
 
 LOST_POOLS = 3
 """How many pools may be lost one after another before any call comes back."""

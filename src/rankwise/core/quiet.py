@@ -1,9 +1,10 @@
-"""Importing packages that log, at every import, what nobody can act on."""
+"""What libraries say that nobody can act on, kept from the terminal."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import warnings
 from collections.abc import Iterator
 
 # PEFT imports bitsandbytes and torchao wherever they are installed. Without a GPU torchao warns of
@@ -23,3 +24,11 @@ def quiet_imports() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def ignore_known_warnings() -> None:
+    """Ignore in this process what libraries warn one another of."""
+    # PEFT 0.21 asks Transformers for a name that is deprecated there.
+    warnings.filterwarnings(
+        "ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning
+    )
