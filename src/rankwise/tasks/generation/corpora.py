@@ -20,6 +20,7 @@ from rankwise.core.errors import DataError, SettingsError
 from rankwise.core.seeds import derive_seed
 from rankwise.tasks.generation.instructions import Instruction, read_instruction
 from rankwise.tasks.generation.lines import Line, find_lines, read_lines
+from rankwise.tasks.hub import fetch_split
 
 
 @dataclass(frozen=True)
@@ -81,17 +82,7 @@ def read_corpus(corpus: Corpus, root: Path | None, files: Sequence[str] = ()) ->
 
 
 def _read_hub(corpus: Corpus) -> Rows:
-    # Takes a second to import, and is of use only where rows come from the Hub.
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
-
-    try:
-        found = load_dataset(corpus.hub, split="train")
-    except (DatasetsError, OSError, ValueError) as error:
-        raise DataError(
-            f"{corpus.hub} cannot be fetched ({type(error).__name__}: {error}): go online once, or "
-            "name a folder with local files by task.data_root or RANKWISE_DATA"
-        ) from error
+    found = fetch_split(corpus.hub, "train", place=corpus.hub)
     rows = (Line(dict(row), f"Hub {corpus.hub}, row {i}") for i, row in enumerate(found))
     return _answered([read_instruction(line) for line in rows], f"Hub {corpus.hub}")
 
