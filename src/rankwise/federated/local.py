@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rankwise.core.seeds import derive_seed
 from rankwise.federated.settings import FederatedSettings, Plan
@@ -18,10 +18,11 @@ from rankwise.training.adapter import attach_adapter
 from rankwise.training.build import build_task
 from rankwise.training.folder import RunFolder
 from rankwise.training.job import Job
-from rankwise.training.optimization import build_optimizer, trained_parameters
+from rankwise.training.optimization import build_optimizer
 from rankwise.training.progress import finite_loss_required
 from rankwise.training.settings import RandomInit
 from rankwise.training.start import start
+from rankwise.training.step import take_step
 
 
 class Participant:
@@ -79,11 +80,7 @@ def train_locally(job: Job, federated: FederatedSettings, round_number: int) -> 
     job.model.train()
     with finite_loss_required(job.model):
         for index in _batches(job, federated, round_number):
-            job.model(**job.splits.train.take(index))["loss"].backward()
-            if (norm := job.settings.training.max_grad_norm) is not None:
-                nn.utils.clip_grad_norm_(trained_parameters(optimizer), norm)
-            optimizer.step()
-            optimizer.zero_grad()
+            take_step(job, optimizer, index)
 
 
 def with_rows_of(splits: Splits, federated: FederatedSettings, *, client: int, seed: int) -> Splits:

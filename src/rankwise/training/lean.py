@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 
 import torch
-from torch import nn
 
 from rankwise.methods.chain import Chain
 from rankwise.training.chains import build_chain, final_rank, resets_optimizer
 from rankwise.training.diagnosing import Diagnoser
 from rankwise.training.job import Job
-from rankwise.training.optimization import build_optimizer, build_schedule, trained_parameters
+from rankwise.training.optimization import build_optimizer, build_schedule
 from rankwise.training.progress import (
     CurvePoint,
     Trained,
@@ -24,6 +23,7 @@ from rankwise.training.progress import (
     finite_loss_required,
     is_stalled,
 )
+from rankwise.training.step import take_step
 
 
 def train_lean(job: Job) -> Trained:
@@ -54,23 +54,13 @@ def _train(
         job.model.train()
         losses = []
         for index in job.order(epoch).split(training.batch_size):
-            losses.append(_step(job, optimizer, index))
+            losses.append(take_step(job, optimizer, index))
             schedule.step()
             step += 1
             if chain is not None and step in folds:
                 chain.fold(optimizer if resets_optimizer(job) else None)
             diagnoser.observe(step)
         yield _point(job, step=step, train_loss=sum(losses) / len(losses))
-
-
-def _step(job: Job, optimizer: torch.optim.Optimizer, index: torch.Tensor) -> float:
-    loss = job.model(**job.splits.train.take(index))["loss"]
-    loss.backward()
-    if (norm := job.settings.training.max_grad_norm) is not None:
-        nn.utils.clip_grad_norm_(trained_parameters(optimizer), norm)
-    optimizer.step()
-    optimizer.zero_grad()
-    return loss.item()
 
 
 def _point(job: Job, *, step: int, train_loss: float | None) -> CurvePoint:
