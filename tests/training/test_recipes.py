@@ -233,3 +233,9 @@ def test_another_method_keeps_of_the_recipes_own_what_fits_it():
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_goes_with_every_recipe(recipe, name):
     assert load_recipe(recipe, {"method": {"name": name}}).method.name == name
+
+
+@pytest.mark.parametrize("part", ["adapter", "init", "schedule"])
+def test_a_part_that_is_no_mapping_is_told_as_what_it_is(part):
+    with pytest.raises(SettingsError, match=rf"method\.{part}: .*got 3"):
+        load_recipe("digits", {"method": {part: 3}})

@@ -61,11 +61,7 @@ def load_recipe(name: str, overrides: Tree | None = None, *, variant: str | None
     comparison = tree.get("compare")
     if isinstance(comparison, dict) and isinstance(comparison.get("methods"), list):
         methods = [
-            _with_named_parts(
-                method,
-                place=f"compare.methods[{position}]",
-                own=_own_of(method, tree["method"]),
-            )
+            _compared(method, place=f"compare.methods[{position}]", own=tree["method"])
             for position, method in enumerate(comparison["methods"])
         ]
         tree["compare"] = {**comparison, "methods": methods}
@@ -128,43 +124,52 @@ def _named_trees(tree: Tree, key: str, recipe: str) -> dict[str, Tree]:
     return {str(name): each for name, each in section.items()}
 
 
-def _own_of(compared: Any, own: Tree) -> Tree | None:
-    """Return the recipe's own method, if a compared one bears its name.
-
-    A part of another kind than the name stands for was meant for the single run.
-    """
-    name = compared.get("name", "lora") if isinstance(compared, dict) else compared
-    if name != own["name"]:
-        return None
-    parts = find_method(own["name"]).parts()
-    return {
-        key: value
-        for key, value in own.items()
-        if key not in parts or value.get("kind") == parts[key]["kind"]
-    }
-
-
 def _with_named_parts(method: Any, *, place: str, own: Tree | None = None) -> Tree:
-    """Fill what ``method`` leaves open from the recipe's own method, or else the named ones.
+    """Fill what ``method`` leaves open from ``own``, or else from the table of named methods.
 
     Of an own method that bears another name only what fits the new one stays, and not what a paper
     says of it.
     """
-    if isinstance(method, str):
-        method = {"name": method}
-    if not isinstance(method, dict):
-        raise SettingsError(f"{place} must be a method's name or a mapping, got {method!r}")
+    method = _named(method, place)
     own = own or {}
     name = str(method.get("name", own.get("name", "lora")))
-    below = find_method(name).parts()
-    is_other = bool(own) and name != own["name"]
-    kept = {
+    if own and name != own["name"]:
+        fitting = _fitting(own, name)
+        own = {key: value for key, value in fitting.items() if key not in _OF_ONE_NAME}
+    return _merged(_merged(find_method(name).parts(), own), method | {"name": name})
+
+
+def _compared(method: Any, *, place: str, own: Tree) -> Tree:
+    """Fill a method of the comparison; one that bears the name of ``own`` begins with it.
+
+    A part of another kind than that name stands for was meant for the single run.
+    """
+    method = _named(method, place)
+    is_own = method.get("name", "lora") == own["name"]
+    return _with_named_parts(
+        method, place=place, own=_fitting(own, own["name"]) if is_own else None
+    )
+
+
+def _named(method: Any, place: str) -> Tree:
+    if isinstance(method, str):
+        return {"name": method}
+    if not isinstance(method, dict):
+        raise SettingsError(f"{place} must be a method's name or a mapping, got {method!r}")
+    return method
+
+
+def _fitting(method: Tree, name: str) -> Tree:
+    """Return ``method`` without its parts of another kind than ``name`` stands for."""
+    parts = find_method(name).parts()
+    return {
         key: value
-        for key, value in own.items()
-        if not (is_other and key in _OF_ONE_NAME)
-        if key not in below or value.get("kind") == below[key]["kind"] or not is_other
+        for key, value in method.items()
+        # What is no mapping at all is told as what it is when the settings are validated.
+        if key not in parts
+        or not isinstance(value, dict)
+        or value.get("kind") == parts[key]["kind"]
     }
-    return _merged(_merged(below, kept), method | {"name": name})
 
 
 def _merged(below: Tree, above: Tree) -> Tree:
