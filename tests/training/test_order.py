@@ -50,7 +50,7 @@ def test_grouped_batches_come_in_random_order():
 
 
 def test_a_sampler_follows_the_epoch_it_is_told():
-    sampler = EpochOrder(lambda epoch: epoch_order(9, seed=0, epoch=epoch))
+    sampler = EpochOrder(lambda epoch: epoch_order(9, seed=0, epoch=epoch), size=9)
     assert len(sampler) == 9
     first = list(sampler)
     sampler.set_epoch(1)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from rankwise.core.errors import ModelError
+from rankwise.diagnostics.cost import ADAM_STATES, FLOAT32
 from rankwise.methods.adapters import bridge
 from rankwise.training.adapter import attach_adapter
 from rankwise.training.build import build_task
@@ -20,8 +21,6 @@ from rankwise.training.progress import TrainedParameters, count_parameters
 from rankwise.training.settings import RunSettings, ScheduleSettings
 
 _SUFFIXES = {"K": 10**3, "M": 10**6, "B": 10**9}
-# AdamW keeps two moments beside a weight's gradient, all in float32.
-_BYTES_OF_TRAINED, _BYTES_OF_WEIGHT = 12, 4
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def dry_run(settings: RunSettings) -> DryRun:
         weights,
         settings.method.published_parameters,
         steps_of(settings.training, rows=rehearsal.training_rows),
-        weights * _BYTES_OF_WEIGHT + sum(parameters) * _BYTES_OF_TRAINED,
+        FLOAT32 * (weights + sum(parameters) * (1 + ADAM_STATES)),
     )
 
 

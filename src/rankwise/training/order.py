@@ -51,11 +51,12 @@ class EpochOrder(Sampler[int]):
 
     Args:
         order: Returns the order of an epoch, such as :func:`epoch_order` with its seed.
+        size: The number of rows in each.
     """
 
-    def __init__(self, order: Callable[[int], Tensor]) -> None:
+    def __init__(self, order: Callable[[int], Tensor], *, size: int) -> None:
         self._order = order
-        self._size = len(order(0))
+        self._size = size
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:

@@ -88,7 +88,7 @@ class JobTrainer(Trainer):
         return self._job.splits.train.take(torch.tensor(rows))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
-        return EpochOrder(self._job.order)
+        return EpochOrder(self._job.order, size=len(self._job.splits.train))
 
 
 class PatienceCallback(TrainerCallback):

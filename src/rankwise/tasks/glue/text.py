@@ -8,6 +8,7 @@ arXiv 1910.10683, Section 2.4). An output that is none of them counts as wrong, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from torch import Tensor, nn
@@ -32,8 +33,7 @@ class GlueText(GlueTask):
 
     def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:
         """Let the model write, greedily, and look its words up among the labels."""
-        tokenizer = load_tokenizer(self.model)
-        tokens = self.label_tokens(tokenizer)
+        tokens = _label_tokens(self)
         by_tokens = {tuple(ids): label for label, ids in tokens.items()}
         written: Tensor = model.generate(  # type: ignore[operator]
             input_ids=batch["input_ids"],
@@ -43,7 +43,7 @@ class GlueText(GlueTask):
             do_sample=False,
             num_beams=1,
         )
-        texts = tokenizer.batch_decode(written, skip_special_tokens=True)
+        texts = load_tokenizer(self.model).batch_decode(written, skip_special_tokens=True)
         labels = [by_tokens[tuple(row[row != IGNORED_LABEL].tolist())] for row in batch["labels"]]
         return Answers([self.read(text) for text in texts], labels)
 
@@ -99,3 +99,9 @@ class GlueText(GlueTask):
         except ValueError:
             return None
         return score if LOWEST_SCORE <= score <= HIGHEST_SCORE else None
+
+
+@lru_cache(maxsize=4)
+def _label_tokens(task: GlueText) -> dict[Value, list[int]]:
+    """Return the tokens of the labels; kept, because every batch is read by them."""
+    return task.label_tokens(load_tokenizer(task.model))
