@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rankwise.core.errors import DataError
-from rankwise.core.noise import ignore_known_warnings
+from rankwise.core.quiet import ignore_known_warnings
 from rankwise.training.answering import Asking, Result, ask, open_respondent
 from rankwise.training.recipes import load_recipe
 from rankwise.training.run import train_run
