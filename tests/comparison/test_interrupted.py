@@ -25,6 +25,8 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path):
     process = subprocess.Popen(
         [*command, "--output", str(tmp_path)],
         start_new_session=True,
+        # As in a terminal, also where these tests run in the background and inherit it as ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
