@@ -29,3 +29,8 @@ def test_near_names_are_suggested():
 
 def test_without_a_near_name_all_are_listed():
     assert errors.nearest_names("zzz", ["b", "a"]) == "choose from a, b"
+
+
+def test_names_by_the_thousand_are_counted_and_not_listed():
+    known = [str(number) for number in range(1000, 2200)]
+    assert errors.nearest_names("zzz", known) == "none of the 1,200 that there are resembles it"

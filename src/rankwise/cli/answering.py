@@ -8,6 +8,7 @@ import os
 from rich.console import Console
 from rich.table import Table
 
+from rankwise.cli.answering_options import BATCH_SIZE, ROWS
 from rankwise.cli.showing import show_table
 from rankwise.core.errors import SettingsError
 from rankwise.evaluation.judge import Endpoint
@@ -18,15 +19,12 @@ _KEY = "OPENAI_API_KEY"
 
 def show_answers(arguments: argparse.Namespace) -> int:
     """Ask the questions of each set, and print the scores; 1 if a judge left some unrated."""
-    for name in ("rows", "batch_size", "max_new_tokens"):
-        if (number := getattr(arguments, name)) is not None and number < 1:
-            raise SettingsError(f"--{name.replace('_', '-')} must be at least 1, got {number}")
     asking = Asking(
-        rows=None if arguments.full else arguments.rows,
-        protocol=arguments.protocol,
-        batch_size=arguments.batch_size,
+        rows=None if arguments.full else arguments.rows or ROWS,
+        protocol=arguments.protocol or "greedy",
+        batch_size=arguments.batch_size or BATCH_SIZE,
         max_new_tokens=arguments.max_new_tokens,
-        seed=arguments.questions_seed,
+        seed=arguments.questions_seed or 0,
         judge=_judge(arguments),
     )
     console = Console(highlight=False, soft_wrap=True, markup=False)

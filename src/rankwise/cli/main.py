@@ -143,7 +143,9 @@ def _add_results_of_runs(commands: argparse._SubParsersAction[argparse.ArgumentP
         "run", type=Path, help="the folder of a run, OUTPUT/runs/NAME, or an adapter directory"
     )
     evaluate.add_argument("--task", help="such as glue/mrpc (default: the run's own)")
-    evaluate.add_argument("--split", choices=("train", "validation", "test"), default="validation")
+    evaluate.add_argument(
+        "--split", choices=("train", "validation", "test"), help="(default: validation)"
+    )
     add_questions(evaluate)
 
     export = commands.add_parser(

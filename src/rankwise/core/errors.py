@@ -17,6 +17,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# More names than these are no help in a message.
+_LISTED = 100
+
 
 class RankwiseError(Exception):
     """Base of every error that Rankwise raises on purpose."""
@@ -52,4 +55,6 @@ def nearest_names(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(repr(match) for match in close)}?"
+    if len(choices) > _LISTED:
+        return f"none of the {len(choices):,} that there are resembles it"
     return f"choose from {', '.join(choices)}"

@@ -35,8 +35,7 @@ from rankwise.tasks.generation.questions import (
     read_questions,
     some_questions,
 )
-from rankwise.tasks.generation.task import GenerationTask
-from rankwise.training.build import build_task
+from rankwise.training.build import build_causal_task
 from rankwise.training.folder import RunFolder
 from rankwise.training.scoring import open_run, trained_model
 
@@ -126,12 +125,7 @@ def open_respondent(path: Path, data_root: Path | None = None) -> Respondent:
         SettingsError: Its task has no causal language model, or no data root is named.
     """
     settings, folder = open_run(path)
-    task = build_task(settings)
-    if not isinstance(task, GenerationTask):
-        raise SettingsError(
-            f"{settings.task.name} has no model that writes answers: --tasks is for runs on "
-            "metamathqa, commonsense, alpaca and evol-instruct"
-        )
+    task = build_causal_task(settings)
     root = required_data_root(data_root or task.data_root, task="evaluation")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = trained_model(settings, folder).to(device)

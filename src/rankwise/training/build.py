@@ -13,6 +13,7 @@ from pathlib import Path
 from rankwise.core.errors import SettingsError
 from rankwise.tasks.data_root import find_data_root
 from rankwise.tasks.digits import DigitsTask
+from rankwise.tasks.generation.corpora import CORPORA
 from rankwise.tasks.generation.languages import PretrainedLanguage
 from rankwise.tasks.generation.small import SMALL, SmallLanguage
 from rankwise.tasks.generation.task import GenerationTask
@@ -77,6 +78,21 @@ def _generation_task(settings: GenerationSettings, seed: int) -> GenerationTask:
         files=files,
         split_seed=seed if settings.split_seed is None else settings.split_seed,
     )
+
+
+def build_causal_task(run: RunSettings) -> GenerationTask:
+    """Return the task of a run whose model is a causal one.
+
+    Raises:
+        SettingsError: It is another, or what is named as the data root is no folder.
+    """
+    task = build_task(run)
+    if not isinstance(task, GenerationTask):
+        raise SettingsError(
+            f"{run.task.name} has no model that writes answers: --tasks is for runs on "
+            f"{', '.join(CORPORA)}"
+        )
+    return task
 
 
 @contextlib.contextmanager

@@ -1,0 +1,64 @@
+"""``rankwise evaluate ADAPTER --harness lm_eval --tasks``: EleutherAI's harness asks the model."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from rankwise.cli.answering_options import BATCH_SIZE, ROWS
+from rankwise.cli.showing import show_table
+from rankwise.core.errors import SettingsError
+from rankwise.core.records import write_record
+from rankwise.core.runtime import versions
+from rankwise.evaluation.harness import HarnessResult, ask_harness, find_tasks
+from rankwise.training.evaluating import open_causal
+
+_SETTINGS = ("model", "dtype", "data_root")
+
+
+def show_harness(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
+    """Let the harness ask each task, record what it found, and print the scores."""
+    options = overrides.get("task", {})
+    if (
+        overrides.keys() - {"task"}
+        or not isinstance(options, dict)
+        or options.keys() - {*_SETTINGS}
+    ):
+        known = ", ".join(f"--task.{name}" for name in _SETTINGS)
+        raise SettingsError(f"--harness takes the settings {known} only, got {overrides}")
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    # A name that does not exist, or data that are not there, should show before a model is loaded.
+    tasks = find_tasks(
+        [name.strip() for name in arguments.tasks.split(",")], arguments.include_path
+    )
+    causal = open_causal(arguments.run, options)
+    rows = None if arguments.full else arguments.rows or ROWS
+    size = arguments.batch_size or BATCH_SIZE
+    results = []
+    for task in tasks:
+        found = ask_harness(causal.model, causal.tokenizer, task, rows=rows, batch_size=size)
+        results.append(found)
+        file = causal.folder / f"lm_eval-{task.name}-{rows or 'all'}.json"
+        asked = {"run": causal.name, "task": task.name, "rows": rows, "batch_size": size}
+        write_record(
+            file, asked | {"seconds": found.seconds, "packages": versions()} | found.content
+        )
+        console.print(f"written: {file}")
+    show_table(_table(results))
+    return 0
+
+
+def _table(results: list[HarnessResult]) -> Table:
+    table = Table()
+    for heading in ("task", "version", "questions", "shots", "metric", "score", "± (1 s.e.)"):
+        is_text = heading in ("task", "metric")
+        table.add_column(heading, justify="left" if is_text else "right")
+    for result in results:
+        for each in result.measures():
+            error = "-" if each.error is None else f"{each.error:.4f}"
+            cells = [each.task, each.version, each.rows, each.shots, each.metric]
+            table.add_row(*cells, f"{each.value:.4f}", error)
+    return table
