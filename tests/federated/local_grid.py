@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flwr.app import Context, Error, Message, RecordDict
+from flwr.server.superlink.linkstate.utils import create_message_error_unavailable_res_message
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -13,7 +14,8 @@ class LocalGrid(Grid):
     Args:
         app: The client app.
         clients: How many nodes there are; their numbers begin at 100.
-        faults: By (client, round): ``"fails"``, ``"silent"``, or what is done to the reply.
+        faults: By (client, round): ``"fails"``, ``"silent"``, ``"gone"``, or what is done to the
+            reply.
     """
 
     def __init__(self, app, clients, faults=None):
@@ -24,24 +26,31 @@ class LocalGrid(Grid):
             100 + i: Context(1, 100 + i, {"partition-id": i}, RecordDict(), {})
             for i in range(clients)
         }
-        self.sent = []
+        self.sent, self.replies = [], {}
 
     def get_node_ids(self):
         return list(self.contexts)
 
-    def send_and_receive(self, messages, *, timeout=None):
-        replies = [self._answer(message) for message in messages]
-        return [reply for reply in replies if reply is not None]
+    def push_messages(self, messages):
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = str(len(self.sent))
+            if (reply := self._answer(message)) is not None:
+                self.replies[message.metadata.message_id] = reply
+        return [message.metadata.message_id for message in messages]
+
+    def pull_messages(self, message_ids):
+        return [self.replies.pop(each) for each in message_ids if each in self.replies]
 
     def _answer(self, message):
         node = message.metadata.dst_node_id
         context = self.contexts[node]
-        message.metadata.__dict__["_message_id"] = str(node)
         number = message.content.config_records["order"]["round"]
         fault = self.faults.get((node - 100, number))
         self.sent.append((node - 100, number, message))
         if fault == "silent":
             return None
+        if fault == "gone":
+            return create_message_error_unavailable_res_message(message.metadata, "node_unavail")
         try:
             if fault == "fails":
                 raise RuntimeError("the power went out")
@@ -62,8 +71,5 @@ class LocalGrid(Grid):
     def create_message(self, content, message_type, dst_node_id, group_id, ttl=None):
         raise NotImplementedError
 
-    def push_messages(self, messages):
-        raise NotImplementedError
-
-    def pull_messages(self, message_ids):
+    def send_and_receive(self, messages, *, timeout=None):
         raise NotImplementedError

@@ -1,8 +1,4 @@
-"""The same apps as processes of their own, which speak to each other on loopback addresses.
-
-Each message starts a process there, so the last test takes minutes; it runs where
-RANKWISE_FEDERATED_PROCESSES is set.
-"""
+"""The same apps as processes of their own, which speak to each other on loopback addresses."""
 
 from __future__ import annotations
 
@@ -14,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -24,9 +21,23 @@ from flwr.serverapp import ServerApp
 from rankwise.core.errors import SettingsError
 from rankwise.core.records import read_record
 from rankwise.federated.deployment import FOLDER_VARIABLE, write_app
+from tests.federated import broken_clients, warm_start
 from tests.federated.test_server import federate, without_seconds
 
 BIN = Path(sys.executable).parent
+INSECURE = ("--insecure", "--host", "127.0.0.1")
+
+QUICK_SUPERNODE = """\
+from flwr.common import constant
+constant.HEARTBEAT_DEFAULT_INTERVAL = constant.HEARTBEAT_MIN_INTERVAL
+from flwr.supernode.cli import flower_supernode
+flower_supernode()
+"""
+"""A SuperNode whose heart beats as often as a SuperLink allows: its death is known in 20 seconds
+instead of 60."""
+
+LIMIT_SECONDS = 200
+"""After so long without what is awaited, a test fails."""
 
 
 def test_the_app_carries_its_plan(plan_of, tmp_path, monkeypatch):
@@ -44,39 +55,67 @@ def test_a_machine_must_name_its_folder(plan_of, tmp_path, monkeypatch):
         runpy.run_path(str(tmp_path / "federation.py"))
 
 
+class Machines:
+    """A SuperLink and three SuperNodes on loopback addresses, each with a folder of its own.
+
+    Flower's programs for apps are warm (``warm_start.py``).
+    """
+
+    def __init__(self, folder, cache, stack):
+        self.folder, self._cache, self._stack = folder, cache, stack
+        warm = stack.enter_context(tempfile.TemporaryDirectory())  # addresses must be short
+        warm_start.write_programs(folder / "bin", f"{warm}/line")
+        self._environment = os.environ | {
+            "FLWR_HOME": str(folder / "flower"),
+            "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
+            "PATH": os.pathsep.join([str(folder / "bin"), str(BIN), os.environ["PATH"]]),
+            "PYTHONWARNINGS": "ignore",
+        }
+        self.start(sys.executable, warm_start.__file__, f"{warm}/line", name="warm")
+        self._link = free_port()
+        (folder / "flower").mkdir()
+        (folder / "flower" / "config.toml").write_text(
+            f'[superlink]\ndefault = "here"\n[superlink.here]\naddress = "127.0.0.1:{self._link}"\n'
+            "insecure = true\n"
+        )
+        server = ("--port", str(self._link), "--disable-runtime-dependency-installation")
+        self.start("flower-superlink", *INSECURE, *server, name="server")
+        self.clients = [self.start_client(number) for number in range(3)]
+        wait_for(Path(f"{warm}/line").exists, self)
+
+    def start(self, program, *arguments, name):
+        """Start a program in the folder of its name; it ends with the test at the latest."""
+        home = self.folder / name
+        shutil.copytree(self._cache / "base", home / "base", dirs_exist_ok=True)
+        process = subprocess.Popen(
+            [program, *arguments],
+            cwd=home,
+            env=self._environment | {FOLDER_VARIABLE: str(home)},
+            stdout=self._stack.enter_context(self.log(name).open("a")),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._stack.callback(stop, process)
+        return process
+
+    def start_client(self, number):
+        node = ("--superlink", f"127.0.0.1:{self._link}", "--node-config", f"partition-id={number}")
+        port = ("--port", str(free_port()))
+        quick = (sys.executable, "-c", QUICK_SUPERNODE)
+        return self.start(*quick, *INSECURE, *port, *node, name=f"client-{number}")
+
+    def run(self, app):
+        """Hand an app to the SuperLink; what its server logs comes back while it runs."""
+        return self.start("flwr", "run", str(app), "here", "--stream", name="run")
+
+    def log(self, name):
+        return self.folder / name / "log"
+
+
 def free_port():
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
-
-
-@pytest.fixture
-def started(tmp_path, cache):
-    """Start a program of Flower's in a folder of its own; all are stopped at the end."""
-    environment = os.environ | {
-        "FLWR_HOME": str(tmp_path / "flower"),
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONWARNINGS": "ignore",
-    }
-    with contextlib.ExitStack() as stack:
-
-        def start(program, *arguments, folder):
-            home = tmp_path / folder
-            home.mkdir(exist_ok=True)
-            shutil.copytree(cache / "base", home / "base", dirs_exist_ok=True)
-            log = stack.enter_context((home / "log").open("w"))
-            process = subprocess.Popen(
-                [str(BIN / program), *arguments],
-                cwd=home,
-                env=environment | {FOLDER_VARIABLE: str(home)},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            stack.callback(stop, process)
-            return process
-
-        yield start
 
 
 def stop(process):
@@ -86,32 +125,43 @@ def stop(process):
     process.wait()
 
 
+def wait_for(happened, machines):
+    end = time.monotonic() + LIMIT_SECONDS
+    while not happened():
+        logs = {file.parent.name: file.read_text() for file in machines.folder.glob("*/log")}
+        assert time.monotonic() < end, logs
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def machines(tmp_path, cache):
+    with contextlib.ExitStack() as stack:
+        yield Machines(tmp_path, cache, stack)
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(
-    "RANKWISE_FEDERATED_PROCESSES" not in os.environ, reason="takes minutes; set it to run this"
-)
-def test_three_processes_on_loopback_do_what_clients_at_hand_do(started, plan_of, cache, tmp_path):
-    plan = plan_of("rac-lora", clients=3, rounds=2, timeout_seconds=300)
+def test_a_killed_machine_is_left_out_and_the_federation_goes_on_once_it_is_back(
+    machines, plan_of, cache, tmp_path
+):
+    plan = plan_of("rac-lora", clients=3, rounds=2, min_clients=3, timeout_seconds=LIMIT_SECONDS)
     write_app(plan, tmp_path / "app")
-    link = free_port()
-    (tmp_path / "flower").mkdir()
-    (tmp_path / "flower" / "config.toml").write_text(
-        f'[superlink]\ndefault = "here"\n[superlink.here]\naddress = "127.0.0.1:{link}"\n'
-        "insecure = true\n"
-    )
-    insecure = ("--insecure", "--host", "127.0.0.1", "--port")
-    server = ("flower-superlink", *insecure, str(link), "--disable-runtime-dependency-installation")
-    started(*server, folder="server")
-    for i in range(3):
-        node = ("--superlink", f"127.0.0.1:{link}", "--node-config", f"partition-id={i}")
-        started("flower-supernode", *insecure, str(free_port()), *node, folder=f"client-{i}")
-    end = time.monotonic() + 600
-    while started("flwr", "run", str(tmp_path / "app"), "here", folder="run").wait() != 0:
-        assert time.monotonic() < end, (tmp_path / "run" / "log").read_text()
-        time.sleep(2)
-    record = tmp_path / "server" / f"rac-lora-{plan.digest}" / "record.json"
-    while not record.exists():
-        assert time.monotonic() < end, (tmp_path / "server" / "log").read_text()
-        time.sleep(0.5)
-    at_hand, _ = federate(plan, tmp_path / "at-hand", cache)
-    assert without_seconds(read_record(record)) == without_seconds(at_hand)
+    shutil.copy(broken_clients.__file__, tmp_path / "app")
+    with (tmp_path / "app" / "federation.py").open("a") as app:
+        app.write(
+            "from broken_clients import third_lingers_in_second_round\n"
+            "client_app = client_app_of(PLAN, mods=[third_lingers_in_second_round])\n"
+        )
+    run = machines.run(tmp_path / "app")
+    wait_for((tmp_path / "client-2" / "lingers").exists, machines)
+    machines.clients[2].kill()
+    run.wait(LIMIT_SECONDS)
+    told = machines.log("run").read_text()
+    assert "round 2: client 2 is left out: it failed: Error: Node Unavailable" in told
+    assert "bring clients back, and go on with --resume" in told
+    results = tmp_path / "server" / f"rac-lora-{plan.digest}"
+    assert [each["number"] for each in read_record(results / "progress.json")["rounds"]] == [0, 1]
+
+    machines.start_client(2)
+    machines.run(tmp_path / "app").wait(LIMIT_SECONDS)
+    whole, _ = federate(plan, tmp_path / "at-hand", cache)
+    assert without_seconds(read_record(results / "record.json")) == without_seconds(whole)

@@ -14,7 +14,7 @@ from rankwise.federated.server import Server
 from tests.federated.local_grid import LocalGrid
 
 SHORT = ["--task.pretrain_epochs", "2", "--training.batch_size", "128", "--federated.clients", "3"]
-SHORT += ["--federated.rounds", "2"]
+SHORT += ["--federated.rounds", "2", "--federated.timeout_seconds", "0.5"]
 
 
 @pytest.fixture

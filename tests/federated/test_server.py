@@ -85,6 +85,7 @@ def test_the_frozen_pair_is_sent_once(plan_of, cache, tmp_path):
     [
         ("fails", "it failed: the power went out"),
         ("silent", "no answer in time"),
+        ("gone", "it failed: Error: Node Unavailable"),
         (changed(lambda each: each * torch.nan), "is not finite"),
         (changed(lambda each: each[:1]), r"must be .* of shape .* got"),
         (changed(lambda each: each.double()), "got torch.float64"),
@@ -97,7 +98,7 @@ def test_the_frozen_pair_is_sent_once(plan_of, cache, tmp_path):
 def test_a_client_that_cannot_be_averaged_is_left_out_and_named(
     plan_of, cache, tmp_path, caplog, fault, reason
 ):
-    plan = plan_of("rac-lora", clients=3, rounds=3)
+    plan = plan_of("rac-lora", clients=3, rounds=3, timeout_seconds=0.2)
     with caplog.at_level(logging.WARNING, "rankwise.federated"):
         record, _ = federate(plan, tmp_path, cache, {(1, 2): fault})
     second, third = record["rounds"][2:]
@@ -110,7 +111,7 @@ def test_a_client_that_cannot_be_averaged_is_left_out_and_named(
 
 
 def test_a_run_without_enough_clients_stops_and_goes_on_where_it_stood(plan_of, cache, tmp_path):
-    plan = plan_of("rac-lora", clients=3, rounds=4, min_clients=2)
+    plan = plan_of("rac-lora", clients=3, rounds=4, min_clients=2, timeout_seconds=0.2)
     whole, _ = federate(plan, tmp_path / "whole", cache)
     faults = {(0, 3): "fails", (2, 3): "silent"}
     with pytest.raises(TrainingError, match=r"round 3: 1 clients .* at least 2 .* --resume"):

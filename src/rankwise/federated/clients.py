@@ -137,12 +137,26 @@ class Clients:
         return update
 
     def _ask(self, messages: Iterable[Message]) -> dict[int, Message]:
-        messages = list(messages)
-        if not messages:
-            return {}
-        timeout = self._plan.federated.timeout_seconds
-        replies = self._grid.send_and_receive(messages, timeout=timeout)
-        return {reply.metadata.src_node_id: reply for reply in replies}
+        """Send the messages, wait for all replies or for the timeout, and return them by node.
+
+        Flower's own loop asks every three seconds and tells replies by who sent them; the word that
+        a node is gone comes from the SuperLink, and the message it answers is all it names.
+        """
+        orders = list(messages)
+        pushed = set(self._grid.push_messages(orders)) if orders else set()
+        sent = {each.metadata.message_id: each.metadata.dst_node_id for each in orders}
+        open_ones, replies = pushed & sent.keys(), dict[int, Message]()
+        end = time.monotonic() + self._plan.federated.timeout_seconds
+        while open_ones:
+            for reply in self._grid.pull_messages(sorted(open_ones)):
+                answered = reply.metadata.reply_to_message_id
+                replies[sent[answered]] = reply
+                open_ones.discard(answered)
+            if (left := end - time.monotonic()) <= 0:
+                break
+            if open_ones:
+                time.sleep(min(_WAIT_SECONDS, left))
+        return replies
 
     def _order(self, number: int, *, since: int, tensors: Tensors) -> Order:
         return Order(self._plan.digest, number, since, tensors)

@@ -8,9 +8,11 @@ that ``RANKWISE_FEDERATED`` names there.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import Mod
 from flwr.serverapp import ServerApp
 
 from rankwise.core.errors import SettingsError
@@ -69,13 +71,13 @@ def server_app_of(plan: str) -> ServerApp:
     return make_server_app(read, _folder() / f"{read.run.method.title}-{read.digest}", _folder())
 
 
-def client_app_of(plan: str) -> ClientApp:
-    """Return the client app of a plan in JSON.
+def client_app_of(plan: str, *, mods: Sequence[Mod] = ()) -> ClientApp:
+    """Return the client app of a plan in JSON, with Flower's modifiers ``mods`` around it.
 
     Raises:
         SettingsError: The environment does not name the folder.
     """
-    return make_client_app(Plan.model_validate_json(plan), _folder())
+    return make_client_app(Plan.model_validate_json(plan), _folder(), mods=mods)
 
 
 def _folder() -> Path:
