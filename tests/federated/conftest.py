@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from rankwise.federated.settings import FederatedSettings, Plan
+from rankwise.federated import federate
+from rankwise.federated.client import make_client_app
+from rankwise.federated.server import Server
+from rankwise.federated.settings import Plan
 from rankwise.tasks.digits import DigitsTask
+from rankwise.training.federated_settings import FederatedSettings
 from rankwise.training.recipes import settings_of_run
+from tests.federated.local_grid import LocalGrid
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +38,16 @@ def plan_of():
         return Plan(run=run, federated=FederatedSettings(**{"min_clients": 1} | federated))
 
     return make
+
+
+@pytest.fixture
+def faults(monkeypatch):
+    """Let the clients answer in this process; a test may break some."""
+    faults = {}
+
+    def simulate(plan, folder, cache, *, workers):
+        grid = LocalGrid(make_client_app(plan, cache), plan.federated.clients, faults)
+        return Server(plan, folder, cache).run(grid)
+
+    monkeypatch.setattr(federate, "simulate", simulate)
+    return faults

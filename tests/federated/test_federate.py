@@ -9,25 +9,10 @@ import pytest
 
 from rankwise.cli.main import main
 from rankwise.federated import federate
-from rankwise.federated.client import make_client_app
-from rankwise.federated.server import Server
-from tests.federated.local_grid import LocalGrid
+from rankwise.training.recipes import load_recipe
 
 SHORT = ["--task.pretrain_epochs", "2", "--training.batch_size", "128", "--federated.clients", "3"]
 SHORT += ["--federated.rounds", "2", "--federated.timeout_seconds", "0.5"]
-
-
-@pytest.fixture
-def faults(monkeypatch):
-    """Let the clients answer in this process; a test may break some."""
-    faults = {}
-
-    def simulate(plan, folder, cache, *, workers):
-        grid = LocalGrid(make_client_app(plan, cache), plan.federated.clients, faults)
-        return Server(plan, folder, cache).run(grid)
-
-    monkeypatch.setattr(federate, "simulate", simulate)
-    return faults
 
 
 @pytest.fixture
@@ -82,9 +67,60 @@ def test_apps_for_machines_of_their_own_are_written_instead(output, capsys):
         (["--federated.client", "3"], "federated.client: unknown setting; did you mean 'clients'"),
         (["--federated.alpha", "0"], "federated.alpha: .*got 0"),
         (["--federated.min_clients", "9"], "min_clients must be at most .* 5, got 9"),
+        (["--federated", "3"], "federated: .*got 3"),
+        (["--federated.local_steps", "2", "--federated.local_epochs", "2"], "leave one out"),
+        (
+            ["--federated.split", "even", "--federated.alpha", "1"],
+            "alpha 1 needs split 'dirichlet'",
+        ),
         (["--training.lr", "1"], "training.lr: unknown setting"),
+        (["--training.epochs", "3"], "training.epochs: means nothing in a federation"),
+        (["--compare.seeds", "[0, 1]"], "compare.seeds: means nothing in a federation"),
+        (["--method.schedule.every_epochs", "1"], "every_epochs: means nothing in a federation"),
+        (["--training.warmup_ratio", "0.1"], "training.warmup_ratio 0.1: set it to 0.0"),
+        (["--compare.methods", "[cola]"], "method 'cola': a federated chain needs a frozen sketch"),
+        (["--compare.methods", "[{name: rac-lora, schedule: {final_rank: 2}}]"], "final_rank 2"),
+        (
+            ["--compare.methods", "[{name: abm-lora, schedule: {kind: chain}}]"],
+            "method 'abm-lora' .* has no federated form: choose from rac-lora",
+        ),
     ],
 )
 def test_a_mistake_is_told_in_one_message(faults, output, capsys, options, message):
     assert main(["federate", "digits-federated", "--output", str(output), *options]) == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_writing_apps_takes_no_options_of_a_simulation(tmp_path, capsys):
+    command = ["federate", "digits-federated", "--app", str(tmp_path / "apps")]
+    assert main([*command, "--workers", "2"]) == 2
+    assert "--workers means nothing with --app" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*command, "--output", str(tmp_path)])
+    assert main([*command, "--compare.methods", "[lora, {name: lora, r: 2}]"]) == 2
+    assert "give each a label of its own" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "compare", "init", "doctor"])
+def test_other_commands_take_no_federated_settings(tmp_path, capsys, command):
+    words = [command, "digits", "--federated.clients", "3"]
+    words += ["--output", str(tmp_path / "out")] if command != "doctor" else []
+    assert main(words) == 2
+    assert f"`rankwise {command}` trains in one place" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "compare", "federate"])
+def test_a_recipe_may_say_among_whom_and_is_read_strictly_by_every_command(
+    tmp_path, capsys, command
+):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("method: {name: lora}\nfederated: {clients: 3, round: 4}\n")
+    assert main([command, str(recipe), "--output", str(tmp_path / "out")]) == 2
+    assert "federated.round: unknown setting; did you mean 'rounds'" in capsys.readouterr().err
+
+
+def test_options_win_over_what_a_recipe_says(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("method: {name: lora}\nfederated: {clients: 3, rounds: 4}\n")
+    (plan,) = federate.plans_of(load_recipe(str(recipe), {"federated": {"rounds": 5}}))
+    assert (plan.federated.clients, plan.federated.rounds) == (3, 5)

@@ -15,8 +15,8 @@ from rankwise.core.records import read_record
 from rankwise.federated.client import make_client_app
 from rankwise.federated.local import Participant, shares
 from rankwise.federated.server import Server, sample
-from rankwise.federated.settings import FederatedSettings
 from rankwise.tasks.digits import DigitsTask
+from rankwise.training.federated_settings import FederatedSettings
 from tests.federated.local_grid import LocalGrid
 
 

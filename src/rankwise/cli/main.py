@@ -46,6 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise SettingsError(
                 f"`rankwise {known.command}` takes no settings, got {' '.join(rest)}"
             )
+        if "federated" in overrides and known.command != "federate":
+            raise SettingsError(
+                f"`rankwise {known.command}` trains in one place and takes no federated settings: "
+                "they are for `rankwise federate`"
+            )
         if "output" in known and known.output.is_file():
             raise SettingsError(f"the output {known.output} is a file: name a folder")
         ignore_known_warnings()
@@ -125,12 +130,13 @@ def _add_federate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     _add_recipe(federate)
     federate.epilog = f"{federate.epilog} --federated.clients 8 --federated.rounds 20"
-    _add_results(federate)
+    place = federate.add_mutually_exclusive_group()
+    _add_results(place)
     federate.add_argument("--resume", action="store_true", help="go on with what was interrupted")
     federate.add_argument(
         "--workers", type=_positive, help="clients that train at once (default: one a core)"
     )
-    federate.add_argument(
+    place.add_argument(
         "--app", type=Path, help="simulate nothing: write a Flower app a method to this new folder"
     )
 
@@ -178,7 +184,7 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Any setting of the recipe may follow: --method.r 8 --training.epochs 3"
 
 
-def _add_results(parser: argparse.ArgumentParser) -> None:
+def _add_results(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--output", type=Path, help="folder for results (default: runs/RECIPE)")
 
 

@@ -16,29 +16,38 @@ from rankwise.core.errors import SettingsError
 from rankwise.core.records import read_record, write_record
 from rankwise.federated.plot import write_plot
 from rankwise.federated.progress import Progress
-from rankwise.federated.settings import FederatedSettings, Plan
+from rankwise.federated.settings import Plan, check_followed
 from rankwise.federated.simulation import simulate
-from rankwise.training.settings import Recipe
+from rankwise.federated.strategies import check_method
+from rankwise.training.settings import Recipe, RunSettings
 
 Record = dict[str, Any]
 
 
-def plans_of(recipe: Recipe, federated: FederatedSettings) -> list[Plan]:
+def plans_of(recipe: Recipe) -> list[Plan]:
     """Return one plan for each method that the recipe compares, or for its own method.
 
     A method of the comparison trains at the rate of its own ``training``, else at the recipe's.
+
+    Raises:
+        SettingsError: A method has no federated form, or a setting would mean nothing.
     """
+    runs = _runs_of(recipe)
+    for run in runs:
+        check_method(run.method)
+        check_followed(run)
+    return [Plan(run=run, federated=recipe.federated) for run in runs]
+
+
+def _runs_of(recipe: Recipe) -> list[RunSettings]:
     run = recipe.run()
     if recipe.compare is None:
-        return [Plan(run=run, federated=federated)]
+        return [run]
     return [
-        Plan(
-            run=method.run(
-                run,
-                learning_rate=method.training.get("learning_rate", run.training.learning_rate),
-                seed=run.seed,
-            ),
-            federated=federated,
+        method.run(
+            run,
+            learning_rate=method.training.get("learning_rate", run.training.learning_rate),
+            seed=run.seed,
         )
         for method in recipe.compare.chosen_methods
     ]

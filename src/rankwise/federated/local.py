@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from rankwise.core.seeds import derive_seed
-from rankwise.federated.settings import FederatedSettings, Plan
+from rankwise.federated.settings import Plan
 from rankwise.federated.split import Share, split_by_label, split_evenly
 from rankwise.federated.strategies import Strategy, build_strategy
 from rankwise.tasks.splits import Rows, Splits
 from rankwise.training.adapter import attach_adapter
 from rankwise.training.build import build_task
+from rankwise.training.federated_settings import FederatedSettings
 from rankwise.training.folder import RunFolder
 from rankwise.training.job import Job
 from rankwise.training.optimization import build_optimizer

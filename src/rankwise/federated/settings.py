@@ -1,53 +1,26 @@
-"""The settings of a federation, beside those of the run that each client performs."""
+"""The plan of a federation: one method's run in it, and what of a run's settings it can follow."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
-
-from rankwise.core.errors import SettingsError, nearest_names
-from rankwise.training.settings import RunSettings
+from rankwise.core.errors import SettingsError
+from rankwise.training.federated_settings import FederatedSettings
+from rankwise.training.settings import ChainSchedule, RunSettings, TrainingSettings
 from rankwise.training.strict import Settings
 
-
-class FederatedSettings(Settings):
-    """Who takes part, and how long."""
-
-    clients: PositiveInt = 5
-    rounds: PositiveInt = 20
-    fraction: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=1.0, description="share of the clients that each round samples"
-    )
-    min_clients: PositiveInt = Field(
-        default=2, description="usable updates without which the run stops"
-    )
-    split: Literal["even", "dirichlet", "own"] = Field(
-        default="dirichlet", description="own: each machine has rows of its own, and takes them all"
-    )
-    alpha: PositiveFloat = Field(default=0.5, description="concentration of the Dirichlet law")
-    local_epochs: PositiveInt = Field(default=1, description="epochs of a client in a round")
-    local_steps: PositiveInt | None = Field(
-        default=None, description="steps of a client in a round, instead of whole epochs"
-    )
-    timeout_seconds: PositiveFloat = Field(
-        default=600.0, description="how long a round waits for its clients"
-    )
-
-    @property
-    def sampled(self) -> int:
-        """The number of clients that a round samples."""
-        return max(1, round(self.fraction * self.clients))
-
-    @model_validator(mode="after")
-    def _check_min_clients(self) -> FederatedSettings:
-        if self.min_clients > self.sampled:
-            raise ValueError(
-                f"min_clients must be at most the clients that a round samples, {self.sampled}, "
-                f"got {self.min_clients}"
-            )
-        return self
+_NOT_FOLLOWED = (
+    "scheduler",
+    "warmup_ratio",
+    "keep",
+    "patience",
+    "accumulation_steps",
+    "bf16",
+    "gradient_checkpointing",
+    "report_to",
+)
+_NOT_FOLLOWED_BY_A_CHAIN = ("reset_optimizer", "warmup_steps", "final_rank")
 
 
 class Plan(Settings):
@@ -64,24 +37,63 @@ class Plan(Settings):
         return hashlib.sha256(f"{self.run.name} {federated}".encode()).hexdigest()[:16]
 
 
-def read_federated(tree: dict[str, Any]) -> FederatedSettings:
-    """Read the settings of a federation strictly.
+def check_followed(run: RunSettings) -> None:
+    """Refuse settings of a run that would change nothing in a federation.
 
     Raises:
-        SettingsError: An unknown key or a wrong value.
+        SettingsError: Some are not at their defaults.
     """
-    try:
-        return FederatedSettings.model_validate(tree)
-    except ValidationError as error:
-        raise SettingsError("\n".join(map(_line, error.errors()))) from None
+    schedule = run.method.schedule
+    lines = _changed("training", run.training, TrainingSettings(), _NOT_FOLLOWED)
+    if isinstance(schedule, ChainSchedule):
+        place = "method.schedule"
+        lines += _changed(place, schedule, ChainSchedule(), _NOT_FOLLOWED_BY_A_CHAIN)
+    if lines:
+        raise SettingsError(
+            f"method {run.method.title!r}: each client begins a round with a fresh AdamW at a "
+            "constant rate, and the last round is kept, so this means nothing in a federation:\n"
+            + "\n".join(lines)
+        )
 
 
-def _line(error: Any) -> str:
-    place = ".".join(["federated", *map(str, error["loc"])])
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        known = FederatedSettings.model_fields
-        message = f"unknown setting; {nearest_names(str(error['loc'][-1]), known)}"
-    elif error["type"] != "value_error":
-        message = f"{message}, got {error['input']!r}"
-    return f"{place}: {message}"
+def check_given(overrides: dict[str, Any]) -> None:
+    """Refuse settings of other commands that were given for a federation.
+
+    A recipe may hold them, for those commands; on the command line they are a mistake.
+
+    Args:
+        overrides: The tree of settings from the command line.
+
+    Raises:
+        SettingsError: Some are there.
+    """
+    compare, training, method = (
+        _tree(overrides, name) for name in ("compare", "training", "method")
+    )
+    given = [f"compare.{name}" for name in compare if name not in ("methods", "budgets")]
+    given += [f"training.{name}" for name in training if name in ("epochs", "loop")]
+    given += [
+        f"method.schedule.{name}" for name in _tree(method, "schedule") if name == "every_epochs"
+    ]
+    if given:
+        raise SettingsError(
+            f"{', '.join(given)}: means nothing in a federation, which is counted in "
+            "--federated.rounds of --federated.local_epochs or --federated.local_steps, with one "
+            "seed and one rate a method: leave it out"
+        )
+
+
+def _changed(
+    place: str, settings: Settings, defaults: Settings, names: tuple[str, ...]
+) -> list[str]:
+    return [
+        f"{place}.{name} {value!r}: set it to {default!r}"
+        for name in names
+        if (value := getattr(settings, name)) != (default := getattr(defaults, name))
+    ]
+
+
+def _tree(tree: dict[str, Any], name: str) -> dict[str, Any]:
+    # What is no mapping is told as what it is when the settings are validated.
+    found = tree.get(name)
+    return found if isinstance(found, dict) else {}

@@ -149,11 +149,6 @@ class ChainAveraged(Strategy):
 
     def __init__(self, model: nn.Module, schedule: ChainSchedule, *, seed: int) -> None:
         super().__init__(model)
-        if schedule.side == "both" or schedule.sketch == "gradient":
-            raise SettingsError(
-                "a federated chain needs a frozen sketch that a seed gives, got schedule.side "
-                f"{schedule.side!r} and schedule.sketch {schedule.sketch!r}: use side left or right"
-            )
         self.chain = Chain(model, side=schedule.side, sketch=schedule.sketch, seed=seed)
 
     def enter(self, tensors: Mapping[str, Tensor], round_number: int) -> None:
@@ -189,20 +184,41 @@ def build_strategy(model: nn.Module, method: MethodSettings, *, seed: int) -> St
     Raises:
         SettingsError: The method has no federated form here.
     """
-    adapter, schedule = method.adapter.kind, method.schedule
-    if isinstance(schedule, ChainSchedule):
-        return ChainAveraged(model, schedule, seed=derive_seed(seed, "chain"))
-    if schedule.kind == "single" and adapter == "full":
-        return FullAveraged(model)
-    if schedule.kind == "single" and adapter == "lora_xs":
-        return CoreAveraged(model)
-    if schedule.kind == "single" and adapter == "lora" and method.init.kind == "random":
-        return Averaged(model)
-    raise SettingsError(
-        f"method {method.title!r} (adapter {adapter}, init {method.init.kind}, schedule "
-        f"{schedule.kind}) has no federated form: choose from {', '.join(FEDERATED_NAMES)}"
-    )
+    check_method(method)
+    if isinstance(method.schedule, ChainSchedule):
+        return ChainAveraged(model, method.schedule, seed=derive_seed(seed, "chain"))
+    return _AVERAGED[method.adapter.kind](model)
 
+
+def check_method(method: MethodSettings) -> None:
+    """Refuse a method that has no federated form here.
+
+    Raises:
+        SettingsError: It has none.
+    """
+    schedule, init = method.schedule, method.init.kind
+    if isinstance(schedule, ChainSchedule) and init == "random":
+        if schedule.side == "both" or schedule.sketch == "gradient":
+            raise SettingsError(
+                f"method {method.title!r}: a federated chain needs a frozen sketch that a seed "
+                f"gives, got schedule.side {schedule.side!r} and schedule.sketch "
+                f"{schedule.sketch!r}: use side left or right"
+            )
+        return
+    adapter = method.adapter.kind
+    is_plain = schedule.kind == "single" and adapter in _AVERAGED
+    if not is_plain or (adapter == "lora" and init != "random"):
+        raise SettingsError(
+            f"method {method.title!r} (adapter {adapter}, init {init}, schedule "
+            f"{schedule.kind}) has no federated form: choose from {', '.join(FEDERATED_NAMES)}"
+        )
+
+
+_AVERAGED: dict[str, type[Strategy]] = {
+    "full": FullAveraged,
+    "lora_xs": CoreAveraged,
+    "lora": Averaged,
+}
 
 FEDERATED_NAMES: dict[str, str] = {
     "rac-lora": "fed-rac",
