@@ -37,6 +37,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from rankwise.capture.gradients import capture_gradients
 from rankwise.functional.update import update_factors
 from rankwise.methods.adapters.bridge import adapted_layers
+from rankwise.methods.adapters.lend import acting
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
@@ -179,7 +180,8 @@ def _step(name: str, model: nn.Module, batches: Batches, budget: int | None) -> 
 
     def gradients_alone() -> None:
         layers = {key: layer.get_base_layer() for key, layer in adapted_layers(model).items()}
-        capture_gradients(model, layers, batches=batches, consume=lambda *_: None)
+        with acting(model, None):
+            capture_gradients(model, layers, batches=batches, consume=lambda *_: None)
 
     def all_gradients() -> list[tuple[Tensor, ...]]:
         layers = [m for key, m in model.named_modules() if key.rpartition(".")[2] in TARGETS]

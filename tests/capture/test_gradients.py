@@ -131,6 +131,40 @@ def test_a_layer_that_is_called_twice_gets_the_sum():
     assert_same(gradients, {"layer": expected}, rtol=1e-12)
 
 
+def test_a_gradient_of_one_call_may_be_left_as_the_product_that_it_is():
+    model, batch = llama(), sentences(4)
+    products = {}
+    assert captured(model, [batch], consume_product=products.__setitem__) == {}
+    expected = captured(model, [batch])
+    assert products["model.layers.0.mlp.up_proj"].left.shape[1] == batch["input_ids"].numel()
+    assert_same({name: each.dense() for name, each in products.items()}, expected, rtol=1e-12)
+
+
+def test_a_sum_over_calls_or_batches_is_none():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 3)
+
+        def forward(self, x):
+            return self.layer(torch.tanh(self.layer(x))).sum()
+
+    options = {"loss": lambda model, x: model(x), "consume_product": pytest.fail}
+    assert captured(Twice(), [torch.ones(2, 3)], **options).keys() == {"layer"}
+    batches = [torch.ones(2, 3), torch.ones(2, 3)]
+    options["loss"] = lambda model, x: model(x).sum()
+    assert captured(nn.Sequential(nn.Linear(3, 3)), batches, **options).keys() == {"0"}
+
+
+def test_a_product_that_is_not_finite_is_refused():
+    def loss(model, x):
+        return model(x).sqrt().sum()  # whose slope at 0 is infinite
+
+    model = nn.Sequential(nn.Linear(3, 3, bias=False))
+    with pytest.raises(TrainingError, match="the gradient of 0 is not finite"):
+        captured(model, [torch.zeros(2, 3)], loss=loss, consume_product=pytest.fail)
+
+
 def test_an_activation_that_works_in_place_does_no_harm():
     torch.manual_seed(0)
     layers = [nn.Linear(3, 4), nn.ReLU(inplace=True), nn.Linear(4, 2)]

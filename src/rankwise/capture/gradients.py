@@ -5,6 +5,9 @@ the backward pass, and their product is added up in float32. The weights may thu
 quantised or sharded, and nothing is left in any ``.grad``. The weight's own layout does not
 matter: G is (out, in).
 
+The inputs X are most of what this takes beyond a frozen pass, so blocks that can make them again do
+so (``recompute.py``).
+
 Over several batches one accumulator a layer is held. ``memory`` bounds their sum by taking the
 layers in as many passes over the batches as that needs. A layer is handed on inside its backward
 hook as soon as it is complete, so with a single batch one gradient exists at a time and one pass
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,8 +26,11 @@ from torch import Tensor, distributed, nn
 
 from rankwise.capture.batches import to_device
 from rankwise.capture.losses import summed_loss
+from rankwise.capture.recompute import recomputed_blocks
+from rankwise.capture.taps import Taps
 from rankwise.core.errors import ModelError, SettingsError, TrainingError
 from rankwise.core.modules import device_of, preserved_state
+from rankwise.functional.product import Product
 
 Loss = Callable[[nn.Module, Any], Tensor]
 
@@ -37,6 +44,7 @@ def capture_gradients(
     loss: Loss = summed_loss,
     memory: int | None = None,
     is_shared_out: bool = False,
+    consume_product: Callable[[str, Product], None] | None = None,
 ) -> None:
     """Hand the gradient G of the loss summed over ``batches`` to ``consume(name, G)``, by layer.
 
@@ -54,6 +62,8 @@ def capture_gradients(
         memory: Bytes that the accumulators may take together; None takes all layers in one pass.
         is_shared_out: Under ``torch.distributed``, reduce each gradient to one process alone, its
             :func:`owner`, and call ``consume`` there only. By default every process gets all.
+        consume_product: Called in place of ``consume``, with dYᵀ and X as they are, for each layer
+            that is called once in the only batch of the only process: its G is never formed.
 
     Raises:
         ModelError: A layer is not linear, or takes no part in the loss.
@@ -76,17 +86,26 @@ def capture_gradients(
         _Accumulator(name, layer, owner(number) if is_shared_out else None)
         for number, (name, layer) in enumerate(layers.items())
     ]
-    with preserved_state(model), torch.enable_grad():
+    one_at_a_time = len(batches) == 1 and not is_distributed()
+    give = _Consumers(consume, consume_product if one_at_a_time else None)
+    with preserved_state(model), recomputed_blocks(model), torch.enable_grad():
         model.eval()
         model.requires_grad_(False)
-        one_at_a_time = len(batches) == 1 and not is_distributed()
         for group in _passes(accumulators, memory, one_at_a_time=one_at_a_time):
-            _run_pass(model, group, batches=batches, consume=consume, loss=loss)
+            _run_pass(model, group, batches=batches, give=give, loss=loss)
 
 
 def owner(number: int) -> int:
     """Return the process that a layer is handed to alone, by its number among the layers."""
     return number % distributed.get_world_size() if is_distributed() else 0
+
+
+@dataclass(frozen=True)
+class _Consumers:
+    """Who gets a gradient, and who gets one that was not multiplied, if anyone does."""
+
+    whole: Callable[[str, Tensor], None]
+    product: Callable[[str, Product], None] | None
 
 
 class _Accumulator:
@@ -99,16 +118,22 @@ class _Accumulator:
         self.shape = linear_shape(name, layer)
         self.dtype = gradient_dtype(layer)
         self.bytes = math.prod(self.shape) * self.dtype.itemsize
-        self.open_calls = 0
         self._total: Tensor | None = None
 
-    def add(self, gradient: Tensor, x: Tensor) -> None:
+    @property
+    def is_empty(self) -> bool:
+        return self._total is None
+
+    def product(self, gradient: Tensor, x: Tensor) -> Product:
+        """Return the gradient of one call, dYᵀ X."""
         dY = gradient.reshape(-1, self.shape[0]).to(self.dtype)
-        X = x.reshape(-1, self.shape[1]).to(self.dtype)
+        return Product(dY.T, x.reshape(-1, self.shape[1]).to(self.dtype))
+
+    def add(self, product: Product) -> None:
         if self._total is None:
-            self._total = dY.T @ X
+            self._total = product.dense()
         else:
-            self._total.addmm_(dY.T, X)
+            self._total.addmm_(product.left, product.right)
 
     def take(self) -> Tensor | None:
         """Let go of the sum over all processes and return it, None where another one owns it."""
@@ -120,15 +145,23 @@ class _Accumulator:
         norm = torch.linalg.vector_norm(total)
         if is_distributed() and self.owner is not None:
             distributed.broadcast(norm, src=self.owner)  # so that all processes stop, or none
+        self._check(total, norm)
+        return total if self.owner in (None, _rank()) else None
+
+    def check(self, product: Product) -> None:
+        """Refuse a product that is not finite, or zero in a factor."""
+        for factor in (product.left, product.right):
+            self._check(factor, torch.linalg.vector_norm(factor))
+
+    def _check(self, values: Tensor, norm: Tensor) -> None:
         # The norm costs one reading; only where it has over- or underflown are all numbers asked.
-        if not (norm.isfinite() or total.isfinite().all()):
+        if not (norm.isfinite() or values.isfinite().all()):
             raise TrainingError(f"the gradient of {self.name} is not finite: check the batches")
-        if norm == 0 and not total.any():
+        if norm == 0 and not values.any():
             raise ModelError(
                 f"{self.name} has no gradient: it takes no part in the loss of these batches; "
                 "pass others, or leave it out of target_modules"
             )
-        return total if self.owner in (None, _rank()) else None
 
 
 def _run_pass(
@@ -136,7 +169,7 @@ def _run_pass(
     group: Sequence[_Accumulator],
     *,
     batches: Sequence[Any],
-    consume: Callable[[str, Tensor], None],
+    give: _Consumers,
     loss: Loss,
 ) -> None:
     waiting = {accumulator.name: accumulator for accumulator in group}
@@ -146,27 +179,27 @@ def _run_pass(
         del waiting[accumulator.name]
         total = accumulator.take()
         assert total is not None, "one process owns all its layers"
-        consume(accumulator.name, total)
+        give.whole(accumulator.name, total)
 
-    def receive(accumulator: _Accumulator, gradient: Tensor, x: Tensor) -> None:
-        accumulator.add(gradient, x)
-        accumulator.open_calls -= 1
+    def receive(name: str, dY: Tensor, x: Tensor) -> None:
+        accumulator = waiting[name]
+        product = accumulator.product(dY, x)
+        is_complete = is_last and not taps.open_calls[name]
+        if give.product is not None and is_complete and accumulator.is_empty:
+            del waiting[name]
+            accumulator.check(product)
+            give.product(name, product)
+            return
+        accumulator.add(product)
         # Processes may reach a layer in different orders; they meet in the loop below instead.
-        if is_last and not accumulator.open_calls and not is_distributed():
+        if is_complete and not is_distributed():
             hand_on(accumulator)
 
-    handles = [
-        accumulator.layer.register_forward_hook(_tap(accumulator, receive)) for accumulator in group
-    ]
-    try:
+    taps = Taps({accumulator.name: accumulator.layer for accumulator in group}, receive)
+    with taps.attached():
         for number, batch in enumerate(batches, start=1):
             is_last = number == len(batches)
-            for accumulator in group:
-                accumulator.open_calls = 0
-            _backward(loss(model, to_device(batch, device_of(model))))
-    finally:
-        for handle in handles:
-            handle.remove()
+            taps.backward(_checked(loss(model, to_device(batch, device_of(model)))))
     if not is_distributed():
         for accumulator in list(waiting.values()):
             hand_on(accumulator)
@@ -175,7 +208,7 @@ def _run_pass(
     totals = {accumulator.name: accumulator.take() for accumulator in group}
     for name in list(totals):
         if (total := totals.pop(name)) is not None:
-            consume(name, total)
+            give.whole(name, total)
 
 
 def _reduced(total: Tensor, owner: int | None) -> Tensor:
@@ -187,43 +220,14 @@ def _reduced(total: Tensor, owner: int | None) -> Tensor:
     return total
 
 
-def _tap(accumulator: _Accumulator, receive: Callable[[_Accumulator, Tensor, Tensor], None]) -> Any:
-    def forward_hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        if not torch.is_grad_enabled():
-            return output
-        x = inputs[0].detach()
-        version = x._version
-        held = [x]  # let go of when used: the graph, and this hook in it, outlive the backward pass
-        del x
-        if not output.requires_grad:
-            # Nothing before this layer has a gradient: the graph begins here. The copy may be
-            # changed in place by what follows, which a leaf may not.
-            output = output.requires_grad_().clone()
-
-        def backward_hook(gradient: Tensor) -> None:
-            x = held.pop()
-            if x._version != version:
-                raise ModelError(
-                    f"the input of {accumulator.name} was changed in place after it was used: "
-                    "its gradient cannot be taken by hooks"
-                )
-            receive(accumulator, gradient, x)
-
-        output.register_hook(backward_hook)
-        accumulator.open_calls += 1
-        return output
-
-    return forward_hook
-
-
-def _backward(value: Tensor) -> None:
+def _checked(value: Tensor) -> Tensor:
     if value.dim():
         raise ModelError(f"loss must return one number, got shape {tuple(value.shape)}: sum it")
     if not value.isfinite():
         raise TrainingError(f"the loss of a batch is {value.item()}: check the batch and the model")
     if not value.requires_grad:
         raise ModelError("the loss depends on none of the layers: check target_modules")
-    value.backward()
+    return value
 
 
 def _passes(

@@ -23,7 +23,7 @@ Shapes = Sequence[tuple[int, int]]
 FLOAT32 = 4
 ADAM_STATES = 2  # moments a number that trains, in float32
 OVERSAMPLING = 10  # of functional/svd.py
-BASIS_BLOCKS = 5  # blocks of (r + oversampling) / 2 columns until convergence, as measured
+BASIS_WIDTHS = 2.5  # columns of its basis until convergence, in r + oversampling, as measured
 LAYER_COPIES = 3  # of one gradient while it is decomposed: itself, its sign, and room to work
 
 
@@ -154,7 +154,7 @@ def init_operations(
     4 W T · passes + 2 P T + Σ 4 out in k / N with k columns in the basis, and their
     orthogonalisation.
     """
-    k = BASIS_BLOCKS * (r + OVERSAMPLING) // 2
+    k = int(BASIS_WIDTHS * (r + OVERSAMPLING))
     decompositions = 4 * products(shapes) * k + 8 * sides(shapes) * k * k
     gradients = 2 * products(shapes) * tokens
     pass_through = passes * frozen_pass_operations(weights, tokens)
@@ -171,10 +171,12 @@ def init_bytes(
     budget: int | None = None,
     size: int = FLOAT32,
 ) -> int:
-    """Return what the ``update`` init takes beyond a frozen pass over one batch of T tokens.
+    """Return what the ``update`` init takes at most beyond a frozen pass over T tokens.
 
-    The inputs of all layers, a copy of the adapter for the way back, and gradients in float32: of
-    one layer at a time in one process with one batch, else of as many as ``budget`` lets in.
+    All that one block keeps, which makes it again in the backward pass; a copy of the adapter for
+    the way back; and gradients in float32: of one layer at a time in one process with one batch,
+    else of as many as ``budget`` lets in. What blocks keep less than in a frozen pass is not taken
+    off.
     """
     shapes = network.shapes
     largest = LAYER_COPIES * FLOAT32 * max(out * in_ for out, in_ in shapes)
@@ -183,7 +185,8 @@ def init_bytes(
         gradients = FLOAT32 * products(shapes)
         gradients = gradients if budget is None else min(gradients, budget)
     copies = FLOAT32 * r * sides(shapes)
-    return tokens * network.input_numbers * size + largest + gradients + copies
+    one_block = (network.kept_numbers - network.vocabulary + network.input_numbers) / network.blocks
+    return int(tokens * one_block) * size + largest + gradients + copies
 
 
 def init_passes(shapes: Shapes, *, batches: int, processes: int, budget: int | None) -> int:

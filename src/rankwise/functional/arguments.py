@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rankwise.functional.product import Product
+
 
 def working_dtype(*tensors: Tensor) -> torch.dtype:
     """The dtype to compute in: the widest of ``tensors``, and float32 at least."""
@@ -20,8 +22,26 @@ def check_rank(r: int, limit: int, limit_name: str) -> None:
         raise ValueError(f"r must be between 1 and {limit} ({limit_name}), got {r!r}")
 
 
-def check_matrix(matrix: Tensor, name: str) -> None:
+def check_matrix(matrix: Tensor | Product, name: str) -> None:
     """Refuse what is not a matrix of finite real numbers."""
+    _finite_norms(matrix, name)
+
+
+def check_gradient(gradient: Tensor | Product) -> None:
+    """Refuse a gradient without a direction: not a finite matrix, or zero everywhere."""
+    for factor, norm in _finite_norms(gradient, "gradient"):
+        # A norm may have underflown.
+        if norm == 0 and not factor.any():
+            raise ValueError(
+                "gradient is zero everywhere, so it has no direction: "
+                "check that the loss depends on this layer"
+            )
+
+
+def _finite_norms(matrix: Tensor | Product, name: str) -> list[tuple[Tensor, Tensor]]:
+    """Return the matrix, or the two factors of a product, each with its norm."""
+    if isinstance(matrix, Product):
+        return [*_finite_norms(matrix.left, name), *_finite_norms(matrix.right, name)]
     if matrix.ndim != 2 or not matrix.is_floating_point():
         raise ValueError(
             f"{name} must be a floating-point matrix (out, in), "
@@ -31,16 +51,7 @@ def check_matrix(matrix: Tensor, name: str) -> None:
     norm = torch.linalg.vector_norm(matrix, dtype=working_dtype(matrix))
     if not (norm.isfinite() or matrix.isfinite().all()):
         raise ValueError(f"{name} holds NaN or infinite values: find where they arise")
-
-
-def check_gradient(gradient: Tensor) -> None:
-    """Refuse a gradient without a direction: not a finite matrix, or zero everywhere."""
-    check_matrix(gradient, "gradient")
-    if not gradient.any():
-        raise ValueError(
-            "gradient is zero everywhere, so it has no direction: "
-            "check that the loss depends on this layer"
-        )
+    return [(matrix, norm)]
 
 
 def check_factors(B: Tensor, A: Tensor, shape: tuple[int, ...] | None = None) -> None:

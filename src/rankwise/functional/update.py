@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from rankwise.functional.arguments import check_gradient
+from rankwise.functional.product import Product
 from rankwise.functional.svd import truncated_svd
 
 
 def update_factors(
-    gradient: Tensor,
+    gradient: Tensor | Product,
     *,
     r: int,
     lr: float,
@@ -31,7 +32,8 @@ def update_factors(
     ΔW = −lr · G, that of SGD (``mode="raw"``). Among all matrices of rank r, B R A is the nearest.
 
     Args:
-        gradient: G (out, in), the gradient of the loss for the full weight.
+        gradient: G (out, in), the gradient of the loss for the full weight; or dYᵀ and X as a
+            :class:`Product`, which stays one in mode ``"raw"``. Signs need every number of it.
         r: Rank, at most the smaller side of G.
         lr: Learning rate of the step that is estimated.
         mode: Which optimizer's step.
@@ -55,6 +57,8 @@ def update_factors(
     if not 0 < lr < math.inf:
         raise ValueError(f"lr must be positive and finite, got {lr!r}")
     check_gradient(gradient)
-    descent = gradient.sign().neg_() if mode == "sign" else -gradient
-    B, S, A = truncated_svd(descent, r, generator=generator)
-    return B, torch.diag(lr * S), A
+    ascent = gradient
+    if mode == "sign":
+        ascent = (gradient if isinstance(gradient, Tensor) else gradient.dense()).sign()
+    B, S, Vh = truncated_svd(ascent, r, generator=generator)
+    return B, torch.diag(lr * S), -Vh

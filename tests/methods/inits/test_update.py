@@ -5,6 +5,8 @@ from transformers.pytorch_utils import Conv1D
 
 from rankwise.capture.gradients import capture_gradients
 from rankwise.core.errors import ModelError, SettingsError
+from rankwise.functional import svd
+from rankwise.functional.product import Product
 from rankwise.methods.adapters.bridge import adapted_layers, delta, factors
 from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
@@ -48,6 +50,16 @@ def test_the_change_is_the_best_approximation_of_the_first_full_update(kind, mod
         target = -0.1 * (gradient.sign() if mode == "sign" else gradient)
         expected = best_approximation(target, 2)
         torch.testing.assert_close(changes(model)[name], expected, rtol=1e-6, atol=1e-8)
+
+
+def test_sgds_update_of_one_batch_needs_no_gradient(monkeypatch):
+    model, twin, batch = adapted(), adapted(), points(6)
+    initialize(twin, UpdateApproximation(lr=0.1, mode="raw"), split(batch, 3, 3))
+    monkeypatch.setattr(Product, "pays", lambda *_: True)
+    monkeypatch.setattr(svd, "EXACT_SIDE", 0)
+    initialize(model, UpdateApproximation(lr=0.1, mode="raw"), [batch])
+    for name, change in changes(twin).items():
+        torch.testing.assert_close(changes(model)[name], change, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

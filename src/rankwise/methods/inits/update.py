@@ -41,6 +41,7 @@ from rankwise.capture.losses import summed_loss
 from rankwise.core.errors import ModelError, SettingsError
 from rankwise.core.modules import device_of
 from rankwise.core.seeds import derive_seed
+from rankwise.functional.product import Product
 from rankwise.functional.update import update_factors
 from rankwise.methods.adapters.bridge import factors, rank, write_factors
 from rankwise.methods.adapters.lend import acting
@@ -96,7 +97,7 @@ class UpdateApproximation:
 
         made: dict[str, Update] = {}
 
-        def decompose(name: str, gradient: Tensor) -> None:
+        def decompose(name: str, gradient: Tensor | Product) -> None:
             layer = layers[name]
             generator = torch.Generator(gradient.device).manual_seed(derive_seed(self.seed, name))
             update = update_factors(
@@ -120,6 +121,7 @@ class UpdateApproximation:
                 loss=loss or summed_loss,
                 memory=self.gradient_memory,
                 is_shared_out=True,
+                consume_product=decompose if self.mode == "raw" else None,
             )
         if is_distributed():
             _exchange(made, layers, adapter_name)

@@ -1,0 +1,109 @@
+"""Taps on linear layers: the input x and the output's gradient dY of every call, side by side.
+
+Autograd keeps x as it keeps what any operation needs, so that a block under checkpointing keeps
+nothing and makes x again in the backward pass, when dY is there and asks for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rankwise.core.errors import ModelError
+
+Receive = Callable[[str, Tensor, Tensor], None]
+
+
+class Taps:
+    """Calls ``receive(name, dY, x)`` in the backward pass, once for each call of a layer.
+
+    Attributes:
+        open_calls: By layer, how many calls of the forward pass wait for their gradients, the one
+            that is being received no longer among them.
+    """
+
+    def __init__(self, layers: Mapping[str, nn.Module], receive: Receive) -> None:
+        self.open_calls: Counter[str] = Counter()
+        self._layers = layers
+        self._receive = receive
+        self._is_backward = False
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[None]:
+        """Watch the layers."""
+        handles = [
+            layer.register_forward_hook(self._forward_hook(name))
+            for name, layer in self._layers.items()
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def backward(self, loss: Tensor) -> None:
+        """Run the backward pass of ``loss``; layers called in it are called *again*."""
+        self._is_backward = True
+        try:
+            loss.backward()
+        finally:
+            self._is_backward = False
+            self.open_calls.clear()
+
+    def _forward_hook(self, name: str) -> Any:
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            if not torch.is_grad_enabled():
+                return output
+            x = inputs[0].detach()
+            if not output.requires_grad:
+                # Nothing before this layer has a gradient: the graph begins here. The copy may be
+                # changed in place by what follows, which a leaf may not.
+                output = output.requires_grad_().clone()
+            kept = _Keep.apply(torch.zeros((), requires_grad=True), x)
+            if not self._is_backward:
+                self.open_calls[name] += 1
+                output.register_hook(self._backward_hook(name, kept.grad_fn, x._version))
+            return output
+
+        return hook
+
+    def _backward_hook(self, name: str, keeper: Any, version: int) -> Callable[[Tensor], None]:
+        held = [keeper]  # let go of when used: the graph, and this hook in it, outlive the pass
+
+        def hook(dY: Tensor) -> None:
+            x = _kept(held.pop(), version)
+            if x is None:
+                raise ModelError(
+                    f"the input of {name} was changed in place after it was used: its gradient "
+                    "cannot be taken by hooks"
+                )
+            self.open_calls[name] -= 1
+            self._receive(name, dY, x)
+
+        return hook
+
+
+class _Keep(torch.autograd.Function):
+    """Keeps x as autograd does, and is no part of the graph of the loss."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return anchor.clone()
+
+
+def _kept(keeper: Any, version: int) -> Tensor | None:
+    """Return what was kept, None if it is no longer what it was."""
+    try:
+        (x,) = keeper.saved_tensors
+    except RuntimeError as error:
+        if "modified by an inplace operation" in str(error):
+            return None
+        raise
+    # Of an x that was made again autograd does not know; the same operations lead to one count.
+    return x if x._version == version else None
