@@ -48,7 +48,13 @@ def test_a_stopped_federation_goes_on_with_resume_and_not_without(faults, output
     faults.clear()
     assert main(command) == 2
     assert "add --resume" in capsys.readouterr().err
-    assert main([*command, "--resume"]) == 0
+    assert main([*command, "--resume", "--federated.alpha", "9"]) == 2
+    assert re.search(
+        "'lora' that was interrupted in .* has other settings", capsys.readouterr().err
+    )
+    faults[0, 1] = faults[1, 1] = "fails"  # round 1 is done already
+    faults[2, 2] = "fails"
+    assert main([*command, "--resume", "--federated.min_clients", "1"]) == 0
     assert main([*command, "--resume"]) == 0  # what is done is shown again
 
 

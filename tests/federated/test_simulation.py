@@ -29,7 +29,7 @@ def test_simulated_clients_do_what_clients_at_hand_do_also_if_one_fails(plan_of,
     at_hand, _ = federate(plan, tmp_path / "b", cache, {(1, 1): "fails"})
     first, second = simulated["rounds"][1:]
     assert (first["clients"], second["clients"]) == ([0, 2], [0, 1, 2])
-    assert "the power went out" in first["left_out"].pop("1")
+    assert first["left_out"].pop("1").endswith("the power went out")
     at_hand["rounds"][1]["left_out"].clear()
     assert without_seconds(simulated) == without_seconds(at_hand)
     assert simulated["score_test"] == at_hand["score_test"]

@@ -1,4 +1,4 @@
-"""``rankwise federate`` on other tasks than the digits: images in IDX files, sentences and a head."""
+"""``rankwise federate`` on other tasks than the digits: images of IDX files, and sentences."""
 
 from __future__ import annotations
 

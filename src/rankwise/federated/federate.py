@@ -59,16 +59,13 @@ def federate(
     """Simulate the plans one after another, and yield the record of each as it is done.
 
     Raises:
-        SettingsError: A federation is there already, and ``resume`` was not asked for.
+        SettingsError: A federation is there already, and ``resume`` was not asked for; or one of
+            other settings was interrupted there, and it was.
         TrainingError: One has too few clients left; what it has come to is saved.
     """
     places = [Progress(output / _name_of(plan), plan) for plan in plans]
-    for place in places:
-        if place.is_begun and not resume:
-            raise SettingsError(
-                f"{place.folder} holds this federation already: add --resume to go on with it, "
-                "or choose another --output"
-            )
+    for plan, place in zip(plans, places, strict=True):
+        _check_place(plan, place, resume=resume)
     records: list[Record] = []
     for plan, place in zip(plans, places, strict=True):
         if place.record.exists():
@@ -79,6 +76,26 @@ def federate(
         yield record
     write_record(output / "federated.json", {"federations": records})
     write_plot(records, output / "federated.html")
+
+
+def _check_place(plan: Plan, place: Progress, *, resume: bool) -> None:
+    if place.is_begun and not resume:
+        raise SettingsError(
+            f"{place.folder} holds this federation already: add --resume to go on with it, "
+            "or choose another --output"
+        )
+    if place.is_begun or not resume:
+        return
+    for file in sorted(place.folder.parent.glob("*/progress.json")):
+        other = read_record(file)["plan"]
+        if other["run"]["method"]["name"] != plan.run.method.name:
+            continue
+        if not (file.parent / place.record.name).exists():
+            raise SettingsError(
+                f"the federation of {plan.run.method.title!r} that was interrupted in "
+                f"{file.parent} has other settings: give the same to go on with it (min_clients and "
+                "timeout_seconds may differ), or leave out --resume to begin a new one"
+            )
 
 
 def _name_of(plan: Plan) -> str:

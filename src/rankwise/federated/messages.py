@@ -124,4 +124,4 @@ def _integer(value: object) -> int:
 
 def _last_line(reason: str | None) -> str:
     lines = (reason or "no reason given").strip().splitlines()
-    return lines[-1].strip()
+    return lines[-1].strip().removesuffix("'>")  # Flower writes <class>:<'message'>

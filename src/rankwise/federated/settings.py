@@ -32,8 +32,9 @@ class Plan(Settings):
     @property
     def digest(self) -> str:
         """The same for server and clients whose results would be the same."""
-        # Where data lie and how long a round waits may differ between machines.
-        federated = self.federated.model_dump_json(exclude={"timeout_seconds", "rounds"})
+        # Where data lie, how long a round waits and what stops it change nothing about its result.
+        elsewhere = {"timeout_seconds", "rounds", "min_clients"}
+        federated = self.federated.model_dump_json(exclude=elsewhere)
         return hashlib.sha256(f"{self.run.name} {federated}".encode()).hexdigest()[:16]
 
 
