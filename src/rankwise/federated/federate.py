@@ -93,8 +93,8 @@ def _check_place(plan: Plan, place: Progress, *, resume: bool) -> None:
         if not (file.parent / place.record.name).exists():
             raise SettingsError(
                 f"the federation of {plan.run.method.title!r} that was interrupted in "
-                f"{file.parent} has other settings: give the same to go on with it (min_clients and "
-                "timeout_seconds may differ), or leave out --resume to begin a new one"
+                f"{file.parent} has other settings: give the same to go on with it (min_clients "
+                "and timeout_seconds may differ), or leave out --resume to begin a new one"
             )
 
 
