@@ -13,7 +13,7 @@ import torch
 from peft.tuners import lora
 from torch import Tensor, nn
 
-from rankwise.methods.adapters.fused import fused_linear, is_fusable
+from rankwise.methods.adapters.fused_lora import lora_forward
 from rankwise.methods.adapters.opened import Factors, OpenedLayer, stack
 from rankwise.methods.adapters.sharded import assign
 
@@ -24,9 +24,9 @@ class FoldedLinear(lora.Linear, OpenedLayer):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Compute with the folded weight where the chain's adapter counts, with W₀ where not."""
         if self._is_counted(kwargs) or not self.history.blocks:
-            return self._computed(x, *args, **kwargs)
+            return lora_forward(self, self.history.adapter_name, x, *args, **kwargs)
         with self._pretrained_weight():
-            return self._computed(x, *args, **kwargs)
+            return lora_forward(self, self.history.adapter_name, x, *args, **kwargs)
 
     def set_blocks(self, blocks: list[Factors]) -> None:
         """Make ``blocks`` the history and write round(W₀ + s Σ Bᵢ Aᵢ), summed in float32 at least.
@@ -43,16 +43,6 @@ class FoldedLinear(lora.Linear, OpenedLayer):
             folded = base.to(B) + self._in_own_layout((B * self.history.scaling) @ A)
         assign(weight, folded)
         self.history.blocks = blocks
-
-    def _computed(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        name = self.history.adapter_name
-        is_plain = not (args or kwargs or self.merged or self.disable_adapters)
-        if not is_plain or self.active_adapters != [name]:
-            return lora.Linear.forward(self, x, *args, **kwargs)
-        if not is_fusable(self, x, self.lora_dropout[name]):
-            return lora.Linear.forward(self, x)
-        B, A = self.open_parameters()
-        return fused_linear(self.base_layer, x, B * self.scaling[name], None, A)
 
     @contextlib.contextmanager
     def _pretrained_weight(self) -> Iterator[None]:

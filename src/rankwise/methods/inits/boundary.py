@@ -44,6 +44,7 @@ from rankwise.core.errors import DataError, ModelError, SettingsError, TrainingE
 from rankwise.core.modules import device_of
 from rankwise.functional.boundary import boundary_loss, sign_agreement
 from rankwise.methods.adapters.bridge import adapter_parameters
+from rankwise.methods.adapters.fused_lora import fused_lora
 from rankwise.methods.adapters.lend import acting, has_adapter, lent_adapter
 from rankwise.methods.adapters.sharded import is_sharded
 from rankwise.methods.inits.monitored import Monitor, find_monitored
@@ -123,7 +124,8 @@ class BoundaryMatching:
                 model, forward(used[0]), layers=self.layers, last=self.last, power=self.power
             )
             matcher = _Matcher(monitor, forward, used, self.margin, self.reduction)
-        with torch.enable_grad(), acting(model, adapter_name):
+        fused = fused_lora(layers.values(), adapter_name)
+        with torch.enable_grad(), acting(model, adapter_name), fused:
             before = matcher.agreement()
             losses = self._train(matcher, parameters)
             after = matcher.agreement()
