@@ -65,7 +65,7 @@ def boundary_loss(
     weights = _checked_weights(layer_weights, len(student))
     costs = []
     for weight, (values, active) in zip(weights, _counted(student, reference, masks), strict=True):
-        excess = torch.where(active, margin - values, margin + values).clamp(min=0).square()
+        excess = torch.where(active, margin - values, margin + values).relu().square()
         of_position = excess.mean(dim=-1) if reduction == "mean" else excess.sum(dim=-1)
         costs.append(weight * of_position.mean())
     total = torch.stack(costs).sum()
