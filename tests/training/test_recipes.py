@@ -232,7 +232,11 @@ def test_another_method_keeps_of_the_recipes_own_what_fits_it():
 @pytest.mark.parametrize("recipe", recipe_names())
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_goes_with_every_recipe(recipe, name):
-    assert load_recipe(recipe, {"method": {"name": name}}).method.name == name
+    overrides = {"method": {"name": name}}
+    if name == "full" and hasattr(load_recipe(recipe).task, "dtype"):
+        # It trains the weights themselves, and refuses those of fewer digits.
+        overrides["task"] = {"dtype": "float32"}
+    assert load_recipe(recipe, overrides).method.name == name
 
 
 @pytest.mark.parametrize("part", ["adapter", "init", "schedule"])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from rankwise.core.errors import SettingsError
+from rankwise.core.records import read_record, write_record
 from rankwise.training.folder import RunFolder
-from rankwise.training.resuming import write_settings
+from rankwise.training.recipes import load_recipe
+from rankwise.training.resuming import refuse_other_run, write_settings
 from rankwise.training.run import train_run
 
 
@@ -40,6 +42,20 @@ def test_without_resume_a_new_run_begins(settings, output):
 def test_another_seed_is_another_run_of_the_same_series(settings, output):
     interrupted(settings("lora", seed=1), output)
     assert train_run(settings("lora", seed=2), output, resume=True)["status"] == "done"
+
+
+def test_a_setting_that_came_later_has_its_default_in_what_was_interrupted_before(tmp_path):
+    run = load_recipe("glue-tutorial").run()
+    folder = RunFolder(tmp_path, run.name)
+    write_settings(run, folder)
+    tree = read_record(folder.settings)["settings"]
+    del tree["task"]["dtype"]
+    write_record(folder.settings, {"settings": tree})
+    refuse_other_run(run.model_copy(update={"seed": 1}), tmp_path)
+    with pytest.raises(SettingsError, match=r"has others: task\.dtype is 'float32' there and 'b"):
+        refuse_other_run(
+            load_recipe("glue-tutorial", {"task": {"dtype": "bfloat16"}}).run(), tmp_path
+        )
 
 
 def test_a_finished_run_is_in_nobodys_way(settings, output):

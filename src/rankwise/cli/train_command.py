@@ -52,7 +52,7 @@ def _show_dry_run(settings: RunSettings, console: Console) -> int:
         "head": f"{head:,} trainable parameters",
         "model": f"{found.weights:,} parameters",
         "steps": f"{found.steps:,}",
-        "memory": f"{found.state_bytes / 1e9:.2f} GB for weights, gradients and moments; "
+        "memory": f"{found.state_bytes / 1e9:.2f} GB for weights, factors, gradients and moments; "
         "activations come on top",
     }
     for name, text in lines.items():

@@ -18,7 +18,7 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 from rankwise.core.errors import ModelError, nearest_names
-from rankwise.tasks.pretrained import find_model
+from rankwise.tasks.pretrained import Dtype, find_model, torch_dtype
 
 _SUFFIX = ".json"
 
@@ -48,10 +48,10 @@ def read_architecture(name: str, **options: Any) -> PreTrainedConfig:
     return AutoConfig.for_model(sizes.pop("model_type"), **sizes, **options)
 
 
-def build_on_meta(kind: Any, config: PreTrainedConfig) -> nn.Module:
+def build_on_meta(kind: Any, config: PreTrainedConfig, dtype: Dtype = "float32") -> nn.Module:
     """Return the model that ``kind``, an Auto class, makes of ``config``; its tensors are empty."""
     with torch.device("meta"):
-        return kind.from_config(config)
+        return kind.from_config(config, dtype=torch_dtype(dtype))
 
 
 def word_tokenizer(texts: Iterable[str], config: PreTrainedConfig) -> PreTrainedTokenizerFast:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from rankwise.core.errors import ModelError
+
+Dtype = Literal["float32", "bfloat16", "float16"]
 
 _PACKAGE = "package:"
 
@@ -60,8 +62,10 @@ def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return cast(int, tokenizer.pad_token_id)
 
 
-def load_model(kind: Any, name: str, *, seed: int, **options: Any) -> nn.Module:
-    """Return the model ``name`` through ``kind``, an Auto class of Transformers, in float32.
+def load_model(
+    kind: Any, name: str, *, seed: int, dtype: Dtype = "float32", **options: Any
+) -> nn.Module:
+    """Return the model ``name`` through ``kind``, an Auto class of Transformers, in ``dtype``.
 
     What the checkpoint lacks, such as a head, is drawn from ``seed``; the global random state
     stays.
@@ -71,7 +75,30 @@ def load_model(kind: Any, name: str, *, seed: int, **options: Any) -> nn.Module:
     """
     with loading_errors(name), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return kind.from_pretrained(find_model(name), dtype=torch.float32, **options)
+        return kind.from_pretrained(find_model(name), dtype=torch_dtype(dtype), **options)
+
+
+def torch_dtype(name: Dtype) -> torch.dtype:
+    """Return PyTorch's dtype of this name."""
+    return getattr(torch, name)
+
+
+def hold_in_float32(model: nn.Module, names: Iterable[str]) -> None:
+    """Hold the children ``names`` of ``model``, where there are such, in float32.
+
+    They take inputs of any floating dtype. It is for heads that train in full: in a dtype of fewer
+    digits small updates would round away.
+    """
+    for name, child in model.named_children():
+        if name in names:
+            child.float().register_forward_pre_hook(_widen)
+
+
+def _widen(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(
+        each.float() if isinstance(each, Tensor) and each.is_floating_point() else each
+        for each in inputs
+    )
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from rankwise.core.errors import ModelError
-from rankwise.diagnostics.cost import ADAM_STATES, FLOAT32
+from rankwise.diagnostics.cost import ADAM_STATES
 from rankwise.methods.adapters import bridge
 from rankwise.training.adapter import attach_adapter
 from rankwise.training.build import build_task
@@ -32,7 +32,8 @@ class DryRun:
         weights: Numbers in the model, adapter and head included.
         published: The paper's count of the adapter, as it prints it; None if none is known.
         steps: Optimizer steps.
-        state_bytes: Weights in float32, gradients and moments; activations come on top.
+        state_bytes: Weights, fixed factors, gradients and moments, each in its dtype; activations
+            come on top.
     """
 
     parameters: TrainedParameters
@@ -69,8 +70,16 @@ def dry_run(settings: RunSettings) -> DryRun:
         weights,
         settings.method.published_parameters,
         steps_of(settings.training, rows=rehearsal.training_rows),
-        FLOAT32 * (weights + sum(parameters) * (1 + ADAM_STATES)),
+        _state_bytes(model),
     )
+
+
+def _state_bytes(model: nn.Module) -> int:
+    """Count what lies in memory between two steps; a gradient has the dtype of its weight."""
+    trained = sum(each.nbytes for each in model.parameters() if each.requires_grad)
+    # The fixed factors of LoRA-XS and DeLoRA are buffers.
+    held = sum(each.nbytes for each in (*model.parameters(), *model.buffers()))
+    return held + trained * (1 + ADAM_STATES)
 
 
 def _freeze_sketches(model: nn.Module, schedule: ScheduleSettings) -> None:

@@ -19,13 +19,17 @@ from rankwise.export.compressed import compress_directory
 from rankwise.export.gguf import make_gguf_ready
 from rankwise.export.lora import LoraExport, export_lora
 from rankwise.export.merged import export_merged
+from rankwise.tasks.pretrained import torch_dtype
 from rankwise.tasks.splits import Rows
 from rankwise.training.build import build_task
 from rankwise.training.folder import RunFolder
 from rankwise.training.scoring import open_run, trained_model
 from rankwise.training.settings import RunSettings
+from rankwise.training.task_settings import dtype_of
 
 TOLERANCE = 1e-4
+# Two orders of the same sums on weights of few digits end this many roundings apart.
+ROUNDINGS = 8
 Target = Literal["lora", "merged", "gguf-ready"]
 
 
@@ -54,8 +58,8 @@ def publish_lora(
     ``rank`` compresses the change; its outputs then differ by as much as is lost, and are shown.
 
     Raises:
-        AdapterError: The run cannot be read, or the outputs differ by more than 1e-4 though nothing
-            was compressed; then no directory is left.
+        AdapterError: The run cannot be read, or the outputs differ by more than ``_limit`` though
+            nothing was compressed; then no directory is left.
         ModelError: The run has no adapter, or one that is no product of two factors.
         SettingsError: The directory is not empty, or ``rank`` is less than 1.
     """
@@ -70,7 +74,7 @@ def publish_lora(
             make_gguf_ready(draft)
         base = build_task(settings).base_model(folder.base)
         plain = PeftModel.from_pretrained(base, str(draft))
-        limit = float("inf") if any(errors.values()) else TOLERANCE
+        limit = float("inf") if any(errors.values()) else _limit(settings)
         rows, difference = _compared(model, plain, settings, limit=limit)
         _write_card(folder, draft, target=target, rows=rows, difference=difference)
     written = lora.rank if rank is None else min(rank, lora.rank)
@@ -84,7 +88,7 @@ def publish_merged(run: Path, directory: Path) -> tuple[int, float]:
 
     Raises:
         AdapterError: The run cannot be read, or the outputs of what was written differ by more than
-            1e-4; then no directory is left.
+            ``_limit``; then no directory is left.
         ModelError: The run has no adapter.
         SettingsError: The directory is not empty.
     """
@@ -94,7 +98,7 @@ def publish_merged(run: Path, directory: Path) -> tuple[int, float]:
         export_merged(model, draft)
         base = build_task(settings).base_model(folder.base)
         load_torch_model(base, draft, safe=True)
-        rows, difference = _compared(model, base, settings, limit=TOLERANCE)
+        rows, difference = _compared(model, base, settings, limit=_limit(settings))
         _write_card(folder, draft, target="merged", rows=rows, difference=difference)
     return rows, difference
 
@@ -110,6 +114,11 @@ def _compared(
             f"of the largest logit, more than {limit:.0e}: nothing was exported"
         )
     return len(rows), difference
+
+
+def _limit(settings: RunSettings) -> float:
+    """Return how far outputs may differ: 1e-4 in float32, more where weights have fewer digits."""
+    return max(TOLERANCE, ROUNDINGS * torch.finfo(torch_dtype(dtype_of(settings.task))).eps)
 
 
 def _write_card(
@@ -131,4 +140,4 @@ def _largest_difference(model: nn.Module, other: nn.Module, rows: Rows) -> float
 
 def _logits(model: nn.Module, rows: Rows) -> Tensor:
     model.eval()
-    return torch.cat([model(**batch)["logits"] for batch in rows.batches(64)])
+    return torch.cat([model(**batch)["logits"].float() for batch in rows.batches(64)])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from rankwise.core.errors import SettingsError
 from rankwise.core.records import read_record, write_record
 from rankwise.training.folder import RunFolder
@@ -31,7 +33,7 @@ def refuse_other_run(settings: RunSettings, output: Path) -> None:
     for file in sorted((output / "runs").glob("*/settings.json")):
         if (file.parent / "record.json").exists():
             continue
-        other = _flat(read_record(file)["settings"])
+        other = _flat(_settings_in(file))
         differing = [key for key in own | other if own.get(key) != other.get(key)]
         if set(differing) - {"seed"}:
             told = [
@@ -45,6 +47,15 @@ def refuse_other_run(settings: RunSettings, output: Path) -> None:
             f"others: {'; '.join(told)}. Give the same settings to go on with it, or leave out "
             "--resume to begin a new run"
         )
+
+
+def _settings_in(file: Path) -> Tree:
+    """Return the settings in ``file``, with the defaults of those that came after it."""
+    settings = read_record(file)["settings"]
+    try:
+        return RunSettings.model_validate(settings).model_dump(mode="json")
+    except ValidationError:  # of a version that had others: they are told one by one
+        return settings
 
 
 def _flat(tree: Tree, prefix: str = "") -> Tree:

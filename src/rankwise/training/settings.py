@@ -16,7 +16,12 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from rankwise.core.errors import nearest_names
 from rankwise.training.federated_settings import FederatedSettings
 from rankwise.training.strict import Settings
-from rankwise.training.task_settings import DigitsSettings, TaskSettings, trains_on_validation
+from rankwise.training.task_settings import (
+    DigitsSettings,
+    TaskSettings,
+    dtype_of,
+    trains_on_validation,
+)
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 SketchKind = Literal["gaussian", "orthonormal", "kaiming", "selector", "gradient"]
@@ -283,6 +288,9 @@ class RunSettings(Settings):
             "task": {"data_root"},
             "training": {"report_to"},
         }
+        if dtype_of(self.task) == "float32":
+            # Runs had their names before there was a choice.
+            elsewhere["task"].add("dtype")
         settings = self.model_dump_json(exclude=elsewhere)
         digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
         rate = f"{self.training.learning_rate:g}"
@@ -303,6 +311,17 @@ class RunSettings(Settings):
             needy["schedule.warmup_steps"] = schedule.warmup_steps
         for name, value in needy.items():
             raise ValueError(f"{name} {value!r} needs training.loop 'trainer', got 'lean'")
+        return self
+
+    @model_validator(mode="after")
+    def _check_dtype(self) -> RunSettings:
+        dtype = dtype_of(self.task)
+        if self.method.adapter.kind == "full" and dtype != "float32":
+            raise ValueError(
+                f"method {self.method.name!r} trains the weights themselves, and in task.dtype "
+                f"{dtype!r} small updates round away: use task.dtype 'float32', with training.bf16 "
+                "to compute in bfloat16"
+            )
         return self
 
     @model_validator(mode="after")

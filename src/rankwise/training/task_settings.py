@@ -33,6 +33,9 @@ class MnistSettings(Settings):
     pretrain_learning_rate: PositiveFloat = 1e-3
 
 
+Dtype = Literal["float32", "bfloat16", "float16"]
+_DTYPE = "of the pretrained weights, which stay as they are; what trains is float32"
+
 GlueName = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "mnli-mm", "qnli", "rte", "wnli"]
 
 
@@ -56,6 +59,7 @@ class GlueSettings(Settings):
     split_seed: int | None = Field(default=None, ge=0, description="None is the run's own seed")
     rows: PositiveInt | None = Field(default=None, description="training rows; None is all")
     max_length: PositiveInt = Field(default=128, description="tokens, the rest is cut and counted")
+    dtype: Dtype = Field(default="float32", description=_DTYPE)
 
 
 VtabName = Literal[
@@ -137,12 +141,18 @@ class GenerationSettings(Settings):
     held_out: PositiveInt = Field(default=200, description="rows each of validation and test")
     split_seed: int | None = Field(default=None, ge=0, description="None is the run's own seed")
     max_length: PositiveInt = Field(default=512, description="tokens, the rest is cut and counted")
+    dtype: Dtype = Field(default="float32", description=_DTYPE)
 
 
 TaskSettings = Annotated[
     DigitsSettings | MnistSettings | GlueSettings | VtabSettings | GenerationSettings,
     Field(discriminator="name"),
 ]
+
+
+def dtype_of(task: TaskSettings) -> Dtype:
+    """Return the dtype of the base's weights."""
+    return task.dtype if isinstance(task, (GlueSettings, GenerationSettings)) else "float32"
 
 
 def trains_on_validation(task: TaskSettings) -> bool:

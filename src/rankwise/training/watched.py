@@ -73,7 +73,7 @@ def _full_layer(module: nn.Linear) -> WatchedLayer:
     first = module.weight.detach().clone()
     return WatchedLayer(
         module,
-        float(first.norm()),
+        _norm(first),
         first.shape,
         change=lambda: module.weight.detach() - first,
         followed=lambda _: 1.0,
@@ -86,11 +86,17 @@ def _adapted_layer(layer: BaseTunerLayer) -> WatchedLayer:
     module: nn.Module = layer  # type: ignore[assignment]
     return WatchedLayer(
         module,
-        float(weight.norm()),
+        _norm(weight),
         weight.shape,
         change=lambda: _whole_change(layer, change, parameters),
         followed=lambda gradient: _followed(gradient, change, parameters),
     )
+
+
+def _norm(weight: Tensor) -> float:
+    """Return ‖W‖_F, which a dtype of fewer digits than float32 could not hold."""
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    return float(torch.linalg.vector_norm(weight, dtype=dtype))
 
 
 @torch.no_grad()

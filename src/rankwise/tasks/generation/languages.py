@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from rankwise.tasks.architectures import read_architecture
-from rankwise.tasks.pretrained import find_model, load_model, loading_errors
+from rankwise.tasks.pretrained import Dtype, find_model, load_model, loading_errors
 
 
 class Language(Protocol):
@@ -28,7 +28,7 @@ class Language(Protocol):
         """Return the model's sizes; nothing is fetched."""
         ...
 
-    def model(self, cache: Path) -> nn.Module:
+    def model(self, cache: Path, dtype: Dtype = "float32") -> nn.Module:
         """Return the model with its weights; what had to be made for it is kept in ``cache``."""
         ...
 
@@ -58,14 +58,14 @@ class PretrainedLanguage:
         """
         return read_architecture(self.name)
 
-    def model(self, cache: Path) -> nn.Module:
+    def model(self, cache: Path, dtype: Dtype = "float32") -> nn.Module:
         """Return the model; it lacks nothing, so no seed decides anything.
 
         Raises:
             ModelError: There is no such model, or it is no causal one.
         """
         kind: Any = AutoModelForCausalLM
-        return load_model(kind, self.name, seed=0)
+        return load_model(kind, self.name, seed=0, dtype=dtype)
 
 
 @lru_cache(maxsize=4)

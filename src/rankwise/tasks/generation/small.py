@@ -10,12 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import (
+    AutoModelForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerBase,
@@ -27,6 +29,7 @@ from rankwise.core.seeds import derive_seed
 from rankwise.tasks.data_root import required_data_root
 from rankwise.tasks.generation.instructions import read_instruction
 from rankwise.tasks.generation.lines import find_lines, read_lines
+from rankwise.tasks.pretrained import Dtype, torch_dtype
 
 SMALL = "small"
 _PAD, _END = "<pad>", "</s>"
@@ -83,17 +86,18 @@ class SmallLanguage:
             eos_token_id=1,
         )
 
-    def model(self, cache: Path) -> nn.Module:
-        """Return the trained model; trained once, then read from ``cache``."""
+    def model(self, cache: Path, dtype: Dtype = "float32") -> nn.Module:
+        """Return the trained model; trained once in float32, then read from ``cache``."""
         texts = _texts(self.root, self.files)
         numbers = (self.vocabulary, self.width, self.blocks, self.heads, self.steps)
         rest = (self.batch_size, self.length, str(self.learning_rate), self.seed)
         file = cache / f"small-{derive_seed(*texts, *numbers, *rest):016x}.safetensors"
         if not file.exists():
             self._make(file)
+        kind: Any = AutoModelForCausalLM
         # Its start is drawn, and then overwritten.
         with torch.random.fork_rng(devices=[]):
-            model = LlamaForCausalLM(self.config())
+            model = kind.from_config(self.config(), dtype=torch_dtype(dtype))
         model.load_state_dict(load_file(file), strict=False)
         model.tie_weights()
         return model

@@ -9,7 +9,7 @@ afterwards (``training/answering.py``).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from rankwise.tasks.generation.encoding import encode_instructions
 from rankwise.tasks.generation.instructions import Instruction
 from rankwise.tasks.generation.languages import Language
 from rankwise.tasks.generation.prompts import Prompts, TemplateName
+from rankwise.tasks.pretrained import Dtype
 from rankwise.tasks.splits import Batch, Rehearsal, Splits
 
 METRICS = ("likelihood",)
@@ -47,6 +48,7 @@ class GenerationTask:
         held_out: Rows each of validation and test.
         split_seed: Seed of what is held out.
         max_length: Tokens of a row, prompt and response; the rest is cut, and counted.
+        dtype: Of the model's weights.
     """
 
     name: str
@@ -58,6 +60,7 @@ class GenerationTask:
     held_out: int = 200
     split_seed: int = 0
     max_length: int = 512
+    dtype: Dtype = "float32"
 
     metrics = METRICS
     version = VERSION
@@ -81,7 +84,8 @@ class GenerationTask:
             DataError: Rows are missing or broken.
             SettingsError: There are too few, or ``max_length`` is more than the model reads.
         """
-        return _splits(self)
+        # The weights change nothing about the rows.
+        return _splits(replace(self, dtype="float32"))
 
     def rehearse(self) -> Rehearsal:
         """Return the architecture without weights, and a made-up row."""
@@ -92,12 +96,12 @@ class GenerationTask:
         rows = encode_instructions(prompts, [row], max_length=self.max_length).rows
         available = self.corpus.rows - 2 * self.held_out
         kind: Any = AutoModelForCausalLM
-        model = build_on_meta(kind, config)
+        model = build_on_meta(kind, config, self.dtype)
         return Rehearsal.of(model, rows, min(self.rows or available, available))
 
     def base_model(self, cache: Path) -> nn.Module:
         """Return the model that is adapted."""
-        return self.language.model(cache)
+        return self.language.model(cache, self.dtype)
 
     def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:
         """Read per row the log-likelihood of its response, beside its number of tokens."""

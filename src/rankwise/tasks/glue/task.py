@@ -18,7 +18,13 @@ from rankwise.tasks.encoding import encode
 from rankwise.tasks.glue.definitions import SCORES, Definition, find_definition
 from rankwise.tasks.glue.examples import Example
 from rankwise.tasks.glue.rows import Protocol, read_glue
-from rankwise.tasks.pretrained import load_model, load_tokenizer, padding_id
+from rankwise.tasks.pretrained import (
+    Dtype,
+    hold_in_float32,
+    load_model,
+    load_tokenizer,
+    padding_id,
+)
 from rankwise.tasks.splits import Batch, Rehearsal, Splits
 from rankwise.tasks.tokens import LabelColumn, TokenSplit
 
@@ -36,6 +42,7 @@ class GlueTask(ABC):
         head_seed: Seed of what the pretrained model lacks.
         rows: How many training rows; None: all.
         max_length: Tokens a row; the rest is cut, and counted.
+        dtype: Of the pretrained weights; a head that begins untrained is float32 in any case.
     """
 
     name: str
@@ -46,6 +53,7 @@ class GlueTask(ABC):
     head_seed: int = 0
     rows: int | None = None
     max_length: int = 128
+    dtype: Dtype = "float32"
 
     # Every linear layer but the head: PEFT leaves that out.
     target_modules = "all-linear"
@@ -80,8 +88,8 @@ class GlueTask(ABC):
 
     def splits(self) -> Splits:
         """Return the rows as tokens; ``facts`` say where they come from and how many were cut."""
-        # The head changes nothing about the rows.
-        return _splits(replace(self, head_seed=0))
+        # Neither the head nor the weights change anything about the rows.
+        return _splits(replace(self, head_seed=0, dtype="float32"))
 
     def rehearse(self) -> Rehearsal:
         """Return the architecture without weights, and a row of made-up sentences."""
@@ -93,11 +101,20 @@ class GlueTask(ABC):
         training_rows = min(
             self.rows or self.definition.training_rows, self.definition.training_rows
         )
-        return Rehearsal.of(build_on_meta(self.auto_class, config), rows, training_rows)
+        model = self._with_head(build_on_meta(self.auto_class, config, self.dtype))
+        return Rehearsal.of(model, rows, training_rows)
 
     def base_model(self, cache: Path) -> nn.Module:
         """Return the pretrained model; what it lacks is drawn from ``head_seed``."""
-        return load_model(self.auto_class, self.model, seed=self.head_seed, **self.model_options)
+        options: dict[str, Any] = {"dtype": self.dtype, **self.model_options}
+        return self._with_head(
+            load_model(self.auto_class, self.model, seed=self.head_seed, **options)
+        )
+
+    def _with_head(self, model: nn.Module) -> nn.Module:
+        if self.dtype != "float32":
+            hold_in_float32(model, self.head_modules)
+        return model
 
     @abstractmethod
     def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:
