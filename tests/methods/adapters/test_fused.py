@@ -2,10 +2,12 @@
 
 import copy
 import itertools
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from rankwise.methods.adapters.lora_xs import LoraXSLinear
 from rankwise.methods.chain import Chain
@@ -120,3 +122,21 @@ def test_a_second_derivative_is_refused_and_not_wrong():
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
     assert isinstance(layers(model)[0], LoraXSLinear)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_they_go_through_selective_checkpointing_as_the_plain_form_does(kind):
+    model = adapted(kind)
+    kept = [torch.ops.aten.mm.default, torch.ops.aten.addmm.default]
+
+    def checkpointed(model):
+        contexts = partial(create_selective_checkpoint_contexts, kept)
+        return lambda x: checkpoint(model, x, use_reentrant=False, context_fn=contexts)
+
+    def gradients(model, run):
+        model.zero_grad()
+        run(inputs(torch.float32)).square().sum().backward()
+        return {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+
+    expected = gradients(model, model)
+    torch.testing.assert_close(gradients(model, checkpointed(model)), expected, rtol=0, atol=0)

@@ -105,11 +105,17 @@ def linear_plus(
     x: Tensor, weight: Tensor, bias: Tensor | None, left: Tensor, short: Tensor
 ) -> Tensor:
     """Return W x + b + left short, ``short`` being (k, columns); added in the wider dtype."""
-    y = nn.functional.linear(x, weight, bias)
-    if y.dtype == left.dtype:
-        y.view(-1, y.shape[-1]).addmm_(short.T, left.T)
-        return y
-    return torch.addmm(columns_of(y, left).T, short.T, left.T).to(y.dtype).view(y.shape)
+    X, shape = x.reshape(-1, x.shape[-1]), (*x.shape[:-1], len(weight))
+    # Written into a tensor of ours: what selective checkpointing keeps, the results of products,
+    # may not be added to.
+    Y = x.new_empty(len(X), len(weight))
+    if bias is None:
+        torch.mm(X, weight.T, out=Y)
+    else:
+        torch.addmm(bias, X, weight.T, out=Y)
+    if Y.dtype == left.dtype:
+        return Y.addmm_(short.T, left.T).view(shape)
+    return torch.addmm(Y.to(left.dtype), short.T, left.T).to(Y.dtype).view(shape)
 
 
 def input_gradient(
