@@ -16,6 +16,7 @@ CHARTS = [
     "score-by-learning-rate",
     "strength",
     "followed",
+    "batch-loss",
     "distribution",
 ]
 

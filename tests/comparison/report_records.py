@@ -133,13 +133,14 @@ def _run(method: tuple[Any, ...], rate: float, seed: int) -> dict[str, Any]:
 
 
 def _diagnostics(name: str, parameters: int, rate: float, seed: int) -> list[dict[str, Any]]:
-    """Strengths at the first steps and every 30, and shares at the first steps alone."""
+    """Strengths at the first steps and every 30, and the rest at the first steps alone."""
     followed = 1.0 if name == "full" else min(parameters / 3000 + len(name) / 100, 0.9)
     return [
         {
             "step": step,
             "strength": (1 + 0.05 * seed) * math.sqrt(rate * step * (2 + len(name) % 3)) / 3,
             "followed": min(followed + 0.002 * step, 1.0) if step in (0, 1, 3, 8, 20) else None,
+            "batch_loss": 2 - (0.04 + 0.01 * seed) * step if step <= 20 else None,
         }
         for step in sorted({0, 1, 2, 3, 5, 8, 13, 20, *range(30, STEPS + 1, 30)})
     ]

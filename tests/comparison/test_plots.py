@@ -319,7 +319,11 @@ def test_nothing_scored_makes_an_empty_chart(draw):
 
 @pytest.mark.parametrize(
     ("draw", "key", "steps"),
-    [(plots.strength, "strength", [0, 1, 2, 3, 5]), (plots.followed, "followed", [0, 1, 3, 8, 20])],
+    [
+        (plots.strength, "strength", [0, 1, 2, 3, 5]),
+        (plots.followed, "followed", [0, 1, 3, 8, 20]),
+        (plots.batch_loss, "batch_loss", [0, 1, 2, 3, 5]),
+    ],
 )
 def test_what_was_seen_of_the_change_is_the_mean_over_seeds_of_the_chosen_runs(draw, key, steps):
     lines = traces(draw(SUMMARY, RUNS, "300"), "line")

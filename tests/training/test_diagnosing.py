@@ -36,6 +36,9 @@ def test_it_looks_at_the_first_steps_and_after_each_epoch(settings, output, loop
     assert [point["step"] for point in points] == [0, 1, 2, 3, 5, 8, 10, 13, 15]
     assert [point["step"] for point in points if point["followed"] is not None] == [0, 1, 3, 8]
     assert all(0 < point["followed"] <= 1 for point in points if point["followed"] is not None)
+    losses = [point["batch_loss"] for point in points]
+    assert losses[5] < losses[0]
+    assert losses[6:] == [None, losses[7], None]
     assert points[0]["strength"] == 0
     assert points[-1]["strength"] > points[1]["strength"] > 0
     assert record["seconds"]["diagnose"] > 0

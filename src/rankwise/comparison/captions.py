@@ -54,6 +54,11 @@ def followed(summary: dict[str, Any], runs: list[Run], view: str | None) -> str:
     return _listed("Before the first step", _diagnostic(summary, runs, view, "followed", 0))
 
 
+def batch_loss(summary: dict[str, Any], runs: list[Run], view: str | None) -> str:
+    """Rank the rows of a view by the loss at the last of the first steps."""
+    return _listed("After them, highest first", _diagnostic(summary, runs, view, "batch_loss", -1))
+
+
 def _diagnostic(
     summary: dict[str, Any], runs: list[Run], view: str | None, key: str, position: int
 ) -> list[str]:

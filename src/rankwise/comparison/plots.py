@@ -114,6 +114,11 @@ def followed(summary: dict[str, Any], runs: list[Run], view: str | None) -> go.F
     return _diagnostic(summary, runs, view, key="followed", y_title="share of the gradient")
 
 
+def batch_loss(summary: dict[str, Any], runs: list[Run], view: str | None) -> go.Figure:
+    """Draw the loss of one batch over the first steps."""
+    return _diagnostic(summary, runs, view, key="batch_loss", y_title="loss of one batch")
+
+
 def _diagnostic(
     summary: dict[str, Any], runs: list[Run], view: str | None, *, key: str, y_title: str
 ) -> go.Figure:

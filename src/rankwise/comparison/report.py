@@ -131,13 +131,14 @@ def _charts(summary: dict[str, Any], runs: list[Run]) -> list[Chart]:
     views = series.views(summary["methods"]) or [None]
     symbols = plots.markers(summary).items()
     key = ", ".join(f"{plots.MARKERS[symbol]}\u00a0{budget}" for budget, symbol in symbols)
-    curves, rates, strengths, followed = (
+    curves, rates, *seen = (
         [_picture(view, draw(summary, runs, view), tell(summary, runs, view)) for view in views]
         for draw, tell in (
             (plots.learning_curves, captions.learning_curves),
             (plots.score_by_learning_rate, captions.score_by_learning_rate),
             (plots.strength, captions.strength),
             (plots.followed, captions.followed),
+            (plots.batch_loss, captions.batch_loss),
         )
     )
     figure = plots.score_by_parameters(summary, runs)
@@ -166,7 +167,7 @@ def _charts(summary: dict[str, Any], runs: list[Run]) -> list[Chart]:
             rates,
         ),
         *_rank_chart(summary, runs),
-        *_diagnostic_charts(runs, strengths, followed),
+        *_diagnostic_charts(runs, *seen),
         *_ablation_chart(summary, runs),
     ]
 
@@ -208,12 +209,13 @@ def _ablation_chart(summary: dict[str, Any], runs: list[Run]) -> list[Chart]:
 
 
 def _diagnostic_charts(
-    runs: list[Run], strengths: list[Picture], followed: list[Picture]
+    runs: list[Run],
+    strengths: list[Picture],
+    followed: list[Picture],
+    losses: list[Picture],
 ) -> list[Chart]:
-    """The charts of what was seen of the change itself; none where nothing was."""
-    if not any(run.get("diagnostics") for run in runs):
-        return []
-    return [
+    """The charts of what was seen while the runs trained; none of what was not."""
+    charts = [
         Chart(
             "strength",
             "How far the weights move",
@@ -230,7 +232,20 @@ def _diagnostic_charts(
             "methods are of different gradients as soon as they have trained.",
             followed,
         ),
+        Chart(
+            "batch-loss",
+            "The loss of the first steps",
+            "Mean loss of that batch, the first that is trained on, without dropout.",
+            losses,
+        ),
     ]
+    keys = ("strength", "followed", "batch_loss")
+    return [chart for chart, key in zip(charts, keys, strict=True) if _was_seen(runs, key)]
+
+
+def _was_seen(runs: list[Run], key: str) -> bool:
+    points = (point for run in runs for point in run.get("diagnostics") or ())
+    return any(point.get(key) is not None for point in points)
 
 
 def _picture(view: str | None, figure: go.Figure, caption: str) -> Picture:

@@ -4,6 +4,7 @@
     followed    share of the gradient of one fixed batch that the next moves can follow, at the
                 first steps; one minus it is ABM-LoRA's relative information loss (arXiv 2511.19145,
                 Fig. 1)
+    batch_loss  mean loss of that batch in eval mode, at the first steps
 
 Observing changes nothing of the training, not even its random numbers.
 """
@@ -16,11 +17,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from rankwise.capture.batches import to_device
 from rankwise.capture.gradients import capture_gradients
 from rankwise.core.errors import RankwiseError
+from rankwise.core.modules import device_of
 from rankwise.training.job import Job
 from rankwise.training.watched import share_in_all, strength_in_all, watched_layers
 
@@ -32,11 +36,12 @@ MOST_NUMBERS = 20_000_000
 
 @dataclass(frozen=True)
 class DiagnosticPoint:
-    """What was seen after ``step`` optimizer steps; ``followed`` is None where it was not asked."""
+    """What was seen after ``step`` optimizer steps; None is what was not asked for there."""
 
     step: int
     strength: float
     followed: float | None
+    batch_loss: float | None
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,9 @@ class Diagnoser:
         if step not in FIRST_STEPS and step % self._job.steps_per_epoch:
             return None
         begun = time.perf_counter()
-        point = DiagnosticPoint(step, self._strength(), self._followed(step))
+        point = DiagnosticPoint(
+            step, self._strength(), self._followed(step), self._batch_loss(step)
+        )
         self._points.append(point)
         self._seconds += time.perf_counter() - begun
         return point
@@ -84,6 +91,14 @@ class Diagnoser:
         with _evaluating(self._job.model):
             norms = {name: float(layer.change().norm()) for name, layer in self._layers.items()}
         return strength_in_all(norms, self._layers)
+
+    @torch.no_grad()
+    def _batch_loss(self, step: int) -> float | None:
+        if step not in FIRST_STEPS:
+            return None
+        model = self._job.model
+        with _evaluating(model):
+            return float(model(**to_device(self._batch, device_of(model)))["loss"])
 
     def _followed(self, step: int) -> float | None:
         if step not in FOLLOWED_STEPS:
@@ -111,7 +126,9 @@ class DiagnoserCallback(TrainerCallback):
     def diagnosis(self, state: TrainerState) -> Diagnosis:
         """Return what is in the log, and the seconds of this process."""
         points = [
-            DiagnosticPoint(int(entry["step"]), entry["strength"], entry["followed"])
+            DiagnosticPoint(
+                int(entry["step"]), entry["strength"], entry["followed"], entry.get("batch_loss")
+            )
             for entry in state.log_history
             if "strength" in entry
         ]
