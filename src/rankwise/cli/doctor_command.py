@@ -17,8 +17,9 @@ from rankwise.cli.showing import show_table
 from rankwise.core.errors import RankwiseError
 from rankwise.training.doctor import Findings, examine
 from rankwise.training.folder import RunFolder
+from rankwise.training.method_settings import MethodSettings
 from rankwise.training.recipes import load_recipe
-from rankwise.training.settings import MethodSettings, Recipe, RunSettings
+from rankwise.training.settings import Recipe, RunSettings
 
 _COLUMNS = (
     "trained",

@@ -19,9 +19,9 @@ from rankwise.training.build import build_task
 from rankwise.training.federated_settings import FederatedSettings
 from rankwise.training.folder import RunFolder
 from rankwise.training.job import Job
+from rankwise.training.method_settings import RandomInit
 from rankwise.training.optimization import build_optimizer
 from rankwise.training.progress import finite_loss_required
-from rankwise.training.settings import RandomInit
 from rankwise.training.start import start
 from rankwise.training.step import take_step
 

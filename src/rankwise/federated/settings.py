@@ -7,7 +7,8 @@ from typing import Any
 
 from rankwise.core.errors import SettingsError
 from rankwise.training.federated_settings import FederatedSettings
-from rankwise.training.settings import ChainSchedule, RunSettings, TrainingSettings
+from rankwise.training.method_settings import ChainSchedule
+from rankwise.training.settings import RunSettings, TrainingSettings
 from rankwise.training.strict import Settings
 
 _NOT_FOLLOWED = (

@@ -34,7 +34,7 @@ from rankwise.methods.adapters.factored import FactoredLinear
 from rankwise.methods.adapters.lora_xs import LoraXSLinear
 from rankwise.methods.adapters.opened import OpenedLayer
 from rankwise.methods.chain import Chain
-from rankwise.training.settings import ChainSchedule, MethodSettings
+from rankwise.training.method_settings import ChainSchedule, MethodSettings
 
 
 class Strategy(ABC):

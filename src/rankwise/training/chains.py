@@ -15,7 +15,7 @@ from rankwise.methods.chain import Chain
 from rankwise.tasks.splits import Batch
 from rankwise.training.build import settings_errors
 from rankwise.training.job import Job
-from rankwise.training.settings import ChainSchedule, FrozenSchedule, SingleSchedule
+from rankwise.training.method_settings import ChainSchedule, FrozenSchedule, SingleSchedule
 
 
 def build_chain(job: Job) -> Chain | None:

@@ -17,8 +17,9 @@ from rankwise.methods.adapters import bridge
 from rankwise.training.adapter import attach_adapter
 from rankwise.training.build import build_task
 from rankwise.training.job import steps_of
+from rankwise.training.method_settings import ScheduleSettings
 from rankwise.training.progress import TrainedParameters, count_parameters
-from rankwise.training.settings import RunSettings, ScheduleSettings
+from rankwise.training.settings import RunSettings
 
 _SUFFIXES = {"K": 10**3, "M": 10**6, "B": 10**9}
 

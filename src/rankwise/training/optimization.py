@@ -7,7 +7,8 @@ from torch import nn
 from transformers import get_scheduler
 
 from rankwise.methods.optimizer import parameter_groups
-from rankwise.training.settings import DeloraSettings, RunSettings, TrainingSettings
+from rankwise.training.method_settings import DeloraSettings
+from rankwise.training.settings import RunSettings, TrainingSettings
 
 
 def build_optimizer(model: nn.Module, settings: RunSettings) -> torch.optim.AdamW:

@@ -26,8 +26,9 @@ from rankwise.training.adapter import attach_adapter
 from rankwise.training.build import build_task
 from rankwise.training.folder import RunFolder
 from rankwise.training.job import Job
+from rankwise.training.method_settings import MethodSettings, SingleSchedule
 from rankwise.training.run import train_reference
-from rankwise.training.settings import MethodSettings, RunSettings, SingleSchedule
+from rankwise.training.settings import RunSettings
 from rankwise.training.start import needs_reference, start
 
 Record = dict[str, Any]

@@ -10,17 +10,17 @@ from rankwise.methods.inits.update import UpdateApproximation
 from rankwise.training.build import settings_errors
 from rankwise.training.folder import RunFolder
 from rankwise.training.job import Job
-from rankwise.training.optimization import first_step_learning_rate
-from rankwise.training.saved_start import load_start
-from rankwise.training.settings import (
+from rankwise.training.method_settings import (
     BoundaryInit,
     MethodSettings,
     RandomInit,
-    RunSettings,
     SavedInit,
     SingleSchedule,
     UpdateInit,
 )
+from rankwise.training.optimization import first_step_learning_rate
+from rankwise.training.saved_start import load_start
+from rankwise.training.settings import RunSettings
 
 
 def needs_reference(method: MethodSettings) -> bool:
