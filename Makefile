@@ -16,9 +16,9 @@ demo: .venv/.ready  ## compare every method on real data; writes runs/digits/
 # The page of a comparison is tested in a real browser, where there is one.
 CHROMIUM := $(or $(RANKWISE_CHROMIUM),$(shell command -v chromium))
 
-test: .venv/.ready  ## all tests, offline, on both cores
+test: .venv/.ready  ## all tests, offline, on both cores, a thread each
 	$(if $(CHROMIUM),,@echo "no Chromium here: the tests of the page in a browser are left out")
-	$(BIN)/python -m pytest --numprocesses 2 $(if $(CHROMIUM),,-m "not browser")
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 $(if $(CHROMIUM),,-m "not browser")
 
 test-browser: .venv/.ready  ## the page of a comparison in Chromium
 	$(BIN)/python -m pytest tests/browser
