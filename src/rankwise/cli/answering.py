@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rankwise.cli.answering_options import BATCH_SIZE, ROWS
-from rankwise.cli.showing import show_table
+from rankwise.cli.showing import add_columns, show_table
 from rankwise.core.errors import SettingsError
 from rankwise.evaluation.judge import Endpoint
 from rankwise.training.answering import Asking, Result, ask, open_respondent
@@ -50,9 +50,8 @@ def _judge(arguments: argparse.Namespace) -> Endpoint | None:
 
 def _table(results: list[Result]) -> Table:
     table = Table()
-    for heading in ("task", "protocol", "questions", "score", "no answer", "cut", "seconds"):
-        is_text = heading in ("task", "protocol")
-        table.add_column(heading, justify="left" if is_text else "right")
+    headings = ("task", "protocol", "questions", "score", "no answer", "cut", "seconds")
+    add_columns(table, headings, texts=("task", "protocol"))
     for result in results:
         grades = result.grades
         if grades is not None:

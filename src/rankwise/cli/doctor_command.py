@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from rankwise.cli.showing import show_table
+from rankwise.cli.showing import add_columns, show_table
 from rankwise.core.errors import RankwiseError
 from rankwise.training.doctor import Findings, examine
 from rankwise.training.folder import RunFolder
@@ -78,8 +78,7 @@ def _show(
         pad_edge=False,
         collapse_padding=True,
     )
-    for heading in ("method", "r", *_COLUMNS):
-        table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
+    add_columns(table, ("method", "r", *_COLUMNS), texts=("method",), no_wrap=True)
     remarks = []
     for method, found in seen:
         name = f"{method.title} (r={method.rank})" if method.rank else method.title

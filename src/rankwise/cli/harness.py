@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rankwise.cli.answering_options import BATCH_SIZE, ROWS
-from rankwise.cli.showing import show_table
+from rankwise.cli.showing import add_columns, show_table
 from rankwise.core.errors import SettingsError
 from rankwise.core.records import write_record
 from rankwise.core.runtime import versions
@@ -53,9 +53,8 @@ def show_harness(arguments: argparse.Namespace, overrides: dict[str, Any]) -> in
 
 def _table(results: list[HarnessResult]) -> Table:
     table = Table()
-    for heading in ("task", "version", "questions", "shots", "metric", "score", "± (1 s.e.)"):
-        is_text = heading in ("task", "metric")
-        table.add_column(heading, justify="left" if is_text else "right")
+    headings = ("task", "version", "questions", "shots", "metric", "score", "± (1 s.e.)")
+    add_columns(table, headings, texts=("task", "metric"))
     for result in results:
         for each in result.measures():
             error = "-" if each.error is None else f"{each.error:.4f}"

@@ -20,6 +20,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from rankwise.cli.showing import add_columns
+
 Record = dict[str, Any]
 
 
@@ -124,9 +126,8 @@ class ProgressWatcher:
 
     def _view(self) -> Group:
         table = Table(box=None, pad_edge=False)
-        for heading in ("budget", "best so far", "runs", "lr", "validation"):
-            is_text = heading in ("budget", "best so far")
-            table.add_column(heading, justify="left" if is_text else "right", no_wrap=True)
+        headings = ("budget", "best so far", "runs", "lr", "validation")
+        add_columns(table, headings, texts=("budget", "best so far"), no_wrap=True)
         # Two lines are the bar's and the heading's, one the cursor's.
         for standing, score, rate in self._ranked()[: max(self._console.height - 3, 1)]:
             runs = f"{standing.runs}"

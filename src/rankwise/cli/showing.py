@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,14 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from rankwise.comparison.table import remarks, summary_table
+
+
+def add_columns(
+    table: Table, headings: Iterable[str], *, texts: Collection[str], no_wrap: bool = False
+) -> None:
+    """Add a column a heading: those in ``texts`` begin at the left, numbers end at the right."""
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in texts else "right", no_wrap=no_wrap)
 
 
 def show_table(table: Table) -> None:

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.evaluation.scores import Evaluation, evaluate
 from rankwise.methods.adapters.directory import check_adapter_directory, read_config
+from rankwise.tasks.table import Task
 from rankwise.training.build import build_causal_task, build_task
 from rankwise.training.folder import RunFolder
 from rankwise.training.recipes import settings_of_run
@@ -61,7 +62,7 @@ def score_adapter(
         return settings, score_split(settings, run, split=split)
     built = build_task(settings)
     rows = getattr(built.splits(), split)
-    return settings, evaluate(_adapted(path, settings), rows, built)
+    return settings, evaluate(_adapted(path, built), rows, built)
 
 
 def open_causal(path: Path, options: Tree | None = None) -> Causal:
@@ -78,8 +79,9 @@ def open_causal(path: Path, options: Tree | None = None) -> Causal:
     """
     # No row of a corpus is read, so that of a directory without a record is as good as any.
     settings, run = _find(path, options or {}, name="alpaca")
-    tokenizer = build_causal_task(settings).language.tokenizer()
-    model = _adapted(path, settings) if run is None else trained_model(settings, run)
+    built = build_causal_task(settings)
+    tokenizer = built.language.tokenizer()
+    model = _adapted(path, built) if run is None else trained_model(settings, run)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     home = path.resolve() if run is None else run.path
     return Causal(model.to(device), tokenizer, home.name, home / "answers")
@@ -109,6 +111,6 @@ def _find(path: Path, changes: Tree, **otherwise: Any) -> tuple[RunSettings, Run
     return settings_of_run({"task": {"model": base} | changes, "method": "lora"}), None
 
 
-def _adapted(path: Path, settings: RunSettings) -> nn.Module:
-    base: Any = build_task(settings).base_model(path)
+def _adapted(path: Path, task: Task) -> nn.Module:
+    base: Any = task.base_model(path)
     return PeftModel.from_pretrained(base, str(path))

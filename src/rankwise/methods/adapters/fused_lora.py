@@ -38,8 +38,9 @@ def lora_forward(
 @contextlib.contextmanager
 def fused_lora(layers: Iterable[object], adapter_name: str) -> Iterator[None]:
     """Let those of ``layers`` that are PEFT's plain LoRA linear layers compute so meanwhile."""
-    plain = [layer for layer in layers if type(layer) is lora.Linear]
-    plain = [layer for layer in plain if "forward" not in vars(layer)]
+    plain = [
+        layer for layer in layers if type(layer) is lora.Linear and "forward" not in vars(layer)
+    ]
     for layer in plain:
         layer.forward = partial(lora_forward, layer, adapter_name)
     try:
