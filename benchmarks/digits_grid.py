@@ -16,12 +16,12 @@ from pathlib import Path
 
 import torch
 
-from rankwise.comparison.choice import MethodSweep
-from rankwise.comparison.local_engine import LocalEngine
+from rankwise.comparison.analysis.choice import MethodSweep
+from rankwise.comparison.engines.local import LocalEngine
 from rankwise.comparison.sweep import sweep
 from rankwise.training.build import build_task
-from rankwise.training.recipes import load_recipe
-from rankwise.training.settings import Recipe
+from rankwise.training.settings.recipe import load_recipe
+from rankwise.training.settings.run import Recipe
 
 LIMIT_SECONDS = 180
 

@@ -26,7 +26,7 @@ from rankwise.export.lora import export_lora
 from rankwise.functional.delora import delora_delta
 from rankwise.methods.adapters.bridge import adapted_layers, delta, factors
 from rankwise.methods.adapters.delora import DeloraConfig
-from rankwise.methods.chain import Chain
+from rankwise.methods.chain.chain import Chain
 
 SIDE, RANK, BLOCKS = 2048, 8, 16
 FASTER, ERROR = 100, 1e-6

@@ -15,7 +15,7 @@ from measuring import Ratio, Row, arguments, met, print_rows, ratio, seconds
 from peft import LoraConfig
 from training_step import TARGETS, encoder, step_of
 
-from rankwise.methods.chain import Chain
+from rankwise.methods.chain.chain import Chain
 from rankwise.methods.optimizer import parameter_groups
 
 FOLDS = 10

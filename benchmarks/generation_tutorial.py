@@ -17,10 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from rankwise.core.errors import DataError
-from rankwise.core.quiet import ignore_known_warnings
+from rankwise.core.library_noise import ignore_known_warnings
 from rankwise.training.answering import Asking, Result, ask, open_respondent
-from rankwise.training.recipes import load_recipe
 from rankwise.training.run import train_run
+from rankwise.training.settings.recipe import load_recipe
 
 ARITHMETIC = ("gsm8k", "math", "addsub", "multiarith", "singleeq", "mawps", "aqua", "mathqa")
 COMMONSENSE = ("boolq", "piqa", "siqa", "hellaswag", "winogrande", "arc-e", "arc-c", "obqa")

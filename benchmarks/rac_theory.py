@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from rankwise.comparison.palette import GRID, INK, PALETTE, PAPER
+from rankwise.comparison.report.palette import GRID, INK, PALETTE, PAPER
 from rankwise.functional.sketch import sketch
 
 SEEDS = 10

@@ -25,7 +25,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from rankwise.diagnostics import cost
 from rankwise.diagnostics.cost import Decoder
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
-from rankwise.methods.chain import Chain
+from rankwise.methods.chain.chain import Chain
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
 

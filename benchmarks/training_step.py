@@ -30,7 +30,7 @@ from transformers import BertConfig, BertModel
 
 from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
-from rankwise.methods.chain import Chain
+from rankwise.methods.chain.chain import Chain
 from rankwise.methods.optimizer import parameter_groups
 
 TARGETS = ["query", "key", "value", "dense"]

@@ -37,8 +37,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from rankwise.capture.gradients import capture_gradients
 from rankwise.functional.update import update_factors
 from rankwise.methods.adapters.bridge import adapted_layers
-from rankwise.methods.adapters.lend import acting
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
+from rankwise.methods.adapters.switching import acting
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
 

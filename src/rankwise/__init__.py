@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from rankwise import functional
 from rankwise.core.errors import RankwiseError
-from rankwise.methods.adapters import chain_config  # noqa: F401 (registers its type)
 from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
+from rankwise.methods.chain import config as chain_config  # noqa: F401 (registers its type)
 
 if TYPE_CHECKING:
     from rankwise.export.lora import export_lora
-    from rankwise.methods.callback import ChainCallback
+    from rankwise.methods.chain.callback import ChainCallback
     from rankwise.methods.inits.boundary import BoundaryMatching
     from rankwise.methods.inits.initialize import initialize
     from rankwise.methods.inits.update import UpdateApproximation
@@ -41,7 +41,7 @@ __all__ = [
 
 _HOMES = {
     "BoundaryMatching": "rankwise.methods.inits.boundary",
-    "ChainCallback": "rankwise.methods.callback",
+    "ChainCallback": "rankwise.methods.chain.callback",
     "UpdateApproximation": "rankwise.methods.inits.update",
     "export_lora": "rankwise.export.lora",
     "initialize": "rankwise.methods.inits.initialize",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from rankwise.comparison.report import write_report
+from rankwise.comparison.report.page import write_report
 from tests.comparison.report_records import made_up_comparison
 
 

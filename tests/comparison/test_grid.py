@@ -6,7 +6,7 @@ import pytest
 
 from rankwise.comparison.grid import comparison_of, runs_of, widened
 from rankwise.core.errors import SettingsError
-from rankwise.training.recipes import load_recipe
+from rankwise.training.settings.recipe import load_recipe
 
 GRID = [3e-4, 1e-3, 3e-3, 1e-2, 3e-2]
 

@@ -19,8 +19,8 @@ from rankwise.core.records import read_record
 from rankwise.evaluation.commonsense_likelihood import answer_likelihoods, likeliest
 from rankwise.evaluation.harness import _plain, ask_harness, find_tasks
 from rankwise.training.evaluating import open_causal
-from rankwise.training.recipes import load_recipe
 from rankwise.training.run import train_run
+from rankwise.training.settings.recipe import load_recipe
 from tests.tasks.generation.generation_files import boolq_rows, tiny_llama, write_lines
 
 ROWS, CHOICES = 6, ["a", "b", "c", "d"]

@@ -9,8 +9,8 @@ from rankwise.federated.client import make_client_app
 from rankwise.federated.server import Server
 from rankwise.federated.settings import Plan
 from rankwise.tasks.digits import DigitsTask
-from rankwise.training.federated_settings import FederatedSettings
-from rankwise.training.recipes import settings_of_run
+from rankwise.training.settings.federated import FederatedSettings
+from rankwise.training.settings.recipe import settings_of_run
 from tests.federated.local_grid import LocalGrid
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from rankwise.cli.main import main
 from rankwise.federated import federate
-from rankwise.training.recipes import load_recipe
+from rankwise.training.settings.recipe import load_recipe
 
 SHORT = ["--task.pretrain_epochs", "2", "--training.batch_size", "128", "--federated.clients", "3"]
 SHORT += ["--federated.rounds", "2", "--federated.timeout_seconds", "0.5"]

@@ -16,7 +16,7 @@ from rankwise.federated.client import make_client_app
 from rankwise.federated.local import Participant, shares
 from rankwise.federated.server import Server, sample
 from rankwise.tasks.digits import DigitsTask
-from rankwise.training.federated_settings import FederatedSettings
+from rankwise.training.settings.federated import FederatedSettings
 from tests.federated.local_grid import LocalGrid
 
 

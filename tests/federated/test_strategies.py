@@ -10,11 +10,11 @@ from rankwise.core.seeds import derive_seed
 from rankwise.federated.exchange import State, distance, weighted_mean, weights_of
 from rankwise.federated.local import Participant, train_locally
 from rankwise.federated.strategies import build_strategy
-from rankwise.methods.chain import Chain
+from rankwise.methods.chain.chain import Chain
 from rankwise.tasks.splits import Splits, TensorSplit
 from rankwise.training.adapter import attach_adapter
 from rankwise.training.build import build_task
-from rankwise.training.optimization import build_optimizer
+from rankwise.training.loops.optimization import build_optimizer
 
 
 def in_float64(participant):

@@ -23,7 +23,7 @@ from rankwise.methods.adapters.bridge import (
     delta,
 )
 from rankwise.methods.adapters.quantised import backend_of, is_packed, keep_differentiable
-from rankwise.methods.chain import Chain
+from rankwise.methods.chain.chain import Chain
 from rankwise.methods.inits.boundary import BoundaryMatching
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation

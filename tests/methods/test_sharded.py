@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor
 from rankwise.core.errors import ChainError, ModelError
 from rankwise.methods.adapters.bridge import adapted_layers, base_weight, factors
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
-from rankwise.methods.chain import Chain
+from rankwise.methods.chain.chain import Chain
 from rankwise.methods.inits.boundary import BoundaryMatching
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation

@@ -9,7 +9,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from rankwise.export.lora import export_lora
 from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
-from rankwise.methods.callback import ChainCallback
+from rankwise.methods.chain.callback import ChainCallback
 from rankwise.methods.inits.boundary import BoundaryMatching
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation

@@ -23,9 +23,9 @@ Moment = tuple[str, int, int]  # place, entry, calls
 # Where a moment may lie: a function's file and name, and how often the run of the trials enters it.
 PLACES = {
     "checkpoint": ("transformers/trainer.py", "Trainer._save_checkpoint", 3),
-    "boundary": ("rankwise/methods/chain.py", "Chain.fold", 2),
+    "boundary": ("rankwise/methods/chain/chain.py", "Chain.fold", 2),
     "init": ("rankwise/methods/inits/boundary.py", "BoundaryMatching.run", 1),
-    "evaluation": ("rankwise/training/trainer.py", "JobTrainer.evaluate", 4),
+    "evaluation": ("rankwise/training/loops/trainer.py", "JobTrainer.evaluate", 4),
     "training": ("transformers/trainer.py", "Trainer.training_step", 15),
     "saving": ("rankwise/training/run.py", "_save", 1),
     "recording": ("rankwise/core/records.py", "write_record", 2),
@@ -96,7 +96,7 @@ class Parent:
 if __name__ == "__main__":
     # What a command would import later, so that each child finds it there.
     import rankwise.cli.train_command
-    import rankwise.training.trainer  # noqa: F401
+    import rankwise.training.loops.trainer  # noqa: F401
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what children print goes to the error stream

@@ -20,10 +20,10 @@ from rankwise.core.errors import RankwiseError
 from rankwise.core.records import read_record
 from rankwise.export.ledger import export_ledger
 from rankwise.methods.adapters.directory import check_adapter_directory
-from rankwise.methods.ledger import FILE_NAME, read_ledger
-from rankwise.training.recipes import load_recipe
+from rankwise.methods.chain.ledger import FILE_NAME, read_ledger
 from rankwise.training.scoring import open_run
-from tests.methods.chain_models import build, chained
+from rankwise.training.settings.recipe import load_recipe
+from tests.methods.chain.chain_models import build, chained
 
 EXAMPLES = int(os.environ.get("RANKWISE_FUZZ_EXAMPLES", "60"))
 fuzzed = settings(

@@ -24,9 +24,9 @@ from rankwise.methods.adapters.directory import (
     WEIGHTS,
     check_adapter_directory,
 )
-from rankwise.methods.adapters.lend import lent_adapter
-from rankwise.methods.ledger import FILE_NAME, read_ledger
-from tests.methods.chain_models import Network, build, chained
+from rankwise.methods.adapters.switching import lent_adapter
+from rankwise.methods.chain.ledger import FILE_NAME, read_ledger
+from tests.methods.chain.chain_models import Network, build, chained
 
 opened: list[str] | None = None  # what is opened while a test watches
 

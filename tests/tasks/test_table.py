@@ -7,7 +7,7 @@ import typing
 from rankwise.evaluation.metrics import METRICS
 from rankwise.tasks.digits import DigitsTask
 from rankwise.tasks.table import TASKS
-from rankwise.training.settings import RunSettings
+from rankwise.training.settings.run import RunSettings
 
 
 def test_a_task_stands_under_its_own_name_with_version_and_metrics():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rankwise.tasks.digits import DigitsTask
-from rankwise.training.recipes import load_recipe
+from rankwise.training.settings.recipe import load_recipe
 
 
 @pytest.fixture(scope="session")

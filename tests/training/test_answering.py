@@ -13,8 +13,8 @@ from rankwise.core.records import read_record
 from rankwise.evaluation.generation_grades import Grades, grade_text
 from rankwise.tasks.generation.questions import Question
 from rankwise.training.answering import Asking, ask, open_respondent
-from rankwise.training.recipes import load_recipe
 from rankwise.training.run import train_run
+from rankwise.training.settings.recipe import load_recipe
 from tests.tasks.generation.generation_files import boolq_rows, tiny_llama, write_lines
 
 SHORT = Asking(rows=5, max_new_tokens=4)

@@ -8,14 +8,14 @@ from safetensors.torch import load_file
 
 from rankwise.core.errors import SettingsError
 from rankwise.training.build import build_task
-from rankwise.training.doctor import examine
-from rankwise.training.dry_run import dry_run
 from rankwise.training.evaluating import open_causal, score_adapter
 from rankwise.training.folder import RunFolder
+from rankwise.training.probes.doctor import examine
+from rankwise.training.probes.dry_run import dry_run
 from rankwise.training.publishing import publish_lora, publish_merged
-from rankwise.training.recipes import load_recipe
 from rankwise.training.run import train_run
 from rankwise.training.scoring import score_split, trained_model
+from rankwise.training.settings.recipe import load_recipe
 from tests.tasks.generation.generation_files import boolq_rows, tiny_llama, write_lines
 from tests.tasks.glue.glue_files import write_mrpc
 from tests.tasks.tiny_models import make_bert, make_t5

@@ -8,9 +8,9 @@ import pytest
 
 from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.training.evaluating import score_adapter
-from rankwise.training.recipes import load_recipe
 from rankwise.training.run import train_run
 from rankwise.training.scoring import score_test
+from rankwise.training.settings.recipe import load_recipe
 from tests.tasks.glue.glue_files import write_mrpc
 from tests.tasks.tiny_models import make_bert
 

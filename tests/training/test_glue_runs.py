@@ -13,11 +13,11 @@ from rankwise.tasks.glue.classes import GlueClasses
 from rankwise.training.build import build_task
 from rankwise.training.folder import RunFolder
 from rankwise.training.job import Job
+from rankwise.training.loops.trainer import JobTrainer
 from rankwise.training.preparing import prepare_adapter
-from rankwise.training.recipes import load_recipe
 from rankwise.training.run import train_run
 from rankwise.training.scoring import score_split, score_test, trained_model
-from rankwise.training.trainer import JobTrainer
+from rankwise.training.settings.recipe import load_recipe
 from tests.tasks.glue.glue_files import write_mrpc
 from tests.tasks.tiny_models import make_bert, make_t5
 

@@ -7,9 +7,9 @@ import pytest
 from rankwise.core.errors import SettingsError
 from rankwise.core.records import read_record, write_record
 from rankwise.training.folder import RunFolder
-from rankwise.training.recipes import load_recipe
 from rankwise.training.resuming import refuse_other_run, write_settings
 from rankwise.training.run import train_run
+from rankwise.training.settings.recipe import load_recipe
 
 
 def interrupted(run, output):

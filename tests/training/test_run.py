@@ -11,10 +11,10 @@ from rankwise.core.errors import SettingsError, TrainingError
 from rankwise.core.records import read_record
 from rankwise.training import run as run_module
 from rankwise.training.folder import RunFolder
+from rankwise.training.loops.trainer import JobTrainer
 from rankwise.training.run import run_and_record, train_run
 from rankwise.training.scoring import trained_model
-from rankwise.training.settings import RunSettings
-from rankwise.training.trainer import JobTrainer
+from rankwise.training.settings.run import RunSettings
 
 
 def test_the_record_holds_settings_versions_costs_and_the_curve(settings, output):

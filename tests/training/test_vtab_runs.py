@@ -18,9 +18,9 @@ from rankwise.core.errors import DataError, SettingsError
 from rankwise.methods.table import METHODS
 from rankwise.tasks.vtab.task import VtabTask
 from rankwise.training.folder import RunFolder
-from rankwise.training.recipes import load_recipe
 from rankwise.training.run import train_run
 from rankwise.training.scoring import score_split, score_test
+from rankwise.training.settings.recipe import load_recipe
 from tests.tasks.vtab.vtab_folders import make_vit
 
 TRAIN, TEST = 200, 60

@@ -11,17 +11,17 @@ from rich.console import Console
 from rankwise.cli.overrides import parse_variations
 from rankwise.cli.progress import ProgressWatcher
 from rankwise.cli.showing import show_summary
+from rankwise.comparison.ablation import varied_methods
+from rankwise.comparison.analysis.summary import summarise
+from rankwise.comparison.engines.local import LocalEngine
+from rankwise.comparison.engines.ray import RayEngine
 from rankwise.comparison.folder import report_file, sole_use, summary_file, write_summary
 from rankwise.comparison.grid import comparison_of
-from rankwise.comparison.local_engine import LocalEngine
-from rankwise.comparison.ray_engine import RayEngine
-from rankwise.comparison.report import write_report
-from rankwise.comparison.summary import summarise
+from rankwise.comparison.report.page import write_report
 from rankwise.comparison.sweep import read_test, sweep
-from rankwise.comparison.varying import varied_methods
 from rankwise.core.errors import SettingsError
-from rankwise.training.recipes import load_recipe
-from rankwise.training.settings import Recipe
+from rankwise.training.settings.recipe import load_recipe
+from rankwise.training.settings.run import Recipe
 
 
 def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:

@@ -15,11 +15,11 @@ from rich.table import Table
 
 from rankwise.cli.showing import add_columns, show_table
 from rankwise.core.errors import RankwiseError
-from rankwise.training.doctor import Findings, examine
 from rankwise.training.folder import RunFolder
-from rankwise.training.method_settings import MethodSettings
-from rankwise.training.recipes import load_recipe
-from rankwise.training.settings import Recipe, RunSettings
+from rankwise.training.probes.doctor import Findings, examine
+from rankwise.training.settings.method import MethodSettings
+from rankwise.training.settings.recipe import load_recipe
+from rankwise.training.settings.run import Recipe, RunSettings
 
 _COLUMNS = (
     "trained",

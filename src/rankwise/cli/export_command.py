@@ -11,7 +11,7 @@ from rich.console import Console
 from rankwise.core.errors import SettingsError
 from rankwise.export.gguf import make_gguf_ready
 from rankwise.export.ledger import export_ledger
-from rankwise.methods.ledger import FILE_NAME
+from rankwise.methods.chain.ledger import FILE_NAME
 from rankwise.training.publishing import publish_lora, publish_merged
 
 

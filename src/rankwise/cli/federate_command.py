@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from rankwise.cli.showing import show_table
-from rankwise.core.drafts import draft_of
+from rankwise.core.directories import draft_of
 from rankwise.core.errors import SettingsError
-from rankwise.training.recipes import load_recipe
+from rankwise.training.settings.recipe import load_recipe
 
 if TYPE_CHECKING:
     from rankwise.federated.settings import Plan

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from rankwise.training.preparing import prepare_adapter
-from rankwise.training.recipes import load_recipe
+from rankwise.training.settings.recipe import load_recipe
 
 
 def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from rankwise.methods.table import METHODS
 from rankwise.tasks.table import TASKS
-from rankwise.training.recipes import recipe_names, recipe_summary
+from rankwise.training.settings.recipe import recipe_names, recipe_summary
 
 
 def run(arguments: argparse.Namespace, _overrides: dict[str, Any]) -> int:

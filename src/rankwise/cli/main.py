@@ -15,7 +15,7 @@ from pathlib import Path
 from rankwise.cli.answering_options import add_questions
 from rankwise.cli.overrides import parse_overrides
 from rankwise.core.errors import RankwiseError, SettingsError
-from rankwise.core.quiet import ignore_known_warnings
+from rankwise.core.library_noise import ignore_known_warnings
 
 _WITH_SETTINGS = ("train", "init", "compare", "doctor", "evaluate", "federate")
 

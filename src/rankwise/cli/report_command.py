@@ -6,9 +6,9 @@ import argparse
 from typing import Any
 
 from rankwise.cli.showing import show_summary, show_table
+from rankwise.comparison.analysis.task_means import means_over_tasks, means_table
 from rankwise.comparison.folder import read_runs, read_summary, report_file
-from rankwise.comparison.groups import means_over_tasks, means_table
-from rankwise.comparison.report import write_report
+from rankwise.comparison.report.page import write_report
 
 
 def run(arguments: argparse.Namespace, _overrides: dict[str, Any]) -> int:

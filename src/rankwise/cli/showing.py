@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from rankwise.comparison.table import remarks, summary_table
+from rankwise.comparison.terminal import remarks, summary_table
 
 
 def add_columns(

@@ -7,11 +7,11 @@ from typing import Any
 
 from rich.console import Console
 
-from rankwise.training.dry_run import dry_run
-from rankwise.training.recipes import load_recipe
+from rankwise.training.probes.dry_run import dry_run
 from rankwise.training.run import train_run
 from rankwise.training.scoring import score_test
-from rankwise.training.settings import RunSettings
+from rankwise.training.settings.recipe import load_recipe
+from rankwise.training.settings.run import RunSettings
 
 
 def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rankwise.core.errors import SettingsError
-from rankwise.training.settings import ComparedMethod, ComparisonSettings, Recipe, RunSettings
-from rankwise.training.task_settings import trains_on_validation
+from rankwise.training.settings.run import ComparedMethod, ComparisonSettings, Recipe, RunSettings
+from rankwise.training.settings.task import trains_on_validation
 
 
 def comparison_of(recipe: Recipe) -> ComparisonSettings:

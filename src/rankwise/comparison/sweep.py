@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from rankwise.comparison.choice import MethodSweep
-from rankwise.comparison.engine import Engine
+from rankwise.comparison.analysis.choice import MethodSweep
+from rankwise.comparison.engines.protocol import Engine
 from rankwise.comparison.grid import comparison_of, runs_of, widened
 from rankwise.training.build import build_task
 from rankwise.training.run import run_and_record
 from rankwise.training.scoring import score_test
-from rankwise.training.settings import Recipe, RunSettings
+from rankwise.training.settings.run import Recipe, RunSettings
 
 Record = dict[str, Any]
 

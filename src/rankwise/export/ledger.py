@@ -2,7 +2,7 @@
 
     ΔW = s Σ Bᵢ Aᵢ        over all blocks, the open one included
 
-Sketches that the ledger leaves out are drawn again from its seed (``methods/sketches.py``).
+Sketches that the ledger leaves out are drawn again from its seed (``methods/chain/sketches.py``).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import pad
 
-from rankwise.core.drafts import draft_of
+from rankwise.core.directories import draft_of
 from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.core.seeds import derive_seed
 from rankwise.export.lora import PREFIX
 from rankwise.functional.compress import compress
 from rankwise.functional.sketch import sketch
 from rankwise.methods.adapters.directory import WEIGHTS, plain_file, read_config, read_tensors
-from rankwise.methods.ledger import ChainIdentity, Ledger, key_of, read_ledger
+from rankwise.methods.chain.ledger import ChainIdentity, Ledger, key_of, read_ledger
 
 TOLERANCE = 1e-5
 

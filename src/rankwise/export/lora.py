@@ -20,7 +20,7 @@ from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from rankwise.core.drafts import draft_of
+from rankwise.core.directories import draft_of
 from rankwise.core.errors import AdapterError, ChainError, ModelError
 from rankwise.core.modules import device_of, preserved_state
 from rankwise.methods.adapters.bridge import adapted_layers, delta, factors

@@ -19,7 +19,7 @@ from rankwise.federated.progress import Progress
 from rankwise.federated.settings import Plan, check_followed
 from rankwise.federated.simulation import simulate
 from rankwise.federated.strategies import check_method
-from rankwise.training.settings import Recipe, RunSettings
+from rankwise.training.settings.run import Recipe, RunSettings
 
 Record = dict[str, Any]
 

@@ -16,14 +16,14 @@ from rankwise.federated.strategies import Strategy, build_strategy
 from rankwise.tasks.splits import Rows, Splits
 from rankwise.training.adapter import attach_adapter
 from rankwise.training.build import build_task
-from rankwise.training.federated_settings import FederatedSettings
 from rankwise.training.folder import RunFolder
+from rankwise.training.initialization import start
 from rankwise.training.job import Job
-from rankwise.training.method_settings import RandomInit
-from rankwise.training.optimization import build_optimizer
-from rankwise.training.progress import finite_loss_required
-from rankwise.training.start import start
-from rankwise.training.step import take_step
+from rankwise.training.loops.optimization import build_optimizer
+from rankwise.training.loops.results import finite_loss_required
+from rankwise.training.loops.step import take_step
+from rankwise.training.settings.federated import FederatedSettings
+from rankwise.training.settings.method import RandomInit
 
 
 class Participant:

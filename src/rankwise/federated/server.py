@@ -32,7 +32,7 @@ from rankwise.federated.local import Participant
 from rankwise.federated.messages import Update
 from rankwise.federated.progress import Progress, Round
 from rankwise.federated.settings import Plan
-from rankwise.training.federated_settings import FederatedSettings
+from rankwise.training.settings.federated import FederatedSettings
 
 
 def make_server_app(plan: Plan, folder: Path, cache: Path) -> ServerApp:

@@ -6,10 +6,10 @@ import hashlib
 from typing import Any
 
 from rankwise.core.errors import SettingsError
-from rankwise.training.federated_settings import FederatedSettings
-from rankwise.training.method_settings import ChainSchedule
-from rankwise.training.settings import RunSettings, TrainingSettings
-from rankwise.training.strict import Settings
+from rankwise.training.settings.base import Settings
+from rankwise.training.settings.federated import FederatedSettings
+from rankwise.training.settings.method import ChainSchedule
+from rankwise.training.settings.run import RunSettings, TrainingSettings
 
 _NOT_FOLLOWED = (
     "scheduler",

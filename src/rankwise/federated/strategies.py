@@ -32,9 +32,9 @@ from rankwise.federated.exchange import Tensors
 from rankwise.methods.adapters.bridge import adapted_layers, factors
 from rankwise.methods.adapters.factored import FactoredLinear
 from rankwise.methods.adapters.lora_xs import LoraXSLinear
-from rankwise.methods.adapters.opened import OpenedLayer
-from rankwise.methods.chain import Chain
-from rankwise.training.method_settings import ChainSchedule, MethodSettings
+from rankwise.methods.chain.chain import Chain
+from rankwise.methods.chain.layer import OpenedLayer
+from rankwise.training.settings.method import ChainSchedule, MethodSettings
 
 
 class Strategy(ABC):

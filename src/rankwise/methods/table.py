@@ -1,6 +1,6 @@
 """The named methods: each is a choice on the three axes adapter, init and schedule, no more.
 
-The parts are plain data in the words of the settings (``training/settings.py``), so a user changes
+The parts are plain data in the words of the settings (``training/settings/``), so a user changes
 any of them in YAML or on the command line, and a new combination needs no code.
 """
 

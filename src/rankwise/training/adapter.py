@@ -17,7 +17,7 @@ from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
 from rankwise.tasks.table import Task
 from rankwise.training.build import settings_errors
-from rankwise.training.method_settings import (
+from rankwise.training.settings.method import (
     DeloraSettings,
     LoraSettings,
     LoraXsSettings,

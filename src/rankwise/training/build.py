@@ -13,8 +13,8 @@ from pathlib import Path
 from rankwise.core.errors import SettingsError
 from rankwise.tasks.data_root import find_data_root
 from rankwise.tasks.digits import DigitsTask
+from rankwise.tasks.generation.causal_models import PretrainedLanguage
 from rankwise.tasks.generation.corpora import CORPORA
-from rankwise.tasks.generation.languages import PretrainedLanguage
 from rankwise.tasks.generation.small import SMALL, SmallLanguage
 from rankwise.tasks.generation.task import GenerationTask
 from rankwise.tasks.glue.classes import GlueClasses
@@ -22,8 +22,8 @@ from rankwise.tasks.glue.text import GlueText
 from rankwise.tasks.mnist import MnistTask
 from rankwise.tasks.table import Task
 from rankwise.tasks.vtab.task import VtabTask
-from rankwise.training.settings import RunSettings
-from rankwise.training.task_settings import (
+from rankwise.training.settings.run import RunSettings
+from rankwise.training.settings.task import (
     DigitsSettings,
     GenerationSettings,
     GlueSettings,

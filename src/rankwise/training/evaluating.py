@@ -17,9 +17,9 @@ from rankwise.methods.adapters.directory import check_adapter_directory, read_co
 from rankwise.tasks.table import Task
 from rankwise.training.build import build_causal_task, build_task
 from rankwise.training.folder import RunFolder
-from rankwise.training.recipes import settings_of_run
 from rankwise.training.scoring import open_run, score_split, trained_model
-from rankwise.training.settings import RunSettings
+from rankwise.training.settings.recipe import settings_of_run
+from rankwise.training.settings.run import RunSettings
 
 Tree = dict[str, Any]
 

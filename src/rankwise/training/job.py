@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from rankwise.evaluation.scores import Evaluation, evaluate
 from rankwise.tasks.splits import Batch, Splits
 from rankwise.tasks.table import Task
-from rankwise.training.method_settings import ChainSchedule
-from rankwise.training.order import epoch_order
-from rankwise.training.settings import RunSettings, TrainingSettings
+from rankwise.training.loops.order import epoch_order
+from rankwise.training.settings.method import ChainSchedule
+from rankwise.training.settings.run import RunSettings, TrainingSettings
 
 
 @dataclass(frozen=True)

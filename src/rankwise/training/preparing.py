@@ -17,7 +17,7 @@ from typing import Any
 from peft import PeftModel, get_peft_model_state_dict
 
 from rankwise.core import runtime
-from rankwise.core.drafts import draft_of
+from rankwise.core.directories import draft_of
 from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.core.records import write_record, write_text
 from rankwise.export.card import start_card
@@ -25,11 +25,11 @@ from rankwise.methods.adapters.directory import check_adapter_directory
 from rankwise.training.adapter import attach_adapter
 from rankwise.training.build import build_task
 from rankwise.training.folder import RunFolder
+from rankwise.training.initialization import needs_reference, start
 from rankwise.training.job import Job
-from rankwise.training.method_settings import MethodSettings, SingleSchedule
 from rankwise.training.run import train_reference
-from rankwise.training.settings import RunSettings
-from rankwise.training.start import needs_reference, start
+from rankwise.training.settings.method import MethodSettings, SingleSchedule
+from rankwise.training.settings.run import RunSettings
 
 Record = dict[str, Any]
 

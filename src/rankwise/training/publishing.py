@@ -11,7 +11,7 @@ from huggingface_hub import load_torch_model
 from peft import PeftModel
 from torch import Tensor, nn
 
-from rankwise.core.drafts import draft_of
+from rankwise.core.directories import draft_of
 from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.core.records import read_record, write_text
 from rankwise.export.card import export_card
@@ -24,8 +24,8 @@ from rankwise.tasks.splits import Rows
 from rankwise.training.build import build_task
 from rankwise.training.folder import RunFolder
 from rankwise.training.scoring import open_run, trained_model
-from rankwise.training.settings import RunSettings
-from rankwise.training.task_settings import dtype_of
+from rankwise.training.settings.run import RunSettings
+from rankwise.training.settings.task import dtype_of
 
 TOLERANCE = 1e-4
 # Two orders of the same sums on weights of few digits end this many roundings apart.

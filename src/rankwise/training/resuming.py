@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from rankwise.core.errors import SettingsError
 from rankwise.core.records import read_record, write_record
 from rankwise.training.folder import RunFolder
-from rankwise.training.settings import RunSettings
+from rankwise.training.settings.run import RunSettings
 
 Tree = dict[str, Any]
 

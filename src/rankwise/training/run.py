@@ -24,14 +24,14 @@ from rankwise.core.seeds import derive_seed
 from rankwise.training.adapter import attach_adapter
 from rankwise.training.build import build_task, state_bytes
 from rankwise.training.folder import RunFolder
+from rankwise.training.initialization import needs_reference, reference_settings, start
 from rankwise.training.job import Job
-from rankwise.training.lean import train_lean
-from rankwise.training.progress import Trained
+from rankwise.training.loops.lean import train_lean
+from rankwise.training.loops.results import Trained
+from rankwise.training.loops.trainer import train_with_trainer
 from rankwise.training.resuming import refuse_other_run, write_settings
-from rankwise.training.settings import RunSettings
-from rankwise.training.start import needs_reference, reference_settings, start
+from rankwise.training.settings.run import RunSettings
 from rankwise.training.stopwatch import Stopwatch
-from rankwise.training.trainer import train_with_trainer
 
 Record = dict[str, Any]
 

@@ -17,7 +17,7 @@ from rankwise.evaluation.scores import Evaluation, evaluate
 from rankwise.methods.adapters.directory import check_adapter_directory
 from rankwise.training.build import build_task
 from rankwise.training.folder import RunFolder
-from rankwise.training.settings import RunSettings
+from rankwise.training.settings.run import RunSettings
 
 Record = dict[str, Any]
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from rankwise.methods.adapters.lora_xs import LoraXSLinear
-from rankwise.methods.chain import Chain
+from rankwise.methods.chain.chain import Chain
 
 from .networks import attach, inputs, layers, train
 

@@ -11,7 +11,7 @@ from rankwise.methods.adapters.bridge import adapted_layers
 from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
 from rankwise.methods.adapters.movement import change_of
-from rankwise.methods.chain import Chain
+from rankwise.methods.chain.chain import Chain
 
 CONFIGS = [
     peft.LoraConfig(r=2, target_modules=["0"]),

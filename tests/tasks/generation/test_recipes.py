@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rankwise.training.dry_run import dry_run
-from rankwise.training.recipes import load_recipe
+from rankwise.training.probes.dry_run import dry_run
+from rankwise.training.settings.recipe import load_recipe
 
 # Layers × (inputs + outputs of q, k, v, o, gate, up and down).
 MISTRAL = 32 * (8192 + 5120 + 5120 + 8192 + 3 * (4096 + 14336))

@@ -12,9 +12,9 @@ from rankwise.tasks.generation.small import SmallLanguage
 from rankwise.tasks.generation.task import response_likelihood
 from rankwise.training.build import build_task
 from rankwise.training.folder import RunFolder
-from rankwise.training.recipes import load_recipe
 from rankwise.training.run import train_run
 from rankwise.training.scoring import score_split
+from rankwise.training.settings.recipe import load_recipe
 from tests.tasks.generation.generation_files import boolq_rows, tiny_llama, write_lines
 
 FILE = "commonsense/boolq/train"

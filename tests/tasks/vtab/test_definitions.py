@@ -9,7 +9,7 @@ import pytest
 
 from rankwise.core.errors import SettingsError
 from rankwise.tasks.vtab.definitions import DEFINITIONS, GROUPS, find_definition
-from rankwise.training.task_settings import VtabName
+from rankwise.training.settings.task import VtabName
 
 
 def test_there_are_seven_natural_four_specialized_and_eight_structured_tasks():

@@ -1,6 +1,6 @@
 """Our layers inside PEFT. Whoever comes for them imports PEFT here, without its imports' noise."""
 
-from rankwise.core.quiet import quiet_imports
+from rankwise.core.library_noise import quiet_imports
 
 with quiet_imports():
     import peft  # noqa: F401

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rankwise.core.errors import ModelError
 from rankwise.methods.adapters.bridge import adapter_parameters, base_weight, factors
-from rankwise.methods.adapters.opened import OpenedLayer
+from rankwise.methods.chain.layer import OpenedLayer
 
 Parameters = dict[str, Tensor]
 Change = Callable[[Parameters], Tensor]

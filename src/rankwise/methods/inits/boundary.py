@@ -45,8 +45,8 @@ from rankwise.core.modules import device_of
 from rankwise.functional.boundary import boundary_loss, sign_agreement
 from rankwise.methods.adapters.bridge import adapter_parameters
 from rankwise.methods.adapters.fused_lora import fused_lora
-from rankwise.methods.adapters.lend import acting, has_adapter, lent_adapter
 from rankwise.methods.adapters.sharded import is_sharded
+from rankwise.methods.adapters.switching import acting, has_adapter, lent_adapter
 from rankwise.methods.inits.monitored import Monitor, find_monitored
 from rankwise.methods.inits.report import MonitoredLayer, Outcome
 

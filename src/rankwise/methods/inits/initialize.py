@@ -25,8 +25,8 @@ from rankwise.methods.adapters.bridge import (
     factors,
     rank,
 )
-from rankwise.methods.adapters.lend import acting
 from rankwise.methods.adapters.quantised import keep_differentiable
+from rankwise.methods.adapters.switching import acting
 from rankwise.methods.inits.report import InitializationReport, LayerStart, Outcome
 
 

@@ -44,7 +44,7 @@ from rankwise.core.seeds import derive_seed
 from rankwise.functional.product import Product
 from rankwise.functional.update import update_factors
 from rankwise.methods.adapters.bridge import factors, rank, write_factors
-from rankwise.methods.adapters.lend import acting
+from rankwise.methods.adapters.switching import acting
 from rankwise.methods.inits.report import Outcome
 
 Update = tuple[Tensor, Tensor, Tensor]

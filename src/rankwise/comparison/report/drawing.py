@@ -1,0 +1,188 @@
+"""What the charts of a comparison have in common: strokes, bands, names at their ends, the frame.
+
+A method name keeps its colour in every chart; the baseline is drawn in ink, the colour of the text.
+Lines are solid in the budget that is looked at and dotted where they are references from another.
+Colour never stands alone: every line ends in its name.
+
+Each trace carries ``meta = {"method": name or None, "role": ...}``, by which the page highlights a
+method or drops the labels where there is no room.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from rankwise.comparison.report import series
+from rankwise.comparison.report.palette import GRID, INK, MUTED, colours
+from rankwise.comparison.report.series import Row, Run, Series
+
+HEIGHT, LABEL_HEIGHT = 420, 17
+MARGIN = {"l": 52, "r": 172, "t": 34, "b": 48}
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """A row, the series to draw for it, and the colour that its method has in every chart."""
+
+    row: Row
+    series: Series
+    colour: str
+
+    def trace(self, role: str, **properties: Any) -> go.Scatter:
+        """Make a trace of this row; ``role`` says what it shows."""
+        name = escaped(series.label(self.row))
+        return go.Scatter(name=name, meta={"method": self.row["name"], "role": role}, **properties)
+
+
+def strokes_of(summary: dict[str, Any], series_of: Callable[[Row], Series]) -> list[Stroke]:
+    """Pair every scored row that has something to draw with its series and its colour."""
+    colour_of = colours(summary)
+    scored = [row for row in summary["methods"] if series.is_scored(row)]
+    strokes = [Stroke(row, series_of(row), colour_of[row["name"]]) for row in scored]
+    return [stroke for stroke in strokes if stroke.series.points]
+
+
+def shown_in(strokes: list[Stroke], summary: dict[str, Any], view: str | None) -> list[Stroke]:
+    rows = series.rows_in_view(summary["methods"], view)
+    return [stroke for stroke in strokes if stroke.row in rows]
+
+
+def line(stroke: Stroke, *, mode: str, view: str | None) -> go.Scatter:
+    is_reference = view is not None and series.budget_of(stroke.row) != view
+    return stroke.trace(
+        "line",
+        x=stroke.series.x,
+        y=stroke.series.mean,
+        mode=mode,
+        line={
+            "color": stroke.colour,
+            "dash": "dot" if is_reference else "solid",
+            "width": 3 if stroke.colour == INK else 2,
+        },
+        marker={"size": 6},
+        customdata=list(zip(stroke.series.low, stroke.series.high)),
+        hovertemplate="%{y:.4~f} (seeds %{customdata[0]:.4~f} to %{customdata[1]:.4~f}) at %{x}",
+    )
+
+
+def band(stroke: Stroke) -> go.Scatter:
+    x, low, high = stroke.series.x, stroke.series.low, stroke.series.high
+    return stroke.trace(
+        "band",
+        x=(*x, *reversed(x)),
+        y=(*high, *reversed(low)),
+        mode="lines",
+        line={"width": 0},
+        fill="toself",
+        fillcolor=stroke.colour,
+        opacity=0.1,
+        hoverinfo="skip",
+    )
+
+
+def folds(stroke: Stroke, runs: list[Run]) -> go.Scatter:
+    steps = series.folds_within(stroke.row, runs, stroke.series)
+    evaluated, means = zip(*stroke.series.points)
+    return stroke.trace(
+        "folds",
+        x=steps,
+        y=[float(y) for y in np.interp(steps, evaluated, means)],
+        mode="markers",
+        marker={"symbol": "line-ns-open", "size": 9, "color": stroke.colour},
+        hovertemplate="folded at step %{x}",
+    )
+
+
+def end_labels(strokes: list[Stroke], *, x: float, span: tuple[float, float]) -> list[go.Scatter]:
+    """Name each line at the right edge, spread so that no two names touch, with a thin leader."""
+    names = [stroke.row["name"] for stroke in strokes]
+    ends = [stroke.series.points[-1] for stroke in strokes]
+    plot_height = HEIGHT - MARGIN["t"] - MARGIN["b"]
+    gap = (span[1] - span[0]) * LABEL_HEIGHT / plot_height
+    heights = spread([end[1] for end in ends], gap=gap, ceiling=span[1])
+    return [
+        stroke.trace(
+            "label",
+            x=[end[0], x],
+            y=[end[1], height],
+            mode="lines+text",
+            text=["", "&nbsp;" + _short_label(stroke.row, names)],
+            textposition="middle right",
+            textfont={"color": stroke.colour},
+            line={"color": stroke.colour, "width": 0.75},
+            cliponaxis=False,
+            hoverinfo="skip",
+        )
+        for stroke, end, height in zip(strokes, ends, heights)
+    ]
+
+
+def _short_label(row: Row, names: list[str]) -> str:
+    """The name alone where it is alone in the view, else the full label."""
+    return escaped(row["name"] if names.count(row["name"]) == 1 else series.label(row))
+
+
+def escaped(text: str) -> str:
+    """Keep Plotly from reading markup in a text; it would show an escaped quote as it stands."""
+    return html.escape(text, quote=False)
+
+
+def spread(values: list[float], *, gap: float, ceiling: float) -> list[float]:
+    """Move ``values`` at least ``gap`` apart, in their order and not above ``ceiling``."""
+    order = sorted(range(len(values)), key=values.__getitem__)
+    placed = list(values)
+    for below, above in pairwise(order):
+        placed[above] = max(placed[above], placed[below] + gap)
+    if order:
+        placed[order[-1]] = min(placed[order[-1]], ceiling)
+    for above, below in pairwise(reversed(order)):
+        placed[below] = min(placed[below], placed[above] - gap)
+    return placed
+
+
+def span_of(scores: list[float | None]) -> tuple[float, float]:
+    """The vertical range that shows all scores with some air, also when there are none."""
+    present = [score for score in scores if score is not None]
+    low, high = min(present, default=0.0), max(present, default=1.0)
+    air = 0.05 * (high - low) or 0.05
+    return low - air, high + air
+
+
+def figure_of(
+    traces: list[go.Scatter], *, x_axis: dict[str, Any], y_title: str, span: tuple[float, float]
+) -> go.Figure:
+    axis = {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "automargin": False}
+    title = {
+        "text": escaped(y_title),
+        "x": 0,
+        "y": 1,
+        "xref": "paper",
+        "yref": "paper",
+        "xanchor": "left",
+        "yanchor": "bottom",
+        "yshift": 8,
+        "showarrow": False,
+    }
+    return go.Figure(
+        traces,
+        layout={
+            "template": "none",
+            "height": HEIGHT,
+            "margin": MARGIN,
+            "showlegend": False,
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "font": {"family": "system-ui, sans-serif", "size": 13, "color": MUTED},
+            "hoverlabel": {"align": "left", "namelength": -1},
+            "xaxis": {**axis, "showgrid": False, "ticks": "outside", "tickcolor": GRID, **x_axis},
+            "yaxis": {**axis, "range": list(span)},
+            "annotations": [title],
+        },
+    ).update_xaxes(title_font_size=13)

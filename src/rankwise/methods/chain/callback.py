@@ -1,0 +1,259 @@
+"""A chain of adapters under any Hugging Face or TRL trainer.
+
+The callback folds where a step of the optimizer ends, so gradients that are accumulated belong to
+one block. After the last step no block begins. Trainer has no event for an exception, so the
+callback puts itself around the ``train`` of the Trainer that it was given to; for one that joins
+later by ``add_callback``, and for other loops, it is a context manager.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length
+
+from rankwise.capture.batches import collect_batches
+from rankwise.capture.gradients import Loss, capture_gradients
+from rankwise.capture.losses import summed_loss
+from rankwise.core.errors import ChainError, SettingsError
+from rankwise.functional.sketch import Kind
+from rankwise.methods.adapters import bridge
+from rankwise.methods.chain.chain import Chain, ChainReport
+from rankwise.methods.chain.sketches import Side
+
+
+class ChainCallback(TrainerCallback):
+    """Train a PEFT model's plain LoRA as a chain: RAC-LoRA, or COLA with ``side="both"``.
+
+    Make it before the Trainer: it freezes and sketches at once, so that optimizer and DDP see the
+    factors as they will be. When training ends, also by an exception, the base is restored bit for
+    bit and the adapter is one LoRA. Checkpoints hold the ledger of the chain beside the current
+    block; ``train(resume_from_checkpoint=...)`` continues from them exactly, and
+    ``load_best_model_at_end`` returns to the best one, whatever block it is of.
+
+    Args:
+        model: The model that the Trainer is going to train.
+        every: Fold after so many optimizer steps; give this or ``every_epochs``.
+        every_epochs: Fold after so many epochs.
+        side: The sketched factor, see :class:`rankwise.methods.chain.chain.Chain`.
+        sketch: Its kind, see there.
+        seed: Seed of all sketches.
+        adapter_name: The adapter to be chained.
+        batches: For ``sketch="gradient"``: the batches whose gradient each block begins from.
+        loss: For ``sketch="gradient"``: ``loss(model, batch)``, summed over the batch.
+        warmup_steps: For so many steps after a fold, step i takes only i / (warmup_steps + 1) of
+            the scheduled learning rate.
+        reset_optimizer: Whether the optimizer forgets the moments of a block that is over.
+        final_rank: Compress the finished LoRA to this rank; the errors are in ``report``.
+
+    Raises:
+        SettingsError: An argument is wrong; the model was not changed.
+        ModelError: The model cannot carry a chain; it was not changed.
+
+    Example:
+        >>> chain = ChainCallback(model, every=200, side="left")  # doctest: +SKIP
+        >>> Trainer(model, args, train_dataset=data, callbacks=[chain]).train()  # doctest: +SKIP
+        >>> model.save_pretrained("out")  # one plain LoRA  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        every: int | None = None,
+        every_epochs: int | None = None,
+        side: Side = "left",
+        sketch: Kind | None = None,
+        seed: int = 0,
+        adapter_name: str = "default",
+        batches: Iterable[Any] | None = None,
+        loss: Loss = summed_loss,
+        warmup_steps: int = 0,
+        reset_optimizer: bool = True,
+        final_rank: int | None = None,
+    ) -> None:
+        _check_arguments(every, every_epochs, warmup_steps=warmup_steps, final_rank=final_rank)
+        if batches is None and loss is not summed_loss:
+            raise SettingsError("loss goes with batches, got it alone: it serves sketch='gradient'")
+        gradients = None
+        if batches is not None:
+            gradients = functools.partial(
+                capture_gradients, model, batches=collect_batches(batches), loss=loss
+            )
+        self.chain = Chain(
+            model,
+            side=side,
+            sketch=sketch,
+            seed=seed,
+            adapter_name=adapter_name,
+            gradients=gradients,
+        )
+        self.report: ChainReport | None = None
+        self._block_steps = every or 0  # with every_epochs, known when training begins
+        self._block_epochs = every_epochs
+        self._warmup_steps = warmup_steps
+        self._reset_optimizer = reset_optimizer
+        self._final_rank = final_rank
+        self._resumed_from: Any = None
+        self._scheduled_rates: list[Any] = []
+
+    def finish(self) -> ChainReport:
+        """Restore the base and leave one LoRA, unless that is done; return the report."""
+        if self.report is None:
+            self.report = self.chain.finish(final_rank=self._final_rank)
+        return self.report
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.chain.is_open:
+            self.finish()
+
+    def on_init_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Put this callback around ``train`` of the Trainer that is being made."""
+        trainer = _find_trainer(self)
+        if trainer is None:
+            return
+        train = trainer.train
+
+        @functools.wraps(train)
+        def train_and_finish(
+            resume_from_checkpoint: str | bool | None = None, *positional: Any, **named: Any
+        ) -> Any:
+            self._resumed_from = resume_from_checkpoint
+            with self:
+                return train(resume_from_checkpoint, *positional, **named)
+
+        trainer.train = train_and_finish
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Refuse what cannot go well; after a resume, bring the chain to where the Trainer is.
+
+        Raises:
+            ChainError: The chain is over; or the Trainer has another model, an optimizer that was
+                built before this callback, epochs without a length, or ``auto_find_batch_size``.
+            AdapterError: The checkpoint holds no ledger of this chain.
+        """
+        if kwargs["model"] is not self.chain.model:
+            raise ChainError(
+                "the Trainer trains another model than the ChainCallback was made for: give both "
+                "the same object, without model_init and without FSDP"
+            )
+        if args.auto_find_batch_size:
+            raise ChainError("auto_find_batch_size=True starts anew amid a chain: set it to False")
+        self.chain.check_optimizer(kwargs["optimizer"])
+        if self._block_epochs is not None:
+            steps = _count_steps(kwargs["train_dataloader"], args.gradient_accumulation_steps)
+            self._block_steps = self._block_epochs * steps
+        if state.global_step:
+            given = self._resumed_from
+            last = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            self._load(given if isinstance(given, (str, Path)) else last)
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Lower the learning rate for one of the first steps after a fold."""
+        folds, step = divmod(state.global_step, self._block_steps)
+        if folds and step < self._warmup_steps:
+            groups = kwargs["optimizer"].param_groups
+            self._scheduled_rates = [group["lr"] for group in groups]
+            for group in groups:
+                group["lr"] = group["lr"] * (step + 1) / (self._warmup_steps + 1)
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Put the learning rate back before the scheduler, which may build on it, has its turn."""
+        groups = kwargs["optimizer"].param_groups
+        for group, rate in zip(groups, self._scheduled_rates, strict=False):
+            group["lr"] = rate
+        self._scheduled_rates = []
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Fold where a block ends and another follows."""
+        if state.global_step % self._block_steps == 0 and state.global_step < state.max_steps:
+            self.chain.fold(kwargs["optimizer"] if self._reset_optimizer else None)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Restore the base and leave one LoRA: the last state, or the best if that is asked for."""
+        if args.load_best_model_at_end and state.best_model_checkpoint is not None:
+            self._load(state.best_model_checkpoint)
+        self.finish()
+
+    def _load(self, checkpoint: str | Path) -> None:
+        """Load the ledger of a checkpoint whose adapter the Trainer has loaded already."""
+        factors = self._factors()
+        self.chain.load(checkpoint)
+        if not all(torch.equal(*pair) for pair in zip(factors, self._factors(), strict=True)):
+            raise ChainError(
+                f"{checkpoint} is not the checkpoint that the Trainer has loaded: pass the "
+                "callback as Trainer(callbacks=[...]), so that it sees from where train() resumes"
+            )
+
+    def _factors(self) -> list[Tensor]:
+        name = self.chain.adapter_name
+        return [
+            parameter.detach().clone()
+            for layer in bridge.adapted_layers(self.chain.model, name).values()
+            for parameter in bridge.adapter_parameters(layer, name).values()
+        ]
+
+
+def _check_arguments(
+    every: int | None, every_epochs: int | None, *, warmup_steps: int, final_rank: int | None
+) -> None:
+    if (every is None) == (every_epochs is None):
+        raise SettingsError(
+            f"give one of every (steps) and every_epochs, got {every!r} and {every_epochs!r}"
+        )
+    for name, value, least in (
+        ("every", every, 1),
+        ("every_epochs", every_epochs, 1),
+        ("final_rank", final_rank, 1),
+        ("warmup_steps", warmup_steps, 0),
+    ):
+        if value is not None and (not isinstance(value, int) or value < least):
+            raise SettingsError(f"{name} must be an integer of at least {least}, got {value!r}")
+
+
+def _count_steps(dataloader: DataLoader[Any], accumulation: int) -> int:
+    """Return the optimizer steps of an epoch, as the Trainer counts them."""
+    if not has_length(dataloader):
+        raise ChainError("every_epochs needs a dataset with a length: give every (steps) instead")
+    return math.ceil(len(dataloader) / accumulation)
+
+
+def _find_trainer(callback: TrainerCallback) -> Any:
+    """Return the Trainer that is calling ``callback``: none of its events is told."""
+    frame = sys._getframe()
+    while (frame := frame.f_back) is not None:
+        candidate = frame.f_locals.get("self")
+        handler = getattr(candidate, "callback_handler", None)
+        if callback in getattr(handler, "callbacks", ()):
+            return candidate
+    return None

@@ -1,0 +1,60 @@
+"""PEFT's LoRA linear layer while a chain is open: its base weight holds what blocks have learned.
+
+With the adapter disabled, or another one active, the layer computes with its pretrained weight.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from peft.tuners import lora
+from torch import Tensor, nn
+
+from rankwise.methods.adapters.fused_lora import lora_forward
+from rankwise.methods.adapters.sharded import assign
+from rankwise.methods.chain.layer import Factors, OpenedLayer, stack
+
+
+class FoldedLinear(lora.Linear, OpenedLayer):
+    """A LoRA layer whose base weight is round(W₀ + s Σ Bᵢ Aᵢ) over the blocks of its history."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Compute with the folded weight where the chain's adapter counts, with W₀ where not."""
+        if self._is_counted(kwargs) or not self.history.blocks:
+            return lora_forward(self, self.history.adapter_name, x, *args, **kwargs)
+        with self._pretrained_weight():
+            return lora_forward(self, self.history.adapter_name, x, *args, **kwargs)
+
+    def set_blocks(self, blocks: list[Factors]) -> None:
+        """Make ``blocks`` the history and write round(W₀ + s Σ Bᵢ Aᵢ), summed in float32 at least.
+
+        The sum starts from W₀ each time, so the weight is one rounding away from it however many
+        folds there were.
+        """
+        weight = self._base_parameter()
+        base = cast(Tensor, self.history.base)
+        folded = base
+        if blocks:
+            dtype = torch.promote_types(weight.dtype, torch.float32)
+            B, A = (factor.to(weight.device, dtype) for factor in stack(blocks))
+            folded = base.to(B) + self._in_own_layout((B * self.history.scaling) @ A)
+        assign(weight, folded)
+        self.history.blocks = blocks
+
+    @contextlib.contextmanager
+    def _pretrained_weight(self) -> Iterator[None]:
+        # Another Parameter, not other values in the same one: autograd may hold the folded weight
+        # for a backward pass, as when a reference is computed between forward and backward.
+        folded = self._base_parameter()
+        base = cast(Tensor, self.history.base).to(folded.device, folded.dtype)
+        self.get_base_layer().weight = nn.Parameter(base, requires_grad=False)
+        try:
+            yield
+        finally:
+            self.get_base_layer().weight = folded
+
+    def _base_parameter(self) -> nn.Parameter:
+        return cast(nn.Parameter, self.get_base_layer().weight)

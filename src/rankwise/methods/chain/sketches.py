@@ -1,0 +1,106 @@
+"""Which factor of a block begins as a sketch, and how: one rule for a run, a fresh draw a block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from rankwise.core.errors import ModelError, SettingsError, nearest_names
+from rankwise.core.seeds import derive_seed
+from rankwise.functional.sketch import Kind, sketch
+from rankwise.methods.adapters import bridge
+
+Side = Literal["left", "right", "both"]
+
+
+class Gradients(Protocol):
+    """A source of full-weight gradients, as is ``capture_gradients`` with model and batches."""
+
+    def __call__(
+        self, layers: Mapping[str, nn.Module], *, consume: Callable[[str, Tensor], None]
+    ) -> None:
+        """Hand the gradient (out, in) of each layer to ``consume(name, gradient)``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sketcher:
+    """Draws the sketches of a chain; its fields are those of ``Chain``.
+
+    Raises:
+        SettingsError: ``side`` or ``kind`` does not exist, or ``gradients`` and ``kind`` do not
+        fit.
+    """
+
+    side: Side
+    kind: Kind
+    seed: int
+    adapter_name: str
+    gradients: Gradients | None
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("side", self.side, get_args(Side)),
+            ("sketch", self.kind, get_args(Kind)),
+        ):
+            if value not in known:
+                raise SettingsError(f"no {name} {value!r}; {nearest_names(str(value), known)}")
+        if (self.gradients is not None) != (self.kind == "gradient"):
+            raise SettingsError(
+                "gradients (of a ChainCallback: batches) go with sketch='gradient' and no other, "
+                f"got sketch={self.kind!r} {'without' if self.gradients is None else 'with'} them"
+            )
+
+    @property
+    def factor(self) -> str:
+        """The factor that begins as a sketch, ``B`` or ``A``; the other begins at zero."""
+        return "B" if self.side == "left" else "A"
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the sketch stays as it was drawn."""
+        return self.side != "both"
+
+    @property
+    def is_recallable(self) -> bool:
+        """Whether the sketched factor of a finished block can be drawn again."""
+        return self.is_frozen and self.kind != "gradient"
+
+    def draw_all(self, layers: Mapping[str, BaseTunerLayer], block: int) -> dict[str, Tensor]:
+        """Draw the sketch of each layer for a block.
+
+        Raises:
+            ModelError: ``gradients`` left a layer out.
+        """
+        if self.gradients is None:
+            return {name: self.draw(name, layer, block) for name, layer in layers.items()}
+        sketches: dict[str, Tensor] = {}
+
+        def consume(name: str, gradient: Tensor) -> None:
+            sketches[name] = self.draw(name, layers[name], block, gradient=gradient)
+
+        bases = {name: layer.get_base_layer() for name, layer in layers.items()}
+        self.gradients(bases, consume=consume)
+        if missing := layers.keys() - sketches.keys():
+            raise ModelError(f"gradients left out {sorted(missing)}: hand on one for each layer")
+        return sketches
+
+    def draw(
+        self, name: str, layer: BaseTunerLayer, block: int, *, gradient: Tensor | None = None
+    ) -> Tensor:
+        """Draw the sketch of one layer for a block: the same again for the same arguments."""
+        out_features, in_features = bridge.base_shape(layer)
+        return sketch(
+            (out_features, in_features),
+            bridge.rank(layer, self.adapter_name),
+            side="left" if self.factor == "B" else "right",
+            kind=self.kind,
+            # On the CPU, so that a seed means the same on every device.
+            generator=torch.Generator().manual_seed(derive_seed(self.seed, name, block)),
+            gradient=gradient,
+        )

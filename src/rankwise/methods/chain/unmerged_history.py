@@ -1,0 +1,72 @@
+"""A LoRA layer over a quantised weight while a chain is open: its history lies beside the weight.
+
+    y = W x + s Σ Bᵢ (Aᵢ x) + s B (A x)        over the finished blocks i, then the current one
+
+Folding would round each block to the few values of the quantised weight. The price is a forward
+pass through all blocks: rank Σr instead of r.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from peft.import_utils import is_bnb_4bit_available, is_bnb_available, is_torchao_available
+from peft.tuners import lora
+from torch import Tensor
+from torch.nn.functional import linear
+
+from rankwise.methods.chain.layer import Factors, OpenedLayer, stack
+
+
+class BesideLinear(OpenedLayer):
+    """A LoRA layer that adds the products of its finished blocks to its output."""
+
+    _stacked: Factors | None = None  # of all blocks, scaled, where the layer computes
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Add the history where the chain's adapter counts."""
+        is_counted = self._is_counted(kwargs)
+        output = cast(Any, self.history.plain).forward(self, x, *args, **kwargs)
+        if not is_counted or not self.history.blocks:
+            return output
+        B, A = self._stack_on(output.device)
+        return output + linear(linear(x.to(A.dtype), A), B).to(output.dtype)
+
+    def set_blocks(self, blocks: list[Factors]) -> None:
+        """Make ``blocks`` the history."""
+        self.history.blocks = blocks
+        self._stacked = None
+
+    def _stack_on(self, device: torch.device) -> Factors:
+        if self._stacked is None or self._stacked[0].device != device:
+            B, A = (factor.to(device, torch.float32) for factor in stack(self.history.blocks))
+            self._stacked = B * self.history.scaling, A
+        return self._stacked
+
+
+# PEFT defines a layer only where its library is installed.
+if is_bnb_4bit_available():
+
+    class BesideLinear4bit(lora.Linear4bit, BesideLinear):  # type: ignore[misc]
+        """Over a 4-bit weight of bitsandbytes."""
+
+
+if is_bnb_available():
+
+    class BesideLinear8bit(lora.Linear8bitLt, BesideLinear):  # type: ignore[misc]
+        """Over an 8-bit weight of bitsandbytes."""
+
+
+if is_torchao_available():
+    from peft.tuners.lora.torchao import TorchaoLoraLinear
+
+    class BesideLinearTorchao(TorchaoLoraLinear, BesideLinear):
+        """Over a weight of torchao."""
+
+
+def beside_class(plain: type) -> type[BesideLinear] | None:
+    """Return the class that a layer of PEFT's class ``plain`` has while a chain is open."""
+    return next(
+        (each for each in BesideLinear.__subclasses__() if each.__bases__[0] is plain), None
+    )

@@ -1,0 +1,76 @@
+"""The chain that a job's schedule asks for: bare for the lean loop, a callback for ``Trainer``.
+
+A frozen schedule (AsymmLoRA) is a chain of one block.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from rankwise.capture.gradients import capture_gradients
+from rankwise.core.seeds import derive_seed
+from rankwise.methods.chain.callback import ChainCallback
+from rankwise.methods.chain.chain import Chain
+from rankwise.tasks.splits import Batch
+from rankwise.training.build import settings_errors
+from rankwise.training.job import Job
+from rankwise.training.settings.method import ChainSchedule, FrozenSchedule, SingleSchedule
+
+
+def build_chain(job: Job) -> Chain | None:
+    """Return the chain, which prepares the model at once, or None for a single adapter."""
+    schedule = job.settings.method.schedule
+    if isinstance(schedule, SingleSchedule):
+        return None
+    gradients = None
+    if schedule.sketch == "gradient":
+        batches = [_sketch_batch(job, schedule)]
+        gradients = partial(capture_gradients, job.model, batches=batches)
+    with settings_errors("method.schedule"):
+        return Chain(job.model, gradients=gradients, **_choices(job, schedule))
+
+
+def build_callback(job: Job) -> ChainCallback | None:
+    """Return the same chain as a callback, or None for a single adapter."""
+    schedule = job.settings.method.schedule
+    if isinstance(schedule, SingleSchedule):
+        return None
+    batches = [_sketch_batch(job, schedule)] if schedule.sketch == "gradient" else None
+    choices = _choices(job, schedule)
+    with settings_errors("method.schedule"):
+        if isinstance(schedule, FrozenSchedule):
+            # One block: its end is the end of training, where nothing is folded.
+            epochs = job.settings.training.epochs
+            return ChainCallback(job.model, every_epochs=epochs, batches=batches, **choices)
+        return ChainCallback(
+            job.model,
+            every_epochs=schedule.every_epochs,
+            batches=batches,
+            warmup_steps=schedule.warmup_steps,
+            reset_optimizer=schedule.reset_optimizer,
+            final_rank=schedule.final_rank,
+            **choices,
+        )
+
+
+def resets_optimizer(job: Job) -> bool:
+    """Say whether the factors that a fold starts anew also start with a fresh optimizer state."""
+    schedule = job.settings.method.schedule
+    return isinstance(schedule, ChainSchedule) and schedule.reset_optimizer
+
+
+def final_rank(job: Job) -> int | None:
+    """Return the rank to which the finished chain is compressed, or None for all of it."""
+    schedule = job.settings.method.schedule
+    return schedule.final_rank if isinstance(schedule, ChainSchedule) else None
+
+
+def _choices(job: Job, schedule: FrozenSchedule | ChainSchedule) -> dict[str, Any]:
+    seed = derive_seed(job.settings.seed, "chain")
+    return {"side": schedule.side, "sketch": schedule.sketch, "seed": seed}
+
+
+def _sketch_batch(job: Job, schedule: FrozenSchedule | ChainSchedule) -> Batch:
+    # A single batch, so that each layer is decomposed and freed within the backward pass.
+    return job.splits.train.take(slice(schedule.gradient_samples))

@@ -1,0 +1,85 @@
+"""What both loops share: the learning curve, the count of what trains, the guard of the loss."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from rankwise.core.errors import TrainingError
+from rankwise.training.probes.during_training import Diagnosis
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """The state after ``step`` optimizer steps; 0 is the initialised model, untrained."""
+
+    step: int
+    train_loss: float | None
+    validation_loss: float
+    validation_score: float
+
+
+class TrainedParameters(NamedTuple):
+    """Numbers that train: in the adapter (or the whole model, without one), and in the head.
+
+    They are apart because every method trains the same head beside its adapter.
+    """
+
+    adapter: int
+    head: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a loop returns: the learning curve, one point an epoch, and what it trained.
+
+    ``best`` is the point whose weights the model is left with, ``diagnosis`` what was seen of the
+    change meanwhile.
+    """
+
+    curve: list[CurvePoint]
+    parameters: TrainedParameters
+    best: CurvePoint
+    diagnosis: Diagnosis
+
+
+def count_parameters(model: nn.Module) -> TrainedParameters:
+    """Count what trains in ``model``; a head is what PEFT holds in its ``modules_to_save``."""
+    sizes = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
+    head = sum(size for name, size in sizes.items() if ".modules_to_save." in name)
+    return TrainedParameters(sum(sizes.values()) - head, head)
+
+
+def is_stalled(losses: Sequence[float], patience: int | None) -> bool:
+    """Say whether none of the last ``patience`` validation losses is lower than those before."""
+    if patience is None or len(losses) <= patience:
+        return False
+    return min(losses[-patience:]) >= min(losses[:-patience])
+
+
+@contextlib.contextmanager
+def finite_loss_required(model: nn.Module) -> Iterator[None]:
+    """Stop at the first loss that is not finite, instead of training on it.
+
+    Raises:
+        TrainingError: The model returned a NaN or infinite loss while training.
+    """
+
+    def check(module: nn.Module, _inputs: Any, output: Any) -> None:
+        loss = output.get("loss") if isinstance(output, dict) else None
+        if module.training and loss is not None and not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss became {loss.item()}: lower training.learning_rate, "
+                "or set training.max_grad_norm"
+            )
+
+    hook = model.register_forward_hook(check)
+    try:
+        yield
+    finally:
+        hook.remove()

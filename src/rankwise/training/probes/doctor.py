@@ -1,0 +1,243 @@
+"""What one batch and one optimizer step can tell of a run before its hours begin.
+
+    followed         ‖P G‖² / ‖G‖²: the share of the gradient that the adapter can follow
+    strength         ‖ΔW₀‖ / ‖W‖: how far from the base it begins
+    jump             ‖ΔW₁ - ΔW₀‖ / ‖W‖: how far one optimizer step takes it
+
+Norms are Frobenius norms, by layer and over all layers together. PEFT's DeLoRA is the reason for
+the last: its first step is as long at any learning rate.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from rankwise.capture.gradients import capture_gradients
+from rankwise.core import runtime
+from rankwise.core.errors import ModelError
+from rankwise.core.seeds import derive_seed
+from rankwise.tasks.splits import Batch
+from rankwise.training.adapter import attach_adapter
+from rankwise.training.build import build_task
+from rankwise.training.folder import RunFolder
+from rankwise.training.initialization import needs_reference, start
+from rankwise.training.job import Job
+from rankwise.training.loops.chains import build_chain
+from rankwise.training.loops.optimization import build_optimizer, trained_parameters
+from rankwise.training.probes.layers import (
+    WatchedLayer,
+    share_in_all,
+    strength_in_all,
+    watched_layers,
+)
+from rankwise.training.settings.run import RunSettings
+
+LARGE_JUMP = 0.1
+LARGE_OUTPUT_CHANGE = 0.1
+LITTLE_FOLLOWED = 1e-4
+TIMED_STEPS = 3
+
+
+@dataclass(frozen=True)
+class LayerFindings:
+    """What was found of one layer; ``followed`` is None where its gradient could not be taken."""
+
+    name: str
+    followed: float | None
+    strength: float
+    jump: float
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found of one method; ``gradient_norm`` is that of the parameters that train."""
+
+    name: str
+    r: int | None
+    budget: str
+    learning_rate: float
+    trainable_parameters: int
+    followed: float | None
+    strength: float
+    jump: float
+    output_change: float
+    gradient_norm: float
+    init_seconds: float
+    expected_seconds: float
+    peak_memory_bytes: int
+    layers: list[LayerFindings]
+    warnings: list[str] = field(default_factory=list)
+
+
+def examine(settings: RunSettings, folder: RunFolder) -> Findings:
+    """Begin the run, take one step of it and a few more to time them, and say what was seen.
+
+    Nothing is written but the base model that the task makes, in ``folder.base``.
+
+    Raises:
+        SettingsError: The run could not begin.
+    """
+    runtime.reset_peak_memory()
+    task = build_task(settings)
+    splits = task.splits()
+    base = task.base_model(folder.base).eval()
+    order = Job(settings, task, base, splits).order(0)
+    batch = splits.train.take(order[: settings.training.batch_size])
+    before = _outputs(base, batch)
+    model = attach_adapter(base, settings.method, task=task, seed=settings.seed)
+    job = Job(settings, task, model, splits)
+    begun, warnings = time.perf_counter(), []
+    if needs_reference(settings.method):
+        warnings.append("its reference is not trained here: seen before its initialization")
+    else:
+        start(job, folder)
+    with build_chain(job) or nullcontext():
+        seconds = time.perf_counter() - begun
+        model.eval()
+        output_change = float((_outputs(model, batch) - before).norm() / before.norm())
+        return _examined(job, batch, output_change, seconds, warnings)
+
+
+def _examined(
+    job: Job, batch: Batch, output_change: float, init_seconds: float, warnings: list[str]
+) -> Findings:
+    layers = watched_layers(job.model)
+    gradients = _gradients(job, layers, batch, warnings)
+    followed = {name: layers[name].followed(gradient) for name, gradient in gradients.items()}
+    starts = {name: float(layer.change().norm()) for name, layer in layers.items()}
+    jumps, norm, step_seconds = _jumps(job, layers, batch)
+    method, parts = job.settings.method, []
+    for name, layer in layers.items():
+        strength, jump = (norms[name] / layer.weight_norm for norms in (starts, jumps))
+        parts.append(LayerFindings(name, followed.get(name), strength, jump))
+        if method.adapter.kind not in ("full", "peft"):
+            warnings += _warnings_of_rank(name, layer)
+    findings = Findings(
+        method.title,
+        method.rank,
+        method.budget,
+        job.settings.training.learning_rate,
+        trainable_parameters=sum(p.numel() for p in job.model.parameters() if p.requires_grad),
+        followed=share_in_all(followed, gradients),
+        strength=strength_in_all(starts, layers),
+        jump=strength_in_all(jumps, layers),
+        output_change=output_change,
+        gradient_norm=norm,
+        init_seconds=init_seconds,
+        expected_seconds=init_seconds + job.steps * step_seconds,
+        peak_memory_bytes=runtime.peak_memory_bytes(),
+        layers=parts,
+        warnings=warnings,
+    )
+    warnings += _warnings(findings)
+    if findings.jump > LARGE_JUMP:
+        warnings.append(_warning_of_jump(job, layers, batch, findings.jump))
+    return findings
+
+
+def _outputs(model: nn.Module, batch: Batch) -> Tensor:
+    with torch.no_grad():
+        return model(**batch)["logits"].float()
+
+
+def _gradients(
+    job: Job, layers: Mapping[str, WatchedLayer], batch: Batch, warnings: list[str]
+) -> dict[str, Tensor]:
+    gradients: dict[str, Tensor] = {}
+    try:
+        capture_gradients(
+            job.model,
+            {name: layer.module for name, layer in layers.items()},
+            batches=[batch],
+            consume=gradients.__setitem__,
+        )
+    except ModelError as error:
+        warnings.append(str(error))
+    return gradients
+
+
+def _jumps(
+    job: Job, layers: Mapping[str, WatchedLayer], batch: Batch, *, slowed: float = 1.0
+) -> tuple[dict[str, float], float, float]:
+    """Take one step at the run's rate divided by ``slowed``, and undo it.
+
+    Returns:
+        ‖ΔW₁ - ΔW₀‖ of each layer, the norm of the gradient, the seconds of a step.
+    """
+    rate = job.settings.training.learning_rate / slowed
+    training = job.settings.training.model_copy(update={"learning_rate": rate})
+    optimizer = build_optimizer(job.model, job.settings.model_copy(update={"training": training}))
+    parameters = trained_parameters(optimizer)
+    kept = [parameter.detach().clone() for parameter in parameters]
+    starts = {name: layer.change() for name, layer in layers.items()}
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(derive_seed(job.settings.seed, "training"))
+        norm, _ = _step(job, optimizer, batch)
+        job.model.eval()
+        jumps = {
+            name: float((layer.change() - starts[name]).norm()) for name, layer in layers.items()
+        }
+        seconds = [_step(job, optimizer, batch)[1] for _ in range(TIMED_STEPS)]
+    job.model.eval()
+    with torch.no_grad():
+        for parameter, value in zip(parameters, kept, strict=True):
+            parameter.copy_(value)
+    return jumps, norm, statistics.median(seconds)
+
+
+def _step(job: Job, optimizer: torch.optim.Optimizer, batch: Batch) -> tuple[float, float]:
+    begun = time.perf_counter()
+    job.model.train()
+    job.model(**batch)["loss"].backward()
+    limit = job.settings.training.max_grad_norm
+    norm = nn.utils.clip_grad_norm_(trained_parameters(optimizer), limit or math.inf)
+    optimizer.step()
+    optimizer.zero_grad()
+    return float(norm), time.perf_counter() - begun
+
+
+def _warnings(findings: Findings) -> list[str]:
+    warnings = []
+    if not findings.gradient_norm:
+        warnings.append("no gradient reaches what trains: it will not learn")
+    elif findings.followed is not None and findings.followed < LITTLE_FOLLOWED:
+        warnings.append(
+            f"it can follow {findings.followed:.1e} of the gradient: its first steps go elsewhere"
+        )
+    if findings.output_change > LARGE_OUTPUT_CHANGE:
+        warnings.append(
+            f"its start changes the outputs of the base by {findings.output_change:.0%}"
+        )
+    return warnings
+
+
+def _warnings_of_rank(name: str, layer: WatchedLayer) -> list[str]:
+    rank, size = _rank(layer.module), min(layer.shape)
+    if rank is None or rank <= size:
+        return []
+    return [f"rank {rank} is above the size of {name}: rank {size} does the same for less"]
+
+
+def _rank(module: nn.Module) -> int | None:
+    ranks = getattr(module, "r", None)
+    return ranks.get("default") if isinstance(ranks, dict) else None
+
+
+def _warning_of_jump(
+    job: Job, layers: Mapping[str, WatchedLayer], batch: Batch, jump: float
+) -> str:
+    """Say whether the jump is the learning rate's or the method's own."""
+    jumps, *_ = _jumps(job, layers, batch, slowed=100)
+    slow = strength_in_all(jumps, layers)
+    warning = f"one step moves the weights by {jump:.0%} of their norm"
+    if slow > jump / 2:
+        return f"{warning}, at any learning rate: at a hundredth of it still by {slow:.0%}"
+    return f"{warning}: lower training.learning_rate"

@@ -1,0 +1,115 @@
+"""The layers whose weights move while a model trains, by an adapter or themselves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from rankwise.diagnostics.following import followed_share
+from rankwise.methods.adapters.bridge import adapted_layers, base_weight, delta
+from rankwise.methods.adapters.movement import Change, Parameters, change_of
+from rankwise.methods.chain.layer import OpenedLayer
+
+
+@dataclass(frozen=True)
+class WatchedLayer:
+    """A layer, and what is asked of it while it trains.
+
+    Attributes:
+        weight_norm: ‖W‖_F of the base weight.
+        shape: (out, in) of the weight.
+        change: Returns a copy of the present ΔW (out, in).
+        followed: Returns the share of a gradient (out, in) that its next moves can follow; None
+            where the change has no derivative that says so.
+    """
+
+    module: nn.Module
+    weight_norm: float
+    shape: torch.Size
+    change: Callable[[], Tensor]
+    followed: Callable[[Tensor], float | None]
+
+
+def watched_layers(model: nn.Module) -> dict[str, WatchedLayer]:
+    """Return the adapted layers, or without an adapter the linear layers that train, by name."""
+    if not isinstance(model, PeftModel):
+        return {
+            name: _full_layer(module)
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Linear) and module.weight.requires_grad
+        }
+    return {
+        name.removeprefix("base_model.model."): _adapted_layer(layer)
+        for name, layer in adapted_layers(model).items()
+    }
+
+
+def share_in_all(
+    followed: Mapping[str, float | None], gradients: Mapping[str, Tensor]
+) -> float | None:
+    """Return the share of the gradient of all layers together; None if one is not known."""
+    squares = {
+        name: float(gradient.double().square().sum()) for name, gradient in gradients.items()
+    }
+    shares = [(followed[name], square) for name, square in squares.items()]
+    known = [(share, square) for share, square in shares if share is not None]
+    if not known or len(known) < len(shares):
+        return None
+    return sum(share * square for share, square in known) / sum(square for _, square in known)
+
+
+def strength_in_all(changes: Mapping[str, float], layers: Mapping[str, WatchedLayer]) -> float:
+    """Return ‖ΔW‖ / ‖W‖ over all layers together, from the norms of the changes."""
+    return math.hypot(*changes.values()) / math.hypot(*(x.weight_norm for x in layers.values()))
+
+
+def _full_layer(module: nn.Linear) -> WatchedLayer:
+    first = module.weight.detach().clone()
+    return WatchedLayer(
+        module,
+        _norm(first),
+        first.shape,
+        change=lambda: module.weight.detach() - first,
+        followed=lambda _: 1.0,
+    )
+
+
+def _adapted_layer(layer: BaseTunerLayer) -> WatchedLayer:
+    change, parameters = change_of(layer)
+    weight = base_weight(layer).detach()
+    module: nn.Module = layer  # type: ignore[assignment]
+    return WatchedLayer(
+        module,
+        _norm(weight),
+        weight.shape,
+        change=lambda: _whole_change(layer, change, parameters),
+        followed=lambda gradient: _followed(gradient, change, parameters),
+    )
+
+
+def _norm(weight: Tensor) -> float:
+    """Return ‖W‖_F, which a dtype of fewer digits than float32 could not hold."""
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    return float(torch.linalg.vector_norm(weight, dtype=dtype))
+
+
+@torch.no_grad()
+def _whole_change(layer: BaseTunerLayer, change: Change, parameters: Parameters) -> Tensor:
+    """Return ΔW, of a chain with its history."""
+    if isinstance(layer, OpenedLayer):
+        return delta(layer, "default").clone()
+    return change(parameters).clone()
+
+
+def _followed(gradient: Tensor, change: Change, parameters: Parameters) -> float | None:
+    try:
+        share = followed_share(gradient, change, parameters, iterations=30, tolerance=0.01)
+    except RuntimeError:  # an operation of PEFT's that autograd cannot derive twice
+        return None
+    return share if math.isfinite(share) else None

@@ -1,0 +1,52 @@
+"""The view at equal rank: the same scores, against the baseline of the same r."""
+
+from __future__ import annotations
+
+import pytest
+
+from rankwise.comparison.analysis.equal_rank import equal_ranks
+
+
+def row(name, r, scores, **more):
+    return {
+        "name": name,
+        "r": r,
+        "side": None,
+        "budget": "300",
+        "status": "ok",
+        "trainable_parameters": 100,
+        "scores": scores,
+        "score_mean": sum(scores) / len(scores),
+    } | more
+
+
+def test_each_rank_has_its_own_baseline_whatever_the_budget():
+    rows = [
+        row("lora", 1, [0.5, 0.6]),
+        row("rac-lora", 1, [0.7, 0.8], budget="150"),
+        row("lora", 4, [0.8, 0.9], budget="1200"),
+        row("delora", 4, [0.6, 0.7], budget="1200"),
+    ]
+    first, fourth = equal_ranks(rows, baseline="lora")
+    assert (first["r"], fourth["r"]) == (1, 4)
+    assert [each["name"] for each in first["rows"]] == ["rac-lora", "lora"]
+    assert first["rows"][0]["difference_mean"] == pytest.approx(0.2)
+    assert fourth["rows"][1]["difference_mean"] == pytest.approx(-0.2)
+    assert first["verdict"][0].startswith("Rank 1, against lora: shown better: rac-lora;")
+    assert "shown worse: delora" in fourth["verdict"][0]
+
+
+def test_a_rank_without_a_baseline_or_without_a_contest_is_left_out():
+    rows = [
+        row("lora", 1, [0.5, 0.6]),
+        row("lora-xs", 11, [0.7, 0.8]),
+        row("full", None, [0.9, 0.9]),
+        row("delora", 1, [0.5], status="failed: the loss became nan"),
+    ]
+    assert equal_ranks(rows, baseline="lora") == []
+
+
+def test_one_seed_gives_a_difference_and_no_claim():
+    (entry,) = equal_ranks([row("lora", 1, [0.5]), row("cola", 1, [0.6])], baseline="lora")
+    assert entry["rows"][0]["difference_low"] is None
+    assert entry["verdict"] == []

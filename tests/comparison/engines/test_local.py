@@ -1,0 +1,84 @@
+"""The local pool runs every call, and passes errors on."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from rankwise.comparison.engines.local import LocalEngine
+from rankwise.core.errors import TrainingError
+
+
+@pytest.fixture(scope="module")
+def engine():
+    with LocalEngine(1) as engine:
+        yield engine
+
+
+def test_every_call_gives_a_result(engine):
+    assert sorted(engine.run(math.pow, [(2, 3), (3, 2), (1, 1)])) == [1.0, 8.0, 9.0]
+
+
+def test_an_error_in_a_worker_reaches_the_caller(engine):
+    with pytest.raises(ValueError, match=r"math domain error|nonnegative"):
+        list(engine.run(math.sqrt, [(-1.0,)]))
+
+
+def die_once(mark, number):
+    """Kill the worker at the first call with number 1, and answer at every other."""
+    if number == 1 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def die(_number):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_dies_is_replaced_and_its_call_repeated(tmp_path):
+    with LocalEngine(1) as engine:
+        calls = [(tmp_path / "mark", number) for number in range(4)]
+        assert sorted(engine.run(die_once, calls)) == [0, 1, 2, 3]
+
+
+def test_a_call_that_kills_every_worker_is_an_error():
+    with LocalEngine(1) as engine, pytest.raises(TrainingError, match=r"died 3 times.*--workers"):
+        list(engine.run(die, [(0,)]))
+
+
+ABANDON = """
+import os, pathlib, signal
+from rankwise.comparison.engines.local import LocalEngine
+
+if __name__ == "__main__":
+    engine = LocalEngine(1)
+    pathlib.Path("worker").write_text(str(next(engine.run(os.getpid, [()]))))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path):
+    (tmp_path / "abandon.py").write_text(ABANDON)
+    ended = subprocess.run([sys.executable, "abandon.py"], cwd=tmp_path, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    worker = int((tmp_path / "worker").read_text())
+    for _ in range(100):
+        if not _is_running(worker):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"worker {worker} still runs")
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,305 @@
+"""The page of a comparison: complete, well formed, self-contained, and deaf to hostile text."""
+
+from __future__ import annotations
+
+import json
+import sys
+from html.parser import HTMLParser
+
+import pytest
+from plotly.offline import get_plotlyjs
+
+from rankwise.comparison.report import palette, plots, series
+from rankwise.comparison.report.page import write_report
+from rankwise.core.errors import AdapterError, SettingsError
+from tests.comparison.report_records import made_up_comparison
+
+VOID = {"meta", "input", "br", "hr", "img", "link"}
+HOSTILE = '</script><img src=x onerror="alert(1)">'
+
+
+class Element:
+    """A tag with its attributes, its children, and the text inside it."""
+
+    def __init__(self, tag, attributes):
+        self.tag, self.attributes = tag, attributes
+        self.children, self.pieces = [], []
+
+    @property
+    def text(self):
+        return " ".join("".join(self.pieces).split())
+
+    def all(self, tag=None, **attributes):
+        """All elements below this one, itself included, with this tag and these attributes."""
+        named = {key.rstrip("_").replace("_", "-"): value for key, value in attributes.items()}
+        matches = tag in (None, self.tag) and named.items() <= self.attributes.items()
+        below = [found for child in self.children for found in child.all(tag, **attributes)]
+        return [self, *below] if matches else below
+
+
+class Page(HTMLParser):
+    """A parsed page; tags that do not close in order are an error."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.root = Element("root", {})
+        self.open = [self.root]
+        self.feed(text)
+        self.close()
+        assert self.open == [self.root], f"left open: {[e.tag for e in self.open]}"
+
+    def handle_starttag(self, tag, attrs):
+        assert len(attrs) == len(dict(attrs)), f"an attribute comes twice: {attrs}"
+        element = Element(tag, dict(attrs))
+        self.open[-1].children.append(element)
+        if tag not in VOID:
+            self.open.append(element)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop().tag == tag
+
+    def handle_data(self, data):
+        for element in self.open:
+            element.pieces.append(data)
+
+    def all(self, tag=None, **attributes):
+        return self.root.all(tag, **attributes)
+
+    def by_id(self, name):
+        (element,) = self.all(id=name)
+        return element
+
+
+def page_of(summary, runs, folder):
+    """The page as text, and parsed."""
+    write_report(summary, runs, folder / "report.html")
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    return text, Page(text)
+
+
+@pytest.fixture(scope="module")
+def records():
+    return made_up_comparison()
+
+
+@pytest.fixture(scope="module")
+def rendered(records, tmp_path_factory):
+    return page_of(*records, tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture(scope="module")
+def page(rendered):
+    return rendered[1]
+
+
+def payload_of(page):
+    return json.loads("".join(page.by_id("payload").pieces))
+
+
+def test_the_question_and_the_verdict_come_first(page, records):
+    (header,) = page.all("header")
+    (question,) = page.all("h1")
+    assert question.text == "Which method scores best on digits?"
+    assert all(sentence in header.text for sentence in records[0]["verdict"])
+    assert "360 runs, 19 failed" in header.text
+    (body,) = page.all("body")
+    assert [child.tag for child in body.children[:2]] == ["header", "main"]
+
+
+def test_nothing_is_fetched(rendered):
+    text, page = rendered
+    for element in page.all():
+        assert "src" not in element.attributes
+        assert element.attributes.get("href", "#").startswith("#")
+    (policy,) = page.all("meta", http_equiv="Content-Security-Policy")
+    assert policy.attributes["content"].startswith("default-src 'none';")
+    assert "connect-src" not in policy.attributes["content"]
+    assert "@import" not in text
+    assert text.count(get_plotlyjs()[:2000]) == 1
+
+
+def test_every_reference_inside_the_page_has_its_target(page):
+    ids = [element.attributes["id"] for element in page.all() if "id" in element.attributes]
+    assert len(ids) == len(set(ids))
+    for element in page.all():
+        for name in ("aria-labelledby", "aria-describedby"):
+            assert set(element.attributes.get(name, "").split()) <= set(ids)
+        assert element.attributes.get("href", "#results")[1:] in ids
+
+
+def test_a_chart_has_a_title_a_key_and_its_words(page):
+    figures = page.all("figure")
+    assert len(figures) == 8
+    for figure in figures:
+        (chart,) = figure.all(role="img")
+        assert chart.attributes["id"] in payload_of(page)["charts"]
+        assert page.by_id(chart.attributes["aria-labelledby"]).tag == "h3"
+        assert page.by_id(chart.attributes["aria-describedby"]).text
+        (words,) = figure.all("figcaption")
+        assert "full: " in words.text
+
+
+def test_the_figures_are_those_of_the_plots(page, records):
+    summary, runs = records
+    charts = {name: dict(views) for name, views in payload_of(page)["charts"].items()}
+    assert list(charts["learning-curves"]) == ["300", "1200", "papers"]
+    assert list(charts["score-by-parameters"]) == [None]
+    drawn = plots.learning_curves(summary, runs, "1200")
+    lines = [trace for trace in drawn.data if trace.meta["role"] == "line"]
+    shown = charts["learning-curves"]["1200"]["data"]
+    assert [t["y"] for t in shown if t["meta"]["role"] == "line"] == [list(t.y) for t in lines]
+
+
+def test_budgets_and_methods_are_chosen_by_native_controls(page, records):
+    (form,) = page.all("form")
+    views = [radio.attributes["value"] for radio in form.all("input", type="radio")]
+    assert views == ["300", "1200", "papers"]
+    chips = {box.attributes["value"] for box in form.all("input", type="checkbox")}
+    assert chips == {row["name"] for row in records[0]["methods"]}
+    assert all(len(fieldset.all("legend")) == 1 for fieldset in form.all("fieldset"))
+
+
+def test_every_column_of_the_results_sorts_by_a_button(page):
+    table = page.by_id("results").all("table")[0]
+    headings = table.all("th", scope="col")
+    assert all(len(heading.all("button")) == 1 for heading in headings)
+    for row in table.all("tr")[1:]:
+        cells = [cell for cell in row.children if "data-value" in cell.attributes]
+        assert len(cells) in (0, len(headings))
+        for cell in cells[1:]:
+            assert cell.attributes["data-value"] == "" or float(cell.attributes["data-value"]) >= -1
+
+
+def test_the_table_holds_every_method_under_its_budget(page, records):
+    table = page.by_id("results").all("table")[0]
+    shown = []
+    for body in table.all("tbody"):
+        (heading,) = body.all("th", scope="rowgroup")
+        budget = heading.text.removeprefix("Budget ")
+        names = [row.attributes["data-value"] for row in body.all("th", scope="row")]
+        shown += [(budget, name) for name in names]
+    assert sorted(shown) == sorted(
+        (row["budget"], series.label(row)) for row in records[0]["methods"]
+    )
+
+
+def test_the_best_of_a_budget_is_marked_in_text(page):
+    bodies = page.by_id("results").all("tbody")
+    marked = [[row.text for row in body.all("tr") if "best" in row.text] for body in bodies]
+    assert [len(rows) for rows in marked] == [0, 1, 1, 1]
+
+
+def test_failures_and_warnings_are_listed_with_their_reasons(page, records):
+    troubles = page.by_id("troubles")
+    assert "rac-lora r=2, right failed: the loss is nan at step 37" in troubles.text
+    assert "lora-xs r=11 the best learning rate 0.1 is still at the edge" in troubles.text
+    failed = [run for run in records[1] if run["status"] == "failed"]
+    listed = [code.text for code in troubles.all("code")]
+    assert listed == [run["run"] for run in failed]
+    assert "delora r=1 learning rate 0.1, seed 2: the loss is nan" in troubles.text
+
+
+def test_the_protocol_is_complete_and_the_command_repeats_it(page, records):
+    protocol = page.by_id("protocol")
+    assert protocol.all("pre")[0].text == records[0]["protocol"]["command"]
+    terms = [term.text for term in protocol.all("dt")]
+    for key, value in records[0]["protocol"].items():
+        assert key.replace("_", " ") in terms
+        for inner in value if isinstance(value, dict) else ():
+            assert inner.replace("_", " ") in terms
+    values = [value.text for value in protocol.all("dd")]
+    assert "0.001, 0.003, 0.01, 0.03, 0.1" in values
+    assert {"none", "yes", "577"} <= set(values)
+
+
+def test_starts_are_shown_only_if_an_init_reported_them(page, records, tmp_path):
+    assert "lora-sb r=11" in page.by_id("starts").text
+    summary, runs = records
+    _, without = page_of(summary, [run | {"init": None} for run in runs], tmp_path)
+    assert not without.all(id="starts")
+
+
+def hostile(value):
+    """The records with hostile text in every place that a user or an error may fill."""
+    if isinstance(value, dict):
+        return {key: hostile(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [hostile(item) for item in value]
+    kept = {"done", "failed", "ok", "validation"}
+    return value + HOSTILE if isinstance(value, str) and value not in kept else value
+
+
+def test_hostile_text_stays_text(records, rendered, tmp_path):
+    summary, runs = hostile(records[0]), hostile(records[1])
+    text, page = page_of(summary, runs, tmp_path)
+    assert not page.all("img")
+    assert len(page.all("script")) == len(rendered[1].all("script")) == 3
+    assert HOSTILE not in text
+    assert page.all("h1")[0].text == f"Which method scores best on digits{HOSTILE}?"
+    assert payload_of(page)["baseline"] == "lora" + HOSTILE
+    chips = [box.attributes["value"] for box in page.all("input", type="checkbox")]
+    assert "cola" + HOSTILE in chips
+
+
+def test_a_comparison_of_which_everything_failed_still_has_its_page(records, tmp_path):
+    unmeasured = dict.fromkeys(
+        ("trainable_parameters", "score_mean", "score_low", "score_high", "learning_rate")
+    )
+    failed = {"status": "failed: no data", **unmeasured}
+    summary = records[0] | {"methods": [row | failed for row in records[0]["methods"]]}
+    _, page = page_of(summary, [], tmp_path)
+    assert "failed: no data" in page.by_id("troubles").text
+    assert "There is nothing to draw." in page.all("figure")[0].text
+
+
+def test_what_the_summary_leaves_out_is_left_out(records, tmp_path):
+    summary = {key: value for key, value in records[0].items() if key != "verdict"}
+    summary["methods"] = [row for row in summary["methods"] if row["budget"] == "1200"]
+    summary["methods"] = [
+        {key: row[key] for key in row if key != "warnings" and not key.startswith("difference")}
+        for row in summary["methods"]
+    ]
+    runs = [run for run in records[1] if run["status"] == "done"]
+    _, page = page_of(summary, runs, tmp_path)
+    assert not page.all(class_="verdict")
+    assert not page.all(id="troubles")
+    assert not page.all("input", type="radio")
+    assert "Against lora" not in page.by_id("results").text
+
+
+def test_the_page_and_the_charts_stand_on_the_same_ground(rendered):
+    text = rendered[0].lower()
+    assert f"--paper: {palette.PAPER.lower()};" in text
+    assert f"--paper: {palette.DARK[palette.PAPER].lower()};" in text
+
+
+@pytest.mark.parametrize("name", ["plotly", "jinja2"])
+def test_a_missing_extra_is_named(name, records, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(SettingsError, match=rf"needs {name}.*pip install 'rankwise\[report\]'"):
+        write_report(*records, tmp_path / "report.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_record_that_is_no_summary_is_refused(tmp_path):
+    with pytest.raises(AdapterError, match="must have protocol, methods, got only task"):
+        write_report({"task": "digits"}, [], tmp_path / "report.html")
+
+
+def test_records_of_before_have_no_charts_of_the_change(tmp_path):
+    summary, runs = made_up_comparison()
+    write_report(summary, [{**run, "diagnostics": []} for run in runs], tmp_path / "old.html")
+    assert 'id="strength"' not in (tmp_path / "old.html").read_text()
+
+
+def test_the_view_at_equal_rank_has_its_verdict_and_its_rows(tmp_path):
+    summary, runs = made_up_comparison()
+    row = {"name": "lora", "r": 1, "side": None, "budget": "300", "trainable_parameters": 302}
+    row |= {"score_mean": 0.8, "difference_mean": None, "difference_low": None}
+    other = row | {"name": "cola", "difference_mean": 0.02, "difference_low": 0.01}
+    entry = {"r": 1, "rows": [other, row], "verdict": ["Rank 1, against lora: shown better: cola."]}
+    write_report(summary | {"equal_rank": [entry]}, runs, tmp_path / "ranks.html")
+    page = Page((tmp_path / "ranks.html").read_text()).root
+    (section,) = page.all("section", id="ranks")
+    assert "shown better: cola" in section.text
+    assert "+0.020" in section.text

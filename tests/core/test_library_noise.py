@@ -1,0 +1,40 @@
+"""What is said while quantisation libraries are imported, and after."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+from rankwise.core.library_noise import ignore_known_warnings, quiet_imports
+
+
+def test_loggers_are_as_before_also_after_an_exception():
+    logger = logging.getLogger("torchao")
+    before = logger.level
+    with quiet_imports():
+        assert not logger.isEnabledFor(logging.WARNING)
+        assert logger.isEnabledFor(logging.ERROR)
+    with pytest.raises(ImportError), quiet_imports():
+        raise ImportError
+    assert logger.level == before
+
+
+def test_importing_rankwise_says_nothing():
+    code = "import rankwise"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == run.stderr == ""
+
+
+def test_the_known_warning_is_ignored_and_others_are_not():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ignore_known_warnings()
+        warnings.warn(
+            "`is_gradient_checkpointing` is deprecated and will go", FutureWarning, stacklevel=2
+        )
+        with pytest.raises(FutureWarning):
+            warnings.warn("`another` is deprecated", FutureWarning, stacklevel=2)

@@ -1,0 +1,464 @@
+"""A chain under Trainer: when it folds, what it leaves, and that it resumes exactly."""
+
+import functools
+import warnings
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel
+from torch.utils.data import Dataset, IterableDataset
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import set_seed
+
+from rankwise.core.errors import AdapterError, ChainError, ModelError, SettingsError
+from rankwise.methods.adapters import bridge
+from rankwise.methods.chain.callback import ChainCallback
+from rankwise.methods.chain.chain import Chain
+from tests.methods.chain.chain_models import (
+    base_weights,
+    build,
+    chained,
+    layers,
+    optimizer_of,
+    outputs,
+    trained,
+)
+
+ROWS = 12
+
+
+class Rows(Dataset):
+    def __init__(self, broken_at: int | None = None) -> None:
+        self.x = torch.randn(ROWS, 7, generator=torch.Generator().manual_seed(2))
+        self.broken_at, self.read = broken_at, 0
+
+    def __len__(self) -> int:
+        return ROWS
+
+    def __getitem__(self, row: int) -> dict[str, torch.Tensor]:
+        self.read += 1
+        if self.read == self.broken_at:
+            raise KeyboardInterrupt
+        return {"x": self.x[row], "labels": torch.tensor(row % 5)}
+
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        while True:
+            yield {"x": torch.ones(7), "labels": torch.tensor(0)}
+
+
+class Watch(TrainerCallback):
+    """Notes the number of folds and what the adapter has learned after each step."""
+
+    def __init__(self, chain: ChainCallback) -> None:
+        self.chain, self.folds, self.learned = chain, [], []
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.folds.append(self.chain.chain.folds)
+        self.learned.append(changes(self.chain.chain.model))
+
+
+class StopAt(TrainerCallback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            control.should_training_stop = control.should_save = True
+
+
+def changes(model):
+    return [bridge.delta(layer, "default").detach().clone() for layer in layers(model).values()]
+
+
+def make_trainer(model, folder, *, callbacks, data=None, optimizers=(None, None), **options):
+    arguments = TrainingArguments(
+        **{
+            "output_dir": str(folder),
+            "use_cpu": True,
+            "report_to": [],
+            "disable_tqdm": True,
+            "per_device_train_batch_size": 4,
+            "learning_rate": 0.05,
+            "max_steps": 9,
+            "save_strategy": "no",
+            "label_names": ["labels"],
+            "optim": "adamw_torch",
+            **options,
+        }
+    )
+    data = data or Rows()
+    return Trainer(
+        model,
+        arguments,
+        train_dataset=data,
+        eval_dataset=data,
+        callbacks=callbacks,
+        optimizers=optimizers,
+    )
+
+
+def same(first, second):
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+# --- when it folds -------------------------------------------------------------------------------
+
+
+def folds_of(folder, *, chain, **options):
+    model = build()
+    callback = ChainCallback(model, **chain)
+    watch = Watch(callback)
+    make_trainer(model, folder, callbacks=[callback, watch], **options).train()
+    return watch.folds, callback.report
+
+
+def test_it_folds_after_every_so_many_steps_but_not_after_the_last(tmp_path):
+    folds, report = folds_of(tmp_path, chain={"every": 3})
+    assert folds == [0, 0, 1, 1, 1, 2, 2, 2, 2]
+    assert (report.blocks, report.rank) == (3, 6)
+
+
+def test_accumulated_gradients_belong_to_one_step(tmp_path):
+    folds, report = folds_of(
+        tmp_path, chain={"every": 2}, gradient_accumulation_steps=3, max_steps=4
+    )
+    assert folds == [0, 1, 1, 1]
+    assert report.blocks == 2
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulation", "steps_an_epoch"), [(4, 1, 3), (5, 1, 3), (4, 2, 2), (5, 3, 1)]
+)
+def test_it_folds_after_every_so_many_epochs(tmp_path, batch, accumulation, steps_an_epoch):
+    folds, _ = folds_of(
+        tmp_path,
+        chain={"every_epochs": 2},
+        max_steps=-1,
+        num_train_epochs=5,
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=accumulation,
+    )
+    assert folds == [step // (2 * steps_an_epoch) for step in range(1, 5 * steps_an_epoch + 1)]
+
+
+def test_trainer_and_callback_do_what_a_plain_loop_with_a_chain_does(tmp_path):
+    model = build()
+    callback = ChainCallback(model, every=1, side="right")
+    data = Rows()
+    options = {"lr_scheduler_type": "constant", "max_grad_norm": 0.0, "max_steps": 3}
+    make_trainer(
+        model,
+        tmp_path,
+        callbacks=[callback],
+        per_device_train_batch_size=ROWS,
+        **options,
+    ).train()
+
+    twin = build()
+    rows = torch.utils.data.default_collate([data[row] for row in range(ROWS)])
+    with Chain(twin, side="right") as chain:
+        optimizer = torch.optim.AdamW(trained(twin), lr=0.05, weight_decay=0)
+        for step in range(3):
+            if step:
+                chain.fold(optimizer)
+            optimizer.zero_grad()
+            twin(**rows)["loss"].backward()
+            optimizer.step()
+    torch.testing.assert_close(changes(model), changes(twin))
+
+
+# --- what it leaves ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", ["left", "right", "both"])
+def test_after_training_the_base_is_restored_and_the_adapter_is_one_lora(tmp_path, side):
+    model = build()
+    before = base_weights(model)
+    callback = ChainCallback(model, every=3, side=side)
+    watch = Watch(callback)
+    trainer = make_trainer(model, tmp_path / "run", callbacks=[callback, watch])
+    trainer.train()
+    assert same(base_weights(model), before)
+    torch.testing.assert_close(changes(model), watch.learned[-1])
+    trainer.save_model(tmp_path / "out")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="fan_in_fan_out")
+        loaded = PeftModel.from_pretrained(build().unload(), tmp_path / "out")
+    assert loaded.peft_config["default"].r == 6
+    assert torch.equal(outputs(loaded), outputs(model))
+
+
+def test_the_final_lora_can_be_compressed_with_its_error_reported(tmp_path):
+    model = build()
+    callback = ChainCallback(model, every=3, final_rank=2)
+    make_trainer(model, tmp_path, callbacks=[callback]).train()
+    assert model.peft_config["default"].r == callback.report.rank == 2
+    assert all(0 < error < 1 for error in callback.report.errors.values())
+
+
+def test_an_exception_in_training_restores_the_base_and_keeps_what_was_learned(tmp_path):
+    model = build()
+    before, start = base_weights(model), outputs(model)
+    callback = ChainCallback(model, every=2)
+    trainer = make_trainer(model, tmp_path, callbacks=[callback], data=Rows(broken_at=22))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    assert callback.report.blocks == 3
+    assert same(base_weights(model), before)
+    assert not torch.allclose(outputs(model), start)
+    assert type(model.peft_config["default"]) is LoraConfig
+
+
+def test_a_callback_that_joins_later_is_a_context_manager(tmp_path):
+    model = build()
+    before = base_weights(model)
+    trainer = make_trainer(model, tmp_path, callbacks=[], data=Rows(broken_at=22))
+    callback = ChainCallback(model, every=2)
+    trainer.add_callback(callback)
+    with pytest.raises(KeyboardInterrupt), callback:
+        trainer.train()
+    assert callback.report.blocks == 3
+    assert same(base_weights(model), before)
+
+
+def test_checkpoints_amid_a_chain_are_not_taken_for_loras(tmp_path):
+    model = build()
+    callback = ChainCallback(model, every=2)
+    make_trainer(model, tmp_path, callbacks=[callback], save_strategy="steps", save_steps=3).train()
+    with pytest.raises(AdapterError, match="unfinished chain"):
+        PeftModel.from_pretrained(build().unload(), tmp_path / "checkpoint-3")
+
+
+def test_the_best_checkpoint_is_loaded_whatever_block_it_is_of(tmp_path):
+    model = build()
+    before = base_weights(model)
+    callback = ChainCallback(model, every=2)
+    watch = Watch(callback)
+    losses = iter([3.0, 1.0, 2.0, 4.0])
+    trainer = make_trainer(
+        model,
+        tmp_path,
+        callbacks=[callback, watch],
+        max_steps=8,
+        save_strategy="steps",
+        save_steps=2,
+        eval_strategy="steps",
+        eval_steps=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="score",
+        greater_is_better=False,
+    )
+    trainer.compute_metrics = lambda _: {"score": next(losses)}
+    trainer.train()
+    assert trainer.state.best_model_checkpoint.endswith("checkpoint-4")
+    assert callback.report.rank == 4
+    torch.testing.assert_close(changes(model), watch.learned[3])
+    assert same(base_weights(model), before)
+
+
+# --- the optimizer -------------------------------------------------------------------------------
+
+
+class Rates(TrainerCallback):
+    def __init__(self) -> None:
+        self.taken, self.scheduled = [], []
+
+    def on_pre_optimizer_step(self, args, state, control, optimizer=None, **kwargs):
+        self.taken.append(round(optimizer.param_groups[0]["lr"], 6))
+
+    def on_step_end(self, args, state, control, optimizer=None, **kwargs):
+        self.scheduled.append(round(optimizer.param_groups[0]["lr"], 6))
+
+
+def test_the_learning_rate_warms_up_again_after_each_fold(tmp_path):
+    model = build()
+    callback = ChainCallback(model, every=4, warmup_steps=2)
+    optimizer = torch.optim.SGD(trained(model), lr=0.3)
+    # A scheduler that goes on from the rate that it finds: what the warm-up leaves would add up.
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 1.0)
+    rates = Rates()
+    make_trainer(
+        model, tmp_path, callbacks=[callback, rates], optimizers=(optimizer, scheduler)
+    ).train()
+    assert rates.taken == [0.3, 0.3, 0.3, 0.3, 0.1, 0.2, 0.3, 0.3, 0.1]
+    assert rates.scheduled == [0.3] * 9
+
+
+@pytest.mark.parametrize(("reset", "steps"), [(True, 1.0), (False, 9.0)])
+def test_the_optimizer_forgets_a_block_that_is_over_unless_told_otherwise(tmp_path, reset, steps):
+    model = build()
+    parameters = trained_by_left(model)
+    callback = ChainCallback(model, every=4, reset_optimizer=reset)
+    trainer = make_trainer(model, tmp_path, callbacks=[callback])
+    trainer.train()
+    assert {float(trainer.optimizer.state[each]["step"]) for each in parameters} == {steps}
+
+
+def trained_by_left(model):
+    return [layer.lora_A["default"].weight for layer in layers(model).values()]
+
+
+# --- resuming ------------------------------------------------------------------------------------
+
+
+def batches():
+    return [{"x": Rows().x[:4], "labels": torch.arange(4)}]
+
+
+def run(folder, *, chain, callbacks=(), resume=None, **options):
+    """Train a model made afresh, as another process would."""
+    set_seed(5)
+    model = build()
+    chain = {key: value() if key == "batches" else value for key, value in chain.items()}
+    callback = ChainCallback(model, **chain)
+    trainer = make_trainer(model, folder, callbacks=[callback, *callbacks], **options)
+    trainer.train(resume_from_checkpoint=resume)
+    return model
+
+
+CHAINS = {
+    "left": {"every": 3, "side": "left", "warmup_steps": 2},
+    "both": {"every_epochs": 1, "side": "both"},
+    "kept": {"every": 2, "side": "right", "reset_optimizer": False, "sketch": "orthonormal"},
+    "gradient": {"every": 3, "sketch": "gradient", "batches": batches},
+}
+
+
+@pytest.fixture(scope="module")
+def run_of(tmp_path_factory):
+    """Return the model that an uninterrupted run ends with, trained once a chain."""
+
+    @functools.cache
+    def run_whole(name):
+        return run(tmp_path_factory.mktemp("whole"), chain=CHAINS[name])
+
+    return run_whole
+
+
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [("left", 2), ("left", 3), ("left", 4), ("left", 7), ("both", 3), ("kept", 5), ("gradient", 6)],
+)
+def test_a_run_that_was_stopped_and_resumed_ends_bit_for_bit_as_one_that_was_not(
+    tmp_path, run_of, name, step
+):
+    run(tmp_path, chain=CHAINS[name], callbacks=[StopAt(step)])
+    resumed = run(tmp_path, chain=CHAINS[name], resume=True).state_dict()
+    whole = run_of(name).state_dict()
+    assert whole.keys() == resumed.keys()
+    for key, value in whole.items():
+        assert torch.equal(value, resumed[key]), key
+
+
+def test_a_resumed_run_reads_the_directory_that_train_is_given(tmp_path, run_of):
+    run(tmp_path, chain=CHAINS["left"], callbacks=[StopAt(5)])
+    (tmp_path / "checkpoint-5").rename(tmp_path / "elsewhere")
+    resumed = run(tmp_path / "new", chain=CHAINS["left"], resume=str(tmp_path / "elsewhere"))
+    assert same(changes(resumed), changes(run_of("left")))
+
+
+def resume_with_late_callback(folder, resume):
+    model = build()
+    trainer = make_trainer(model, folder, callbacks=[])
+    with ChainCallback(model, **CHAINS["left"]) as callback:
+        trainer.add_callback(callback)
+        trainer.train(resume_from_checkpoint=str(resume))
+    return model
+
+
+def test_a_callback_that_joins_later_resumes_from_the_output_directory(tmp_path, run_of):
+    run(tmp_path, chain=CHAINS["left"], callbacks=[StopAt(5)])
+    resumed = resume_with_late_callback(tmp_path, tmp_path / "checkpoint-5")
+    assert same(changes(resumed), changes(run_of("left")))
+
+
+def test_a_ledger_beside_other_weights_is_refused(tmp_path):
+    run(tmp_path / "one", chain=CHAINS["left"], callbacks=[StopAt(5)])
+    run(tmp_path / "two", chain=CHAINS["left"], callbacks=[StopAt(5)], learning_rate=0.01)
+    with pytest.raises(ChainError, match="checkpoint-5 is not the checkpoint that the Trainer has"):
+        resume_with_late_callback(tmp_path / "two", tmp_path / "one" / "checkpoint-5")
+
+
+def test_resuming_with_another_chain_is_refused(tmp_path):
+    run(tmp_path, chain=CHAINS["left"], callbacks=[StopAt(4)])
+    with pytest.raises(AdapterError, match="a chain with seed=0, this one has 1"):
+        run(tmp_path, chain={**CHAINS["left"], "seed": 1}, resume=True)
+
+
+def test_resuming_from_nothing_is_refused_by_the_trainer(tmp_path):
+    with pytest.raises(ValueError, match="No valid checkpoint found"):
+        run(tmp_path, chain=CHAINS["left"], resume=True)
+
+
+# --- what is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, r"give one of every \(steps\) and every_epochs, got None and None"),
+        ({"every": 1, "every_epochs": 1}, "give one of every .*, got 1 and 1"),
+        ({"every": 0}, "every must be an integer of at least 1, got 0"),
+        ({"every_epochs": 1.5}, "every_epochs must be an integer of at least 1, got 1.5"),
+        ({"every": 1, "warmup_steps": -1}, "warmup_steps must be an integer of at least 0, got -1"),
+        ({"every": 1, "final_rank": 0}, "final_rank must be an integer of at least 1, got 0"),
+        ({"every": 1, "batches": [{}]}, "got sketch='gaussian' with them"),
+        ({"every": 1, "loss": functools.partial}, "loss goes with batches, got it alone"),
+        ({"every": 1, "sketch": "gradient"}, "got sketch='gradient' without them"),
+    ],
+)
+def test_a_wrong_setting_is_refused_and_changes_nothing(options, message):
+    model = build()
+    with pytest.raises(SettingsError, match=message):
+        ChainCallback(model, **options)
+    assert len(trained(model)) == 4
+    assert type(model.peft_config["default"]) is LoraConfig
+
+
+def test_an_optimizer_built_before_the_callback_is_refused_and_the_base_restored(tmp_path):
+    model = build()
+    optimizer = optimizer_of(model)
+    callback = ChainCallback(model, every=2)
+    trainer = make_trainer(model, tmp_path, callbacks=[callback], optimizers=(optimizer, None))
+    with pytest.raises(ChainError, match="holds frozen sketches of the chain: build it after"):
+        trainer.train()
+    assert not callback.chain.is_open
+
+
+def test_another_model_is_refused(tmp_path):
+    callback = ChainCallback(build(), every=2)
+    with pytest.raises(ChainError, match="trains another model than the ChainCallback was made"):
+        make_trainer(build(), tmp_path, callbacks=[callback]).train()
+
+
+def test_a_second_training_is_refused(tmp_path):
+    model = build()
+    trainer = make_trainer(model, tmp_path, callbacks=[ChainCallback(model, every=2)], max_steps=1)
+    trainer.train()
+    with pytest.raises(ChainError, match=r"chain of adapter 'default' is over .*make a new one"):
+        trainer.train()
+
+
+def test_batch_sizes_that_are_searched_for_are_refused(tmp_path):
+    model = build()
+    callback = ChainCallback(model, every=2)
+    trainer = make_trainer(model, tmp_path, callbacks=[callback], auto_find_batch_size=True)
+    with pytest.raises(ChainError, match="auto_find_batch_size=True starts anew amid a chain"):
+        trainer.train()
+
+
+def test_epochs_without_a_length_are_refused(tmp_path):
+    model = build()
+    callback = ChainCallback(model, every_epochs=1)
+    trainer = make_trainer(model, tmp_path, callbacks=[callback], data=Endless())
+    with pytest.raises(ChainError, match="every_epochs needs a dataset with a length"):
+        trainer.train()
+
+
+def test_a_model_that_cannot_carry_a_chain_is_refused():
+    model = build()
+    chained(model)
+    with pytest.raises(ModelError, match="got ChainConfig"):
+        ChainCallback(model, every=1)
