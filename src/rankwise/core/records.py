@@ -2,7 +2,7 @@
 
 A file is written beside its target and renamed over it, so a reader never sees half of it, whenever
 the writer is killed. Each carries the version of its format, and a reader refuses one that is
-newer.
+newer. What a file holds is said by a :class:`Record`, against which it is checked when it is read.
 """
 
 from __future__ import annotations
@@ -10,11 +10,55 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from rankwise.core.errors import AdapterError
 
 FORMAT_VERSION = 1
+
+Kind = TypeVar("Kind")
+
+
+class Record(BaseModel):
+    """Base of what is kept as JSON: frozen, every number finite, unknown keys passed over.
+
+    A key that an older version did not write has a default, so that its files are read as before.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a file that :meth:`write` wrote.
+
+        Raises:
+            AdapterError: It is missing, damaged, of another kind, or written by a newer version.
+        """
+        return read_as(TypeAdapter(cls), path)
+
+    def write(self, path: Path) -> None:
+        """Write the record to ``path``, whole or not at all."""
+        write_record(path, self.model_dump(mode="json"))
+
+
+def read_as(kind: TypeAdapter[Kind], path: Path) -> Kind:
+    """Read a file as ``kind``: a :class:`Record`, or a union of several.
+
+    Raises:
+        AdapterError: It is missing, damaged, of another kind, or written by a newer version.
+    """
+    content = read_record(path)
+    try:
+        return kind.validate_python(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise AdapterError(
+            f"{path} is damaged or of another kind ({place}: {first['msg']}): delete it and run "
+            "again"
+        ) from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,0 +1,336 @@
+"""What is kept of a run, of its test score, of a comparison and of a federation, as types.
+
+    OUTPUT/runs/NAME/record.json    RunRecord or FailedRun
+    OUTPUT/runs/NAME/test.json      TestResult
+    OUTPUT/summary.json             Summary, of one SummaryRow a compared method
+    FEDERATION/record.json          FederationRecord
+
+A method is the same one wherever its name, rank, side and budget are: :class:`MethodIdentity`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from rankwise.core.errors import AdapterError
+from rankwise.core.records import Record, read_as
+from rankwise.methods.inits.report import LayerStart, MonitoredLayer
+from rankwise.training.settings.run import RunSettings
+
+Json: TypeAlias = dict[str, JsonValue]
+
+
+class MethodIdentity(Record):
+    """What tells the methods of a comparison apart."""
+
+    name: str
+    r: int | None = None
+    side: str | None = None
+    # A label, which older records may hold as the number that it looks like.
+    budget: Annotated[str, BeforeValidator(str)] = ""
+
+    @property
+    def label(self) -> str:
+        """The method in full: ``rac-lora r=2, left``."""
+        rank = "" if self.r is None else f" r={self.r}"
+        side = "" if self.side is None else f", {self.side}"
+        return f"{self.name}{rank}{side}"
+
+    @property
+    def identity(self) -> MethodIdentity:
+        """The identity alone, of whatever else is said of the method here: a key for a table."""
+        return MethodIdentity(name=self.name, r=self.r, side=self.side, budget=self.budget)
+
+
+class CurvePoint(Record):
+    """The state after ``step`` optimizer steps; 0 is the initialised model, untrained."""
+
+    step: int
+    train_loss: float | None = None
+    validation_loss: float
+    validation_score: float
+
+
+class DiagnosticPoint(Record):
+    """What was measured after ``step`` optimizer steps; None is what was not asked for there.
+
+    Attributes:
+        relative_norm: ‖ΔW‖ / ‖W‖ over all adapted layers; ``strength`` in records of version 0.1.
+        captured_share: Of the gradient of one batch; ``followed`` in those.
+        batch_loss: Mean loss of that batch in eval mode.
+    """
+
+    step: int
+    relative_norm: Annotated[
+        float | None, Field(validation_alias=AliasChoices("relative_norm", "strength"))
+    ] = None
+    captured_share: Annotated[
+        float | None, Field(validation_alias=AliasChoices("captured_share", "followed"))
+    ] = None
+    batch_loss: float | None = None
+
+
+class InitializationRecord(Record):
+    """What an initialization did: the report of ``rankwise.initialize``, or where it was read."""
+
+    init: str = ""
+    adapter_name: str = "default"
+    seconds: float = 0.0
+    samples: int = 0
+    reference: str | None = None
+    losses: tuple[float | None, ...] = ()
+    steps: int = 0
+    monitored: tuple[MonitoredLayer, ...] = ()
+    layers: tuple[LayerStart, ...] = ()
+    path: str | None = None
+
+
+class Seconds(Record):
+    """Wall-clock seconds by the part of a run; diagnostics are no part of training."""
+
+    build: float = 0.0
+    init: float = 0.0
+    train: float = 0.0
+    save: float = 0.0
+    diagnose: float = 0.0
+    total: float = 0.0
+
+
+class RunIdentity(Record):
+    """What every record of a run says, whether it came to its end or not."""
+
+    run: str
+    method: MethodIdentity
+    seed: int
+    learning_rate: float
+    settings: Json
+    versions: dict[str, str] = Field(default_factory=dict)
+    commit: str | None = None
+
+    def run_settings(self) -> RunSettings:
+        """Return the settings of the run.
+
+        Raises:
+            AdapterError: They are of another version of Rankwise.
+        """
+        try:
+            return RunSettings.model_validate(self.settings)
+        except ValidationError as error:
+            raise AdapterError(
+                f"the settings of run {self.run} are not of this version ({error}): run it again"
+            ) from None
+
+
+class RunRecord(RunIdentity):
+    """A run that came to its end.
+
+    Attributes:
+        metric: The headline metric, in which the scores are.
+        data: What the task says of its data.
+        trainable_parameters: Of the adapter; those of the head are apart.
+        stored_bytes: Of the tensors saved.
+        score_validation: At the step that was kept.
+        folds: The steps after which a chain was folded.
+        init: What the initialization did; None for the adapter's own random start.
+    """
+
+    status: Literal["done"] = "done"
+    metric: str
+    data: Json = Field(default_factory=dict)
+    trainable_parameters: int
+    head_parameters: int = 0
+    stored_bytes: int
+    score_validation: float
+    step_kept: int = 0
+    curve: tuple[CurvePoint, ...]
+    folds: tuple[int, ...] = ()
+    init: InitializationRecord | None = None
+    diagnostics: tuple[DiagnosticPoint, ...] = ()
+    seconds: Seconds
+    peak_memory_bytes: int = 0
+
+
+class FailedRun(RunIdentity):
+    """A run that broke down: why, and where if that is a fault of ours."""
+
+    status: Literal["failed"] = "failed"
+    error: str
+    traceback: str | None = None
+    seconds: Seconds = Seconds()
+
+
+AnyRun: TypeAlias = Annotated[RunRecord | FailedRun, Discriminator("status")]
+_ANY_RUN: TypeAdapter[RunRecord | FailedRun] = TypeAdapter(AnyRun)
+
+
+def read_run(path: Path) -> RunRecord | FailedRun:
+    """Read the record of a run.
+
+    Raises:
+        AdapterError: It is missing, damaged, or written by a newer version.
+    """
+    return read_as(_ANY_RUN, path)
+
+
+class TestResult(Record):
+    """The score of one run on test, with what it predicted row by row."""
+
+    __test__ = False  # it is no test, whatever pytest makes of its name
+
+    run: str
+    score_test: float
+    scores: dict[str, float]
+    invalid: int = 0
+    predictions: tuple[int | float | None, ...] = ()
+    labels: tuple[int | float, ...] = ()
+
+
+class SummaryRow(MethodIdentity):
+    """One method of a comparison, at the learning rate that was chosen for it.
+
+    Attributes:
+        published: The score in the method's paper.
+        learning_rates: All that were tried.
+        sweep_seconds: Of all runs of the method.
+        score_mean: On test, over the ``seeds`` whose ``scores`` are listed; ``score_low`` and
+            ``score_high`` are its interval.
+        steps_to_baseline: Until the mean validation score is that of the baseline at its end.
+        difference_mean: From the baseline, paired by seed, with its interval.
+        difference_rows_mean: The same with an interval over seeds and test rows.
+    """
+
+    published: float | None = None
+    sweep_seconds: float = 0.0
+    learning_rates: tuple[float, ...] = ()
+    status: Literal["done", "failed"] = "done"
+    error: str | None = None
+    trainable_parameters: int | None = None
+    stored_bytes: int | None = None
+    learning_rate: float | None = None
+    score_validation: float | None = None
+    score_mean: float | None = None
+    score_low: float | None = None
+    score_high: float | None = None
+    init_seconds: float | None = None
+    train_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    steps_to_baseline: int | None = None
+    samples_to_baseline: int | None = None
+    seconds_to_baseline: float | None = None
+    difference_mean: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+    difference_rows_mean: float | None = None
+    difference_rows_low: float | None = None
+    difference_rows_high: float | None = None
+    scores: tuple[float, ...] = ()
+    seeds: tuple[int, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_status(cls, row: Any) -> Any:
+        """Version 0.1 wrote ``ok`` and ``failed: REASON``."""
+        status = row.get("status") if isinstance(row, dict) else None
+        if status == "ok":
+            return row | {"status": "done"}
+        if isinstance(status, str) and status.startswith("failed: "):
+            return row | {"status": "failed", "error": status.removeprefix("failed: ")}
+        return row
+
+
+class EqualRankRow(MethodIdentity):
+    """A method at a rank that the baseline has too."""
+
+    trainable_parameters: int
+    score_mean: float
+    difference_mean: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+
+
+class EqualRank(Record):
+    """The methods of one rank, best first."""
+
+    r: int
+    rows: tuple[EqualRankRow, ...]
+    verdict: tuple[str, ...] = ()
+
+
+class Protocol(Record):
+    """How a comparison was made.
+
+    Attributes:
+        chosen_on: The split on which learning rates were chosen.
+        interval: What the intervals are, in words.
+        training: The settings that all runs share.
+        command: What repeats the comparison.
+        varied: The settings of an ablation.
+    """
+
+    learning_rates: tuple[float, ...] = ()
+    widenings: int = 0
+    seeds: tuple[int, ...] = ()
+    baseline: str
+    chosen_on: str = "validation"
+    interval: str = ""
+    training: Json = Field(default_factory=dict)
+    task: Json = Field(default_factory=dict)
+    command: str = ""
+    varied: tuple[str, ...] = ()
+
+
+class Summary(Record):
+    """What a comparison found; ``runs`` names the records that it rests on."""
+
+    task: str
+    protocol: Protocol
+    verdict: tuple[str, ...] = ()
+    methods: tuple[SummaryRow, ...]
+    equal_rank: tuple[EqualRank, ...] = ()
+    runs: tuple[str, ...] = ()
+
+
+class Round(Record):
+    """What happened in a round of a federation; number 0 is what the clients start from.
+
+    Attributes:
+        clients: The numbers of those whose updates were averaged.
+        left_out: Why others that were sampled were not, by number.
+        distance: Of the mean of the clients' updates from what the server applied, relative.
+    """
+
+    number: int
+    score: float
+    loss: float
+    seconds: float
+    clients: tuple[int, ...] = ()
+    left_out: dict[str, str] = Field(default_factory=dict)
+    bytes_up: int = 0
+    bytes_down: int = 0
+    distance: float = 0.0
+
+
+class FederationRecord(Record):
+    """A federation that came to its end."""
+
+    plan: Json
+    digest: str
+    rounds: tuple[Round, ...]
+    method: str
+    metric: str
+    trained_numbers: int
+    score_validation: float
+    score_test: float
