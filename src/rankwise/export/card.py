@@ -1,9 +1,20 @@
-"""The model card: what an adapter is, where it comes from, and how to load it."""
+"""The model card: what an adapter is, where it comes from, and how to load it.
+
+Written by ``huggingface_hub.ModelCard``, so that the Hub links an upload with its base model. The
+licence is for those who publish to state: it depends on the base and the data.
+"""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from rankwise.tasks.generation.small import SMALL
 
 _NEEDS_RANKWISE = (
     "Its type is one of Rankwise's own: `import rankwise` before PEFT loads it, or PEFT stops with "
@@ -22,25 +33,45 @@ def start_card(record: dict[str, Any]) -> str:
         "An adapter at its start",
         f"Initialised by `rankwise init`, not trained. Train on it: `{code}`.\n\n{loading}",
         record,
+        library="peft",
     )
 
 
 def export_card(record: dict[str, Any], *, target: str, found: str) -> str:
     """Return the card of what ``rankwise export`` wrote; ``found`` says how it was compared."""
     scores = [f"- {record['metric']} on validation: {record['score_validation']:.4f}"]
-    text = _MERGED if target == "merged" else _PLAIN
+    is_merged = target == "merged"
+    text = _MERGED if is_merged else _PLAIN
     return _card(
         f"{record['settings']['method']['name']} on {record['settings']['task']['name']}",
         "\n".join([text, "", f"Compared before it was kept: {found}.", "", *scores]),
         record,
+        library=None if is_merged else "peft",
     )
 
 
-def _card(title: str, text: str, record: dict[str, Any]) -> str:
+def _card(title: str, text: str, record: dict[str, Any], *, library: str | None) -> str:
+    metadata = ModelCardData(
+        base_model=_name_on_hub(record["settings"]["task"].get("model")),
+        library_name=library,
+        tags=["rankwise", "lora"] if library == "peft" else ["rankwise"],
+    )
     settings = json.dumps(record["settings"], indent=2)
     versions = "\n".join(f"- {name} {number}" for name, number in record["versions"].items())
-    return (
-        f"---\nlibrary_name: peft\ntags: [rankwise]\n---\n\n# {title}\n\n{text}\n\n"
+    content = (
+        f"---\n{metadata.to_yaml()}\n---\n\n# {title}\n\n{text}\n\n"
         f"## Versions\n\n{versions}\n- commit {record['commit']}\n\n"
         f"## Settings\n\n```json\n{settings}\n```\n"
     )
+    return str(ModelCard(content))
+
+
+def _name_on_hub(model: str | None) -> str | None:
+    """Return the base model's name if it is one of the Hub, and no folder, package or stand-in."""
+    if model is None or model == SMALL or Path(model).exists():
+        return None
+    try:
+        validate_repo_id(model)
+    except HFValidationError:
+        return None
+    return model
