@@ -1,17 +1,13 @@
 """A judge: any endpoint that speaks OpenAI's protocol for chats, named by its URL.
 
-What may pass is asked again, after a wait that doubles: a refused connection, a timeout, an answer
-that is no JSON or lacks its text, and the statuses 408, 429 and 5xx. What stays is reported.
+The ``openai`` client asks it, and asks again after what may pass: a refused connection, a timeout,
+the statuses 408, 409, 429 and 5xx, after waits that double or that the server names. What stays is
+reported.
 """
 
 from __future__ import annotations
 
-import http.client
-import json
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,11 +15,12 @@ from rankwise.core.errors import SettingsError
 
 Message = dict[str, str]
 
-_PASSING = (408, 429)
+# The client insists on a key; servers that ask for none are given this one, as vLLM's examples do.
+_NO_KEY = "EMPTY"
 
 
 class Reply(NamedTuple):
-    """What the endpoint said, or why it said nothing."""
+    """What the endpoint answered, or why there is no answer."""
 
     text: str | None
     error: str | None
@@ -38,73 +35,68 @@ class Endpoint:
         model: The name under which it serves the judge.
         key: Sent as a bearer token where there is one.
         attempts: Of one question.
-        wait: Seconds after the first failure; each further one doubles it.
         timeout: Seconds of one attempt.
-        sleep: Waits so many seconds.
 
     Raises:
-        SettingsError: The URL is none of http or https.
+        SettingsError: The URL is none of http or https, or the ``openai`` client is not installed.
     """
 
     url: str
     model: str
     key: str | None = None
     attempts: int = 5
-    wait: float = 1.0
     timeout: float = 120.0
-    sleep: Callable[[float], None] = time.sleep
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
             raise SettingsError(f"the judge's URL must begin with http:// or https://: {self.url}")
+        _client_library()
 
-    def ask(self, messages: Sequence[Message]) -> Reply:
+    def complete(self, messages: Sequence[Message]) -> Reply:
         """Return the reply to ``messages``; an error only when no attempt is left."""
-        reply = Reply(None, "was not asked")
-        for attempt in range(self.attempts):
-            if attempt:
-                self.sleep(self.wait * 2 ** (attempt - 1))
-            reply, is_final = self._attempt(messages)
-            if reply.text is not None or is_final:
-                return reply
-        return Reply(None, f"{reply.error} ({self.attempts} attempts)")
-
-    def _attempt(self, messages: Sequence[Message]) -> tuple[Reply, bool]:
-        """Return the reply, and whether asking again would change nothing."""
-        try:
-            with urllib.request.urlopen(self._request(messages), timeout=self.timeout) as response:
-                return Reply(_text_of(response.read()), None), True
-        except urllib.error.HTTPError as error:
-            with error:
-                said = error.read(200).decode("utf-8", "replace")
-            is_final = error.code < 500 and error.code not in _PASSING
-            return Reply(None, f"{self.url} answered status {error.code}: {said}"), is_final
-        except TimeoutError:
-            return Reply(None, f"{self.url} timed out after {self.timeout:g} s"), False
-        except (OSError, http.client.HTTPException) as error:
-            return Reply(None, f"{self.url} cannot be reached: {error}"), False
-        except ValueError as error:
-            return Reply(None, f"{self.url} answered with a malformed reply: {error}"), False
-
-    def _request(self, messages: Sequence[Message]) -> urllib.request.Request:
-        content = {"model": self.model, "messages": list(messages), "temperature": 0}
-        headers = {"Content-Type": "application/json"}
-        if self.key:
-            headers["Authorization"] = f"Bearer {self.key}"
-        return urllib.request.Request(
-            self.url.rstrip("/") + "/chat/completions",
-            data=json.dumps(content).encode(),
-            headers=headers,
+        openai = _client_library()
+        client = openai.OpenAI(
+            base_url=self.url,
+            api_key=self.key or _NO_KEY,
+            max_retries=self.attempts - 1,
+            timeout=self.timeout,
         )
+        try:
+            with client:
+                completion = client.chat.completions.create(
+                    model=self.model, messages=list(messages), temperature=0
+                )
+        except openai.APITimeoutError:
+            return Reply(None, f"{self.url} timed out after {self.timeout:g} s{self._tried}")
+        except openai.APIConnectionError as error:
+            return Reply(None, f"{self.url} cannot be reached: {error.__cause__}{self._tried}")
+        except openai.APIStatusError as error:
+            said = error.response.text[:200]
+            return Reply(None, f"{self.url} answered status {error.status_code}: {said}")
+        except ValueError as error:
+            return Reply(None, f"{self.url} answered with a malformed reply: {error}")
+        return _read(completion, self.url)
+
+    @property
+    def _tried(self) -> str:
+        return f" ({self.attempts} attempts)"
 
 
-def _text_of(body: bytes) -> str:
-    """Return the text in a reply; a ``ValueError`` says what it lacks."""
-    content: Any = json.loads(body)
+def _client_library() -> Any:
     try:
-        text = content["choices"][0]["message"]["content"]
-    except (KeyError, IndexError, TypeError) as error:
-        raise ValueError(f"no choices[0].message.content in {body[:200]!r}") from error
+        import openai
+    except ImportError:
+        raise SettingsError("a judge needs the client: pip install 'rankwise[judge]'") from None
+    return openai
+
+
+def _read(completion: Any, url: str) -> Reply:
+    """Return the text of a completion; the client hands on malformed ones as they are."""
+    try:
+        text = completion.choices[0].message.content
+    except (AttributeError, IndexError, TypeError):
+        text = None
     if not isinstance(text, str):
-        raise ValueError(f"choices[0].message.content must be text, got {text!r}")
-    return text
+        received = repr(completion)[:200]
+        return Reply(None, f"{url}: a reply has no text in choices[0].message.content: {received}")
+    return Reply(text, None)

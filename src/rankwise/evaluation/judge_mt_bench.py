@@ -140,7 +140,7 @@ def _messages(
 
 
 def _judgement(endpoint: Endpoint, messages: list[dict[str, str]]) -> Judgement:
-    reply = endpoint.ask(messages)
+    reply = endpoint.complete(messages)
     rating = None if reply.text is None else rating_in(reply.text)
     error = reply.error
     if error is None and rating is None:
