@@ -1,5 +1,5 @@
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rankwise.capture.bits import pack_bits, unpack_bits
@@ -8,7 +8,6 @@ shapes = st.lists(st.integers(0, 5), min_size=0, max_size=3)
 
 
 @given(shape=shapes, seed=st.integers(0, 1000))
-@settings(deadline=None, derandomize=True)
 def test_what_is_packed_comes_back(shape, seed):
     values = torch.rand(shape, generator=torch.Generator().manual_seed(seed)) > 0.5
     unpacked = unpack_bits(pack_bits(values))

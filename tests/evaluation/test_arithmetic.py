@@ -6,7 +6,6 @@ import gzip
 import json
 import re
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 
@@ -20,9 +19,6 @@ from rankwise.evaluation.arithmetic import (
     last_boxed,
     math_reference,
 )
-
-REAL = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "arithmetic"
-FOLDERS = [REAL] if REAL.is_dir() else []
 
 
 def real_rows(file):
@@ -113,9 +109,8 @@ def test_references_without_an_answer_are_refused():
         math_reference("none")
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_every_reference_of_gsm8k_is_right_and_another_number_wrong(folder):
-    for row in real_rows(folder / "gsm8k" / "test.jsonl.gz"):
+def test_every_reference_of_gsm8k_is_right_and_another_number_wrong(real_data):
+    for row in real_rows(real_data / "arithmetic" / "gsm8k" / "test.jsonl.gz"):
         reference = gsm8k_reference(row["answer"])
         solution = re.sub("#### ", "The answer is: ", row["answer"])
         assert grade_number(solution, reference) is True
@@ -123,9 +118,8 @@ def test_every_reference_of_gsm8k_is_right_and_another_number_wrong(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_every_reference_of_math_is_right_and_another_formula_wrong(folder):
-    for row in real_rows(folder / "MATH" / "test_sample400.jsonl.gz"):
+def test_every_reference_of_math_is_right_and_another_formula_wrong(real_data):
+    for row in real_rows(real_data / "arithmetic" / "MATH" / "test_sample400.jsonl.gz"):
         reference = math_reference(row["solution"])
         assert grade_math(row["solution"], reference) is True
         assert grade_math(f"The answer is: ${reference}$", reference) is True

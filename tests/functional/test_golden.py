@@ -1,19 +1,12 @@
-"""Numbers from outside: every file of golden vectors, at the tolerance that its README states.
-
-The vectors lie beside the repository, in ``shared/golden``. Where they are absent, each test still
-runs on a case computed by hand, which carries the names that the files use.
-"""
+"""Numbers from outside: every golden file, at the tolerance that its README states."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import linear, log_softmax, relu
 
@@ -28,36 +21,16 @@ from rankwise.functional import (
     update_factors,
 )
 from rankwise.functional.delora import delora_gains
-
-GOLDEN = Path(__file__).resolve().parents[2] / ".." / "shared" / "golden"
-
-Case = dict[str, Any]
+from tests.golden.cases import Case, on_golden_cases
 
 
 def golden(file: str, **by_hand: Any) -> pytest.MarkDecorator:
-    """Run a test on the case given by hand and on each case of a golden file."""
+    """Run a test on each case of a golden file and on one by hand, which has the same names."""
     hand = {
         name: torch.tensor(value, dtype=torch.float64) if isinstance(value, list | float) else value
         for name, value in by_hand.items()
     }
-    cases = {"by-hand": hand, **_stored_cases(file)}
-    return pytest.mark.parametrize("case", cases.values(), ids=cases.keys())
-
-
-def _stored_cases(file: str) -> dict[str, Case]:
-    if not GOLDEN.is_dir():
-        return {}
-    index = json.loads((GOLDEN / f"{file}.index.json").read_text())
-    tensors = load_file(GOLDEN / f"{file}.safetensors")
-    return {
-        name: entry["params"]
-        | {
-            key.removeprefix(f"{name}."): t
-            for key, t in tensors.items()
-            if key.startswith(f"{name}.")
-        }
-        for name, entry in index["cases"].items()
-    }
+    return on_golden_cases(file, **{"by-hand": hand})
 
 
 def close(actual: Tensor, expected: Tensor, *, rtol: float = 1e-10, atol: float = 1e-12) -> None:

@@ -17,7 +17,7 @@ from rankwise.functional import (
 
 from .matrices import random_matrix
 
-properties = settings(deadline=None, derandomize=True, max_examples=40)
+properties = settings(max_examples=40)
 seeds = st.integers(0, 10**6)
 
 

@@ -13,7 +13,7 @@ from rankwise.functional.delora import delora_gains
 
 from .matrices import random_matrix
 
-properties = settings(deadline=None, derandomize=True, max_examples=40)
+properties = settings(max_examples=40)
 
 
 @st.composite

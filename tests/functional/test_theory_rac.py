@@ -40,7 +40,7 @@ def draw_projector(size: int, r: int, generator: torch.Generator, kind: str = "o
 # Sketches --------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(max_examples=40)
 @given(
     size=st.integers(1, 9),
     kind=st.sampled_from(["orthonormal", "selector"]),

@@ -28,8 +28,6 @@ from tests.methods.chain.chain_models import build, chained
 EXAMPLES = int(os.environ.get("RANKWISE_FUZZ_EXAMPLES", "60"))
 fuzzed = settings(
     max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
     database=None,
     suppress_health_check=list(HealthCheck),
 )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import datasets
 import pytest
 import torch
@@ -13,9 +11,6 @@ from rankwise.core.errors import DataError
 from rankwise.tasks.mnist import DEVIATION, MEAN, MnistTask
 from rankwise.tasks.mnist_images import read_mnist
 from tests.tasks.idx_files import idx_bytes, write_mnist
-
-REAL = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
-ROOTS = [REAL] if (REAL / "vision" / "mnist").is_dir() else []
 
 
 @pytest.fixture
@@ -110,9 +105,8 @@ def test_other_columns_and_no_rows_are_refused(monkeypatch, columns):
         MnistTask(None, seed=5).splits()
 
 
-@pytest.mark.parametrize("data_root", ROOTS)
-def test_the_real_files_have_the_sizes_of_the_published_experiment(data_root):
-    splits = MnistTask(data_root).splits()
+def test_the_real_files_have_the_sizes_of_the_published_experiment(real_data):
+    splits = MnistTask(real_data).splits()
     # 29,404 training and 4,861 test images show a digit from 5 to 9.
     assert len(splits.train) + len(splits.validation) == 29404
     assert len(splits.test) == 4861

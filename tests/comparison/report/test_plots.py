@@ -8,7 +8,7 @@ from statistics import fmean
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rankwise.comparison.report import drawing, palette, plots, series
@@ -273,7 +273,6 @@ def test_each_pair_of_colours_stays_apart(vision, scheme):
     st.lists(st.floats(0, 1), min_size=1, max_size=12),
     st.floats(0.001, 0.08),
 )
-@settings(derandomize=True, deadline=None)
 def test_spread_names_keep_their_order_their_distance_and_below_the_ceiling(values, gap):
     placed = drawing.spread(values, gap=gap, ceiling=1.0)
     order = sorted(range(len(values)), key=lambda i: values[i])

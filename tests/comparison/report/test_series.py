@@ -7,7 +7,7 @@ from itertools import pairwise
 from statistics import fmean
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rankwise.comparison.report import series
@@ -87,7 +87,6 @@ def test_the_front_leaves_out_what_is_beaten_and_what_failed():
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9).map(lambda n: n / 10)), min_size=1))
-@settings(derandomize=True, deadline=None)
 def test_the_front_rises_and_covers_every_row(pairs):
     rows = [row(trainable_parameters=count, score_mean=score) for count, score in pairs]
     front = series.pareto_front(rows)

@@ -10,8 +10,8 @@ from torch import nn
 from rankwise.core.errors import ModelError, SettingsError
 from rankwise.methods.adapters.bridge import base_weight, write_factors
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
+from tests.golden.cases import on_golden_cases
 
-from .golden import golden_cases
 from .networks import TARGETS, Network, attach, inputs, layers, train
 
 
@@ -88,16 +88,16 @@ def dense_case():
     delta = 2.0 * case["B"] @ case["R"] @ case["A"]
     y = case["x"] @ (case["W"] + delta).T + case["b"]
     grad_R = 2.0 * case["B"].T @ (case["cotangent"].T @ case["x"]) @ case["A"].T
-    return {"r": 3, "lora_alpha": 6}, {**case, "y": y, "delta": delta, "grad_R": grad_R}
+    return {**case, "r": 3, "lora_alpha": 6, "y": y, "delta": delta, "grad_R": grad_R}
 
 
-@pytest.mark.parametrize(("params", "case"), [dense_case(), *golden_cases("lorasb_forward")])
-def test_forward_and_gradient_are_those_of_the_dense_formula(params, case):
+@on_golden_cases("lorasb_forward", computed=dense_case())
+def test_forward_and_gradient_are_those_of_the_dense_formula(case):
     base = nn.Linear(*case["W"].shape[::-1], bias="b" in case, dtype=torch.float64)
     base.weight.data.copy_(case["W"])
     if "b" in case:
         base.bias.data.copy_(case["b"])
-    layer = wrap(base, r=params["r"], lora_alpha=params["lora_alpha"])
+    layer = wrap(base, r=case["r"], lora_alpha=case["lora_alpha"])
     for part, name in zip(layer.parts("default"), ("R", "B", "A"), strict=True):
         part.data.copy_(case[name])
     y = layer(case["x"])

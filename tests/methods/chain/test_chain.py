@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,12 +10,12 @@ from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
 from torch import nn
 
 from rankwise.core.errors import ChainError, ModelError, SettingsError
 from rankwise.methods.adapters import bridge
 from rankwise.methods.chain.chain import Chain
+from tests.golden.cases import on_golden_cases
 from tests.methods.chain.chain_models import (
     NAMES,
     base_weights,
@@ -31,7 +30,6 @@ from tests.methods.chain.chain_models import (
 
 SIDES = ("left", "right", "both")
 KINDS = ("gaussian", "orthonormal", "kaiming", "selector")
-GOLDEN = Path(__file__).resolve().parents[3] / ".." / "shared" / "golden"
 
 
 def equal(first, second):
@@ -164,20 +162,10 @@ def computed_chain():
     return {**case, "scaling": s, "lr": lr, "inner_steps": 3}
 
 
-def golden_chains():
-    cases = {"computed": computed_chain()}
-    if GOLDEN.is_dir():
-        tensors = load_file(GOLDEN / "raclora_chain.safetensors")
-        for name in json.loads((GOLDEN / "raclora_chain.index.json").read_text())["cases"]:
-            keys = [key for key in tensors if key.startswith(f"{name}.")]
-            cases[name] = {key.removeprefix(f"{name}."): tensors[key] for key in keys}
-    return [pytest.param(case, id=name) for name, case in cases.items()]
-
-
 @pytest.mark.parametrize(
     ("path", "side"), [("rac_trainA", "left"), ("rac_trainB", "right"), ("cola", "both")]
 )
-@pytest.mark.parametrize("case", golden_chains())
+@on_golden_cases("raclora_chain", computed=computed_chain())
 def test_a_chain_follows_the_known_path(case, path, side):
     links, r, _ = case["sampled_A"].shape
     config = LoraConfig(r=r, lora_alpha=r * float(case["scaling"]), target_modules=["0"])
@@ -215,7 +203,7 @@ def test_a_fold_keeps_the_outputs(side, kind):
     assert chain.folds == 3
 
 
-@settings(deadline=None, derandomize=True, max_examples=25)
+@settings(max_examples=25)
 @given(
     blocks=st.integers(1, 4),
     side=st.sampled_from(SIDES),

@@ -1,17 +1,14 @@
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from rankwise.core.errors import DataError, ModelError, SettingsError
 from rankwise.methods.inits.monitored import find_monitored
+from tests.golden.cases import on_golden_cases
 
 from .networks import adapted, bert, llama, network, points, sentences, t5, vit
-
-GOLDEN = Path(__file__).resolve().parents[3] / ".." / "shared" / "golden"
 
 
 def monitor(model, batch, *, layers=None, last=None, power=2):
@@ -59,24 +56,18 @@ def test_each_stack_of_an_encoder_decoder_counts_its_own_blocks(feed_forward):
     )
 
 
-PARTS = ("block_index", "is_decoder", "weights")
+SIX_OF_TWELVE = {
+    "block_index": torch.tensor([*range(6, 12)] * 2),
+    "is_decoder": torch.tensor([0] * 6 + [1] * 6),
+    "weights": torch.tensor([(n / 6) ** 2 for n in range(1, 7)] * 2, dtype=torch.float64),
+}
 
 
-def golden_schedules():
-    file = GOLDEN / "abm_schedule.safetensors"
-    tensors = load_file(file) if file.is_file() else {}
-    for case in sorted({name.split(".")[0] for name in tensors}):
-        yield pytest.param(*(tensors[f"{case}.{part}"].tolist()
-                             for part in PARTS), id=case)  # fmt: skip
-
-
-SIX_OF_TWELVE = ([*range(6, 12)] * 2, [0] * 6 + [1] * 6, [(n / 6) ** 2 for n in range(1, 7)] * 2)
-
-
-@pytest.mark.parametrize(("blocks", "is_decoder", "weights"), [SIX_OF_TWELVE, *golden_schedules()])
-def test_blocks_and_weights_of_twelve_layers_are_those_of_the_released_code(
-    blocks, is_decoder, weights
-):
+@on_golden_cases("abm_schedule", six=SIX_OF_TWELVE)
+def test_blocks_and_weights_of_twelve_layers_are_those_of_the_released_code(case):
+    blocks, is_decoder, weights = (
+        case[part].tolist() for part in ("block_index", "is_decoder", "weights")
+    )
     model, batch = t5(encoder=12, decoder=12), {**sentences(1), **targets(1)}
     kept = len(blocks) // (2 if any(is_decoder) else 1)
     calls = monitor(model, batch, last=kept).calls

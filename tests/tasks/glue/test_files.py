@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from rankwise.core.errors import DataError
@@ -12,8 +10,6 @@ from rankwise.tasks.glue.examples import Example
 from rankwise.tasks.glue.files import has_file, read_file
 from tests.tasks.glue.glue_files import MRPC_HEADER, mrpc_rows, write_mrpc, write_rows
 
-REAL = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
-ROOTS = [REAL] if (REAL / "glue").is_dir() else []
 STSB_HEADER = ("index", "sentence1", "sentence2", "score")
 
 
@@ -139,7 +135,6 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, name, content, message)
         read(tmp_path, "sst2")
 
 
-@pytest.mark.parametrize("root", ROOTS)
 @pytest.mark.parametrize(
     ("name", "split", "rows"),
     [
@@ -160,15 +155,14 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, name, content, message)
         ("mnli-mm", "validation", 1000),
     ],
 )
-def test_the_real_files_are_read_in_full(root, name, split, rows):
-    examples, source = read(root, name, split)
+def test_the_real_files_are_read_in_full(real_data, name, split, rows):
+    examples, source = read(real_data, name, split)
     assert len(examples) == rows
     assert ("a part of the split" in source) == (name in ("qqp", "mnli", "mnli-mm"))
     labels = find_definition(name).labels
     assert not labels or {row.label for row in examples} == set(range(len(labels)))
 
 
-@pytest.mark.parametrize("root", ROOTS)
-def test_the_majority_of_the_real_mrpc_test_is_as_known(root):
-    examples = read(root, "mrpc", "test").examples
+def test_the_majority_of_the_real_mrpc_test_is_as_known(real_data):
+    examples = read(real_data, "mrpc", "test").examples
     assert sum(row.label for row in examples) / len(examples) == pytest.approx(0.665, abs=5e-4)

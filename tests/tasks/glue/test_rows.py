@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from rankwise.core.errors import DataError, SettingsError
@@ -11,9 +9,6 @@ from rankwise.tasks.glue import rows as module
 from rankwise.tasks.glue.examples import Example, Part
 from rankwise.tasks.glue.rows import read_glue
 from tests.tasks.glue.glue_files import write_mrpc
-
-REAL = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
-ROOTS = [REAL] if (REAL / "glue").is_dir() else []
 
 
 @pytest.fixture
@@ -107,7 +102,6 @@ def test_a_wrong_setting_is_refused(root, settings, message):
         read_glue(**{"name": "mrpc", "root": root} | settings)
 
 
-@pytest.mark.parametrize("data_root", ROOTS)
 @pytest.mark.parametrize(
     ("name", "protocol", "sizes"),
     [
@@ -120,6 +114,6 @@ def test_a_wrong_setting_is_refused(root, settings, message):
         ("mnli", "held-out", (800, 100, 100)),
     ],
 )
-def test_the_real_files_have_the_published_sizes(data_root, name, protocol, sizes):
-    splits = read_glue(name, root=data_root, protocol=protocol)
+def test_the_real_files_have_the_published_sizes(real_data, name, protocol, sizes):
+    splits = read_glue(name, root=real_data, protocol=protocol)
     assert (len(splits.train), len(splits.validation), len(splits.test)) == sizes
