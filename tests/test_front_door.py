@@ -12,6 +12,7 @@ import rankwise
 
 NAMES = [
     "BoundaryMatching",
+    "Chain",
     "ChainCallback",
     "DeloraConfig",
     "LoraXSConfig",
@@ -33,6 +34,12 @@ def test_the_public_names_are_these():
 @pytest.mark.parametrize("name", NAMES)
 def test_every_public_name_is_there(name):
     assert getattr(rankwise, name) is not None
+
+
+def test_a_chain_is_found_in_its_folder_too():
+    from rankwise.methods.chain import Chain
+
+    assert Chain is rankwise.Chain
 
 
 def test_the_version_is_that_of_the_package():

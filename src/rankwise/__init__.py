@@ -19,6 +19,7 @@ from rankwise.methods.chain import config as chain_config  # noqa: F401 (registe
 if TYPE_CHECKING:
     from rankwise.export.lora import export_lora
     from rankwise.methods.chain.callback import ChainCallback
+    from rankwise.methods.chain.chain import Chain
     from rankwise.methods.inits.boundary import BoundaryMatching
     from rankwise.methods.inits.initialize import initialize
     from rankwise.methods.inits.update import UpdateApproximation
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = version("rankwise")
 __all__ = [
     "BoundaryMatching",
+    "Chain",
     "ChainCallback",
     "DeloraConfig",
     "LoraXSConfig",
@@ -41,6 +43,7 @@ __all__ = [
 
 _HOMES = {
     "BoundaryMatching": "rankwise.methods.inits.boundary",
+    "Chain": "rankwise.methods.chain.chain",
     "ChainCallback": "rankwise.methods.chain.callback",
     "UpdateApproximation": "rankwise.methods.inits.update",
     "export_lora": "rankwise.export.lora",
