@@ -67,13 +67,15 @@ class Taps:
             kept = _Keep.apply(torch.zeros((), requires_grad=True), x)
             if not self._is_backward:
                 self.open_calls[name] += 1
-                output.register_hook(self._backward_hook(name, kept.grad_fn, x._version))
+                output.register_hook(self._backward_hook(name, kept, x._version))
             return output
 
         return hook
 
-    def _backward_hook(self, name: str, keeper: Any, version: int) -> Callable[[Tensor], None]:
-        held = [keeper]  # let go of when used: the graph, and this hook in it, outlive the pass
+    def _backward_hook(self, name: str, kept: Tensor, version: int) -> Callable[[Tensor], None]:
+        # The tensor, as a node lets go of what it saved when its tensor dies (before torch 2.13).
+        # Let go of when used: the graph, and this hook in it, outlive the pass.
+        held = [kept]
 
         def hook(dY: Tensor) -> None:
             x = _kept(held.pop(), version)
@@ -97,10 +99,11 @@ class _Keep(torch.autograd.Function):
         return anchor.clone()
 
 
-def _kept(keeper: Any, version: int) -> Tensor | None:
+def _kept(kept: Tensor, version: int) -> Tensor | None:
     """Return what was kept, None if it is no longer what it was."""
+    node: Any = kept.grad_fn
     try:
-        (x,) = keeper.saved_tensors
+        (x,) = node.saved_tensors
     except RuntimeError as error:
         if "modified by an inplace operation" in str(error):
             return None
