@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test test-browser fuzz check format bench clean
+.PHONY: demo test test-all test-browser fuzz kill-trials check format bench clean
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -13,12 +13,18 @@ BIN := .venv/bin
 demo: .venv/.ready  ## compare every method on real data; writes runs/digits/
 	$(BIN)/rankwise compare digits --output runs/digits
 
+# Two processes, a thread each. A process works through neighbouring tests and takes over others' at the end.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+test: .venv/.ready  ## what runs within one process, offline
+	$(PYTEST) -m "not processes and not browser and not slow"
+
 # The page of a comparison is tested in a real browser, where there is one.
 CHROMIUM := $(or $(RANKWISE_CHROMIUM),$(shell command -v chromium))
 
-test: .venv/.ready  ## all tests, offline, on both cores, a thread each
+test-all: .venv/.ready  ## all tests: worker processes, clusters, killed runs and the browser too
 	$(if $(CHROMIUM),,@echo "no Chromium here: the tests of the page in a browser are left out")
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 $(if $(CHROMIUM),,-m "not browser")
+	$(PYTEST) $(if $(CHROMIUM),,-m "not browser")
 
 test-browser: .venv/.ready  ## the page of a comparison in Chromium
 	$(BIN)/python -m pytest tests/browser

@@ -1,9 +1,15 @@
-"""What all tests share: no clock in Hypothesis, and real data where its folder is at hand."""
+"""What holds for all tests: no clocks, real data by one fixture, processes by a mark alone."""
 
 from __future__ import annotations
 
+import multiprocessing.process
 import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -24,3 +30,31 @@ def real_data() -> Path:
             pytest.fail(f"RANKWISE_TEST_DATA names {named}, which is no folder")
         pytest.skip("no real data: name its folder in RANKWISE_TEST_DATA (CI has it)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def refuse_unmarked_processes(request, monkeypatch) -> None:
+    """Let tests without the mark start no Python: the imports of one cost more than most tests."""
+    if any(request.node.iter_markers("processes")):
+        return
+    started = subprocess.Popen.__init__
+
+    def start(self: subprocess.Popen, args: Any, *others: Any, **options: Any) -> None:
+        if sys.executable in (args if isinstance(args, list | tuple) else [args]):
+            refuse()
+        started(self, args, *others, **options)
+
+    def refuse(*_: object) -> None:
+        pytest.fail("this test starts a process: mark it with @pytest.mark.processes")
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", start)
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refuse)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, Any, Any]:
+    """Import the tests without turning what other packages say meanwhile into errors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.filterwarnings("error", module=r"(rankwise|tests)\b")
+        return (yield)

@@ -60,6 +60,7 @@ def modules_that_rankwise_adds() -> set[str]:
     return set(run.stdout.split())
 
 
+@pytest.mark.processes
 def test_importing_rankwise_adds_little_to_importing_peft():
     added = modules_that_rankwise_adds()
     packages = {name.partition(".")[0] for name in added}

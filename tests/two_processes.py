@@ -21,7 +21,11 @@ def run_in_two(function: Callable[[int, Path], Any], folder: Path) -> tuple[Any,
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    multiprocessing.spawn(_run, (port, function, folder), nprocs=2)
+    # Both are forked off a server that has imported all of this once for every test.
+    multiprocessing.set_forkserver_preload(["rankwise", "transformers.trainer"])
+    multiprocessing.start_processes(
+        _run, (port, function, folder), nprocs=2, start_method="forkserver"
+    )
     first, second = (torch.load(folder / f"returned-{rank}.pt") for rank in (0, 1))
     return first, second
 

@@ -1,7 +1,4 @@
 import copy
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -10,6 +7,7 @@ from torch import nn
 from rankwise.capture.gradients import capture_gradients
 from rankwise.capture.losses import summed_loss
 from rankwise.core.errors import ModelError, SettingsError, TrainingError
+from tests.two_processes import run_in_two
 
 from .networks import bert, classifier, gpt2, llama, points, sentences, split, t5
 
@@ -325,46 +323,27 @@ def test_a_gradient_that_is_not_finite_is_refused():
         captured(classifier(), [points(3)], loss=loss)
 
 
-TWO_PROCESSES = """
-import sys, torch
-from torch import distributed, nn
-from rankwise.capture.gradients import capture_gradients
+def capture_in_one_of_two(rank, _folder):
+    model = nn.Sequential(nn.Linear(2, 1, bias=False), nn.Linear(1, 1, bias=False)).double()
 
-rank, store = int(sys.argv[1]), sys.argv[2]
-distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
-model = nn.Sequential(nn.Linear(2, 1, bias=False), nn.Linear(1, 1, bias=False)).double()
+    def loss(model, x):
+        both = model[1](x[:, :1]).sum()
+        return both + model[0](x).sum() if rank == 0 else both
 
-def loss(model, x):
-    both = model[1](x[:, :1]).sum()
-    return both + model[0](x).sum() if rank == 0 else both
-
-x = torch.full((rank + 1, 2), 3.0, dtype=torch.float64)
-gradients = {}
-capture_gradients(model, {"one": model[0], "both": model[1]}, batches=[x] * (rank + 1),
-                  consume=gradients.__setitem__, loss=loss)
-# Rows of threes: one in process 0, two batches of two in process 1.
-assert gradients["one"].tolist() == [[3.0, 3.0]], gradients
-assert gradients["both"].tolist() == [[3.0 + 4 * 3.0]], gradients
-distributed.destroy_process_group()
-"""
+    x = torch.full((rank + 1, 2), 3.0, dtype=torch.float64)
+    gradients = {}
+    capture_gradients(
+        model,
+        {"one": model[0], "both": model[1]},
+        batches=[x] * (rank + 1),
+        consume=gradients.__setitem__,
+        loss=loss,
+    )
+    return {name: gradient.tolist() for name, gradient in gradients.items()}
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_processes_share_the_sum_also_where_one_has_no_gradient(tmp_path):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", TWO_PROCESSES, str(rank), str(tmp_path / "store")],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        for process in processes:
-            _, errors = process.communicate(timeout=120)
-            assert process.returncode == 0, errors
-    finally:
-        for process in processes:
-            process.kill()
+    # Rows of threes: one in process 0, two batches of two in process 1.
+    sums = {"one": [[3.0, 3.0]], "both": [[3.0 + 4 * 3.0]]}
+    assert run_in_two(capture_in_one_of_two, tmp_path) == (sums, sums)

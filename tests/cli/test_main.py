@@ -108,6 +108,7 @@ def test_a_loss_that_breaks_down_is_a_mistake_of_the_settings(capsys, empty_fold
     assert not list(empty_folder.glob("o/runs/*"))
 
 
+@pytest.mark.processes
 def test_compare_writes_table_summary_and_page_and_goes_on_where_it_stood(capsys, empty_folder):
     words = ["compare", "digits", "--output", "out", "--workers", "1", *QUICK]
     words += ["--compare.learning_rates", "[1e-3, 1e-2]", "--compare.seeds", "[0, 1]"]

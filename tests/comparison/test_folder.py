@@ -34,6 +34,7 @@ def test_nothing_is_left_of_a_comparison_that_could_not_begin(tmp_path):
     assert not (tmp_path / "output").exists()
 
 
+@pytest.mark.processes
 def test_a_second_comparison_is_refused_until_the_first_is_gone_even_if_killed(tmp_path):
     output = tmp_path / "output"
     command = [sys.executable, "-c", HOLD, str(output)]

@@ -19,7 +19,7 @@ WORDS = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path):
     command = [sys.executable, "-m", "rankwise.cli.main", "compare", "digits", *WORDS]
     process = subprocess.Popen(

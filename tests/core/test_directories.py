@@ -71,6 +71,7 @@ def test_a_directory_that_was_filled_meanwhile_stays(tmp_path):
     assert [each.name for each in target.iterdir()] == ["mine"]
 
 
+@pytest.mark.processes
 def test_a_writer_that_is_killed_leaves_no_target(tmp_path):
     code = (
         "import os, signal, sys; from pathlib import Path\n"

@@ -23,6 +23,7 @@ def test_loggers_are_as_before_also_after_an_exception():
     assert logger.level == before
 
 
+@pytest.mark.processes
 def test_importing_rankwise_says_nothing():
     code = "import rankwise"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 import torch
 from peft import get_peft_model
 from safetensors.torch import load_file, save_file
@@ -17,6 +18,7 @@ READER = """
 import sys
 
 sys.modules["rankwise"] = None  # an import of it raises ImportError
+import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
@@ -34,6 +36,7 @@ with torch.no_grad():
 """
 
 
+@pytest.mark.processes
 def test_the_outputs_are_the_same(tmp_path):
     torch.manual_seed(0)
     base = LlamaForCausalLM(

@@ -139,7 +139,7 @@ def machines(tmp_path, cache):
         yield Machines(tmp_path, cache, stack)
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_a_killed_machine_is_left_out_and_the_federation_goes_on_once_it_is_back(
     machines, plan_of, cache, tmp_path
 ):

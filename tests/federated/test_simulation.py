@@ -10,7 +10,7 @@ from tests.federated.broken_clients import second_fails_in_first_round
 from tests.federated.test_server import federate, without_seconds
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.processes,
     # Ray leaves it to the garbage collector to close its files and to wait for its processes.
     pytest.mark.filterwarnings("ignore:.*unclosed file"),
     pytest.mark.filterwarnings("ignore:subprocess .* is still running"),

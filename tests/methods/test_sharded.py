@@ -123,7 +123,7 @@ def assert_near(actual, expected):
     torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_a_sharded_run_ends_as_one_in_a_single_process_and_is_loaded_there(tmp_path):
     first, second = run_in_two(work_as_one_of_two, tmp_path)
     for name, value in first.items():

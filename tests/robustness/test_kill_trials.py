@@ -17,7 +17,7 @@ from rankwise.core.records import read_record
 
 from .mortal import PLACES, Moment, Parent
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.processes
 TRIALS = int(os.environ.get("RANKWISE_KILL_TRIALS", "4"))
 # An init, a chain of three blocks, checkpoints, scores: all that a run can consist of.
 WORDS = [

@@ -18,7 +18,7 @@ import pytest
 from rankwise.cli.main import main
 from rankwise.comparison.folder import read_summary
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.processes
 WORDS = [
     *["--workers", "1", "--task.pretrain_epochs", "1", "--training.epochs", "4"],
     *["--compare.methods", "[{name: lora, r: 2}, {name: rac-lora, r: 2}]"],

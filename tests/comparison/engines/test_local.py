@@ -14,6 +14,8 @@ import pytest
 from rankwise.comparison.engines.local import LocalEngine
 from rankwise.core.errors import TrainingError
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture(scope="module")
 def engine():

@@ -22,7 +22,7 @@ from rankwise.core.errors import SettingsError, TrainingError
 from rankwise.training.settings.recipe import load_recipe
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.processes,
     # Ray leaves it to the garbage collector to close its files.
     pytest.mark.filterwarnings("ignore:.*unclosed file"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

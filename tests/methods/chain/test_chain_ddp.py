@@ -40,7 +40,7 @@ def train_one_of_two(rank, folder):
     }
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to")  # one layer of each layout
 def test_two_processes_end_with_the_same_weights(tmp_path):
     first, second = run_in_two(train_one_of_two, tmp_path)

@@ -68,7 +68,7 @@ def initialise_one_of_two(rank, _folder):
     return changes(model), sent, decomposed, error, match([points(4, seed=rank)])
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_only_gradients_are_summed_and_all_end_with_the_factors_of_one_process(tmp_path):
     first, second = run_in_two(initialise_one_of_two, tmp_path)
     for mine, theirs in zip(first[0], second[0], strict=True):
