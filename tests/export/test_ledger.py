@@ -12,7 +12,7 @@ from rankwise.cli.main import main
 from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.export.ledger import export_ledger
 from rankwise.methods.adapters.bridge import delta
-from tests.methods.chain.chain_models import NAMES, build, chained, layers
+from tests.models.chains import NAMES, build, chained, layers
 
 SETUPS = {
     "left": {"side": "left"},

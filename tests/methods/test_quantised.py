@@ -27,8 +27,7 @@ from rankwise.methods.chain.chain import Chain
 from rankwise.methods.inits.boundary import BoundaryMatching
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
-
-from .quantised_models import QUANTISED, attach, base, batch, config, logits, train
+from tests.models.quantised import QUANTISED, attach, base, batch, config, logits, train
 
 OURS = ("lora_xs", "delora")
 kinds = pytest.mark.parametrize("kind", QUANTISED)

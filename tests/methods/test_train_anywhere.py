@@ -13,8 +13,7 @@ from rankwise.methods.chain.callback import ChainCallback
 from rankwise.methods.inits.boundary import BoundaryMatching
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
-
-from .language import (
+from tests.models.language import (
     STEPS,
     batches,
     llama,

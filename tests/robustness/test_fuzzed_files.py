@@ -23,7 +23,7 @@ from rankwise.methods.adapters.directory import check_adapter_directory
 from rankwise.methods.chain.ledger import FILE_NAME, read_ledger
 from rankwise.training.scoring import open_run
 from rankwise.training.settings.recipe import load_recipe
-from tests.methods.chain.chain_models import build, chained
+from tests.models.chains import build, chained
 
 EXAMPLES = int(os.environ.get("RANKWISE_FUZZ_EXAMPLES", "60"))
 fuzzed = settings(

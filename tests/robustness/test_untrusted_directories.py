@@ -26,7 +26,7 @@ from rankwise.methods.adapters.directory import (
 )
 from rankwise.methods.adapters.switching import lent_adapter
 from rankwise.methods.chain.ledger import FILE_NAME, read_ledger
-from tests.methods.chain.chain_models import Network, build, chained
+from tests.models.chains import Network, build, chained
 
 opened: list[str] | None = None  # what is opened while a test watches
 

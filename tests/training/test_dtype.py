@@ -16,9 +16,9 @@ from rankwise.training.publishing import publish_lora, publish_merged
 from rankwise.training.run import train_run
 from rankwise.training.scoring import score_split, trained_model
 from rankwise.training.settings.recipe import load_recipe
+from tests.models.saved import make_bert, make_t5
 from tests.tasks.generation.generation_files import boolq_rows, tiny_llama, write_lines
 from tests.tasks.glue.glue_files import write_mrpc
-from tests.tasks.tiny_models import make_bert, make_t5
 
 FILE = "commonsense/boolq/train"
 TEXTS = ["train 1 other train 22", "dev 3 other dev 4", "different equivalent", "result: classify"]

@@ -11,8 +11,8 @@ from rankwise.training.evaluating import score_adapter
 from rankwise.training.run import train_run
 from rankwise.training.scoring import score_test
 from rankwise.training.settings.recipe import load_recipe
+from tests.models.saved import make_bert
 from tests.tasks.glue.glue_files import write_mrpc
-from tests.tasks.tiny_models import make_bert
 
 
 @pytest.fixture(scope="module")

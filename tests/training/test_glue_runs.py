@@ -18,8 +18,8 @@ from rankwise.training.preparing import prepare_adapter
 from rankwise.training.run import train_run
 from rankwise.training.scoring import score_split, score_test, trained_model
 from rankwise.training.settings.recipe import load_recipe
+from tests.models.saved import make_bert, make_t5
 from tests.tasks.glue.glue_files import write_mrpc
-from tests.tasks.tiny_models import make_bert, make_t5
 
 TEXTS = ["train 1 other train 22", "dev 3 other dev 4", "different equivalent", "result: classify"]
 

@@ -11,8 +11,7 @@ import torch
 from peft import PeftModel, convert_to_lora
 
 from rankwise.methods.adapters.bridge import adapter_parameters, delta, factors
-
-from .networks import Network, attach, config, inputs, layers, tensors, train
+from tests.models.adapters import Network, attach, config, inputs, layers, tensors, train
 
 KINDS = ("lora_xs", "delora", "lora")
 OURS = KINDS[:2]

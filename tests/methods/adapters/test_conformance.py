@@ -15,8 +15,7 @@ from peft import (
 )
 
 from rankwise.core.errors import ModelError
-
-from .families import (
+from tests.models.families import (
     FAMILIES,
     attach,
     base,

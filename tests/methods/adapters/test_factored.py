@@ -11,8 +11,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from rankwise.core.errors import AdapterError, ModelError
-
-from .networks import Network, attach, config, inputs, layers, train
+from tests.models.adapters import Network, attach, config, inputs, layers, train
 
 OURS = pytest.mark.parametrize("kind", ["lora_xs", "delora"])
 

@@ -11,8 +11,7 @@ from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_conte
 
 from rankwise.methods.adapters.lora_xs import LoraXSLinear
 from rankwise.methods.chain.chain import Chain
-
-from .networks import attach, inputs, layers, train
+from tests.models.adapters import attach, inputs, layers, train
 
 KINDS = ("lora_xs", "delora", "right", "left", "both")
 ROUNDING = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 2e-2}

@@ -6,8 +6,7 @@ from peft import LoraConfig
 
 from rankwise.core.errors import ModelError
 from rankwise.methods.adapters.switching import acting, has_adapter, lent_adapter
-
-from .networks import Network, attach, inputs, tensors, train
+from tests.models.adapters import Network, attach, inputs, tensors, train
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from rankwise.core.errors import AdapterError, ChainError, ModelError, SettingsE
 from rankwise.methods.adapters import bridge
 from rankwise.methods.chain.callback import ChainCallback
 from rankwise.methods.chain.chain import Chain
-from tests.methods.chain.chain_models import (
+from tests.models.chains import (
     base_weights,
     build,
     chained,

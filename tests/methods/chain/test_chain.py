@@ -16,7 +16,7 @@ from rankwise.core.errors import ChainError, ModelError, SettingsError
 from rankwise.methods.adapters import bridge
 from rankwise.methods.chain.chain import Chain
 from tests.golden.cases import on_golden_cases
-from tests.methods.chain.chain_models import (
+from tests.models.chains import (
     NAMES,
     base_weights,
     build,

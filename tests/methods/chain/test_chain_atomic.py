@@ -10,8 +10,7 @@ import torch
 from rankwise.methods.chain import chain as chain_module
 from rankwise.methods.chain.chain import Chain
 from rankwise.methods.chain.merged_history import FoldedLinear
-
-from .chain_models import (
+from tests.models.chains import (
     base_weights,
     build,
     chained,

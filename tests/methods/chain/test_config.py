@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from rankwise.core.errors import AdapterError, ChainError
 from rankwise.methods.chain.chain import Chain
 from rankwise.methods.chain.ledger import FILE_NAME
-from tests.methods.chain.chain_models import build, chained, layers, outputs
+from tests.models.chains import build, chained, layers, outputs
 
 UNFINISHED = "unfinished chain.*Resume its training, or make the chain anew"
 

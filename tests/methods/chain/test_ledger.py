@@ -11,7 +11,7 @@ from rankwise.core.errors import AdapterError
 from rankwise.methods.chain import ledger as ledgers
 from rankwise.methods.chain.chain import Chain
 from rankwise.methods.chain.ledger import FILE_NAME, read_ledger
-from tests.methods.chain.chain_models import (
+from tests.models.chains import (
     NAMES,
     base_weights,
     build,

@@ -11,7 +11,7 @@ from torch import nn
 
 from rankwise.core.errors import ChainError
 from rankwise.methods.adapters import bridge
-from tests.methods.chain.chain_models import (
+from tests.models.chains import (
     NAMES,
     base_weights,
     build,

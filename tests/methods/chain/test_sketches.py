@@ -6,7 +6,7 @@ from peft import LoraConfig
 
 from rankwise.core.errors import ModelError, SettingsError
 from rankwise.methods.chain.chain import Chain
-from tests.methods.chain.chain_models import NAMES, build, layers, trained
+from tests.models.chains import NAMES, build, layers, trained
 
 
 def pair(layer):

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tests.tasks.tiny_models import make_tokenizer
+from tests.models.saved import make_tokenizer
 
 WORDS = [
     "Below is an instruction that describes a task. Write a response that appropriately completes",

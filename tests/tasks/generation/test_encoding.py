@@ -10,8 +10,8 @@ from rankwise.core.labels import IGNORED_LABEL
 from rankwise.tasks.generation.encoding import encode_instructions
 from rankwise.tasks.generation.instructions import Instruction
 from rankwise.tasks.generation.prompts import Prompts
+from tests.models.saved import make_tokenizer
 from tests.tasks.generation.generation_files import WORDS
-from tests.tasks.tiny_models import make_tokenizer
 
 ROWS = [Instruction("is it?", "the correct answer is true"), Instruction("or not", "false")]
 

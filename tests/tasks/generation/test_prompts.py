@@ -6,8 +6,8 @@ import pytest
 
 from rankwise.core.errors import ModelError
 from rankwise.tasks.generation.prompts import Prompts
+from tests.models.saved import make_tokenizer
 from tests.tasks.generation.generation_files import WORDS
-from tests.tasks.tiny_models import make_tokenizer
 
 CHAT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from rankwise.core.errors import DataError, ModelError
 from rankwise.methods.inits.monitored import find_monitored
 from rankwise.tasks.vtab.task import VtabTask
-from tests.tasks.tiny_models import make_bert
+from tests.models.saved import make_bert
 from tests.tasks.vtab.vtab_folders import make_vit, write_arrays, write_files
 
 

@@ -19,7 +19,7 @@ from transformers import (
 )
 from trl import SFTConfig, SFTTrainer
 
-from tests.tasks.tiny_models import make_tokenizer
+from tests.models.saved import make_tokenizer
 
 STEPS, ROWS, RATE = 20, 4, 1e-2
 disable_progress_bars()
