@@ -1,4 +1,4 @@
-"""What holds for all tests: no clocks, real data by one fixture, processes by a mark alone."""
+"""What holds for all tests: no clock, one seed, real data by one fixture, processes by a mark."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import settings
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)
@@ -30,6 +31,12 @@ def real_data() -> Path:
             pytest.fail(f"RANKWISE_TEST_DATA names {named}, which is no folder")
         pytest.skip("no real data: name its folder in RANKWISE_TEST_DATA (CI has it)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def seed_random_numbers() -> None:
+    """Let a test that draws without a generator be the same alone and among others."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch.utils.data import Dataset
-from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
+from transformers import TrainingArguments
+
+from tests.models.architectures import VOCABULARY, llama
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
@@ -22,20 +24,8 @@ class Rows(Dataset):
 
     def __getitem__(self, index):
         generator = torch.Generator().manual_seed(index)
-        tokens = torch.randint(1, 20, (6,), generator=generator)
+        tokens = torch.randint(1, VOCABULARY, (6,), generator=generator)
         return {"input_ids": tokens, "labels": tokens}
-
-
-def build_base():
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=20,
-            hidden_size=16,
-            intermediate_size=24,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-        )
-    )
 
 
 @pytest.fixture
@@ -51,6 +41,6 @@ def names(tmp_path, monkeypatch):
 def test_every_example_runs(names, tmp_path):
     assert len(BLOCKS) == 5
     for block in BLOCKS:
-        names["base"] = build_base()
+        names["base"] = llama(num_hidden_layers=2, hidden_size=16, intermediate_size=24)
         exec(block, names)
     assert (tmp_path / "out" / "adapter_model.safetensors").exists()

@@ -7,9 +7,10 @@ from torch import nn
 from rankwise.capture.gradients import capture_gradients
 from rankwise.capture.losses import summed_loss
 from rankwise.core.errors import ModelError, SettingsError, TrainingError
+from tests.models.batches import points, split
 from tests.two_processes import run_in_two
 
-from .networks import bert, classifier, gpt2, llama, points, sentences, split, t5
+from .networks import bert, classifier, gpt2, llama, sentences, t5
 
 
 def linear_layers(model):

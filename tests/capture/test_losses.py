@@ -4,8 +4,9 @@ from torch import nn
 
 from rankwise.capture.losses import summed_loss
 from rankwise.core.errors import DataError, ModelError
+from tests.models.batches import points, split
 
-from .networks import bert, classifier, gpt2, llama, points, sentences, split, t5
+from .networks import bert, classifier, gpt2, llama, sentences, t5
 
 
 def language_model_sum(model, batch, *, shift):

@@ -10,7 +10,6 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from torch import nn
-from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
 from rankwise.core.errors import (
     AdapterError,
@@ -23,19 +22,9 @@ from rankwise.export.lora import export_lora
 from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
 from rankwise.methods.adapters.peft_types import RankwisePeftType
-
-TARGETS = ["first", "second"]
-
-
-class Network(nn.Module):
-    def __init__(self, dtype=torch.float32) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.first, self.second, self.head = nn.Linear(9, 8), nn.Linear(8, 6), nn.Linear(6, 3)
-        self.to(dtype)
-
-    def forward(self, x):
-        return self.head(torch.tanh(self.second(torch.tanh(self.first(x)))))
+from tests.models.adapters import TARGETS, inputs
+from tests.models.architectures import bert, gpt2
+from tests.models.networks import Network
 
 
 def scrambled(base, config):
@@ -51,7 +40,7 @@ def read_back(base, directory):
     return PeftModel.from_pretrained(base, directory).eval()
 
 
-X = torch.randn(5, 9, generator=torch.Generator().manual_seed(1))
+X = inputs()
 PATTERN = {"second": 2}
 
 ADAPTERS = {
@@ -90,41 +79,29 @@ def test_all_layers_have_one_rank_and_there_are_no_patterns(config, tmp_path):
     tensors = load_file(report.directory / "adapter_model.safetensors")
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     assert shapes == {
-        "base_model.model.first.lora_A.weight": (report.rank, 9),
-        "base_model.model.first.lora_B.weight": (8, report.rank),
-        "base_model.model.second.lora_A.weight": (report.rank, 8),
-        "base_model.model.second.lora_B.weight": (6, report.rank),
+        "base_model.model.first.lora_A.weight": (report.rank, 12),
+        "base_model.model.first.lora_B.weight": (10, report.rank),
+        "base_model.model.second.lora_A.weight": (report.rank, 10),
+        "base_model.model.second.lora_B.weight": (8, report.rank),
     }
 
 
 def test_a_classifier_goes_along(tmp_path):
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 11}
-    config = BertConfig(**sizes, intermediate_size=12, num_labels=3)
-    torch.manual_seed(0)
-    base = BertForSequenceClassification(config)
-    weights = base.state_dict()
     adapter = DeloraConfig(r=2, target_modules=["query", "value"], task_type="SEQ_CLS")
-    model = scrambled(base, adapter)
+    model = scrambled(bert(), adapter)
     export_lora(model, tmp_path / "out")
 
-    fresh = BertForSequenceClassification(config)
-    fresh.load_state_dict({n: t.clone() for n, t in weights.items()})
     tokens = torch.arange(6).reshape(1, 6)
-    loaded = read_back(fresh, tmp_path / "out")
+    loaded = read_back(bert(), tmp_path / "out")
     torch.testing.assert_close(loaded(tokens).logits, model(tokens).logits)
     assert {"classifier", "score"} <= set(loaded.peft_config["default"].modules_to_save)
 
 
 def test_transposed_layers_are_exported_too(tmp_path):
-    config = GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=11, n_positions=16)
-    torch.manual_seed(0)
-    base = GPT2LMHeadModel(config)
-    fresh = GPT2LMHeadModel(config)
-    fresh.load_state_dict(base.state_dict())
-    model = scrambled(base, LoraXSConfig(r=4, target_modules=["c_attn"], task_type="CAUSAL_LM"))
+    model = scrambled(gpt2(), LoraXSConfig(r=4, target_modules=["c_attn"], task_type="CAUSAL_LM"))
     export_lora(model, tmp_path / "out")
     tokens = torch.arange(6).reshape(1, 6)
-    loaded = read_back(fresh, tmp_path / "out")
+    loaded = read_back(gpt2(), tmp_path / "out")
     torch.testing.assert_close(loaded(tokens).logits, model(tokens).logits)
 
 

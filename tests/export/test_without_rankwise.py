@@ -9,10 +9,10 @@ import pytest
 import torch
 from peft import get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from rankwise.export.lora import export_lora
 from rankwise.methods.adapters.delora import DeloraConfig
+from tests.models.architectures import llama
 
 READER = """
 import sys
@@ -38,17 +38,7 @@ with torch.no_grad():
 
 @pytest.mark.processes
 def test_the_outputs_are_the_same(tmp_path):
-    torch.manual_seed(0)
-    base = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=20,
-            hidden_size=16,
-            intermediate_size=24,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            initializer_range=0.3,
-        )
-    )
+    base = llama(hidden_size=16, initializer_range=0.3)
     base.save_pretrained(tmp_path / "base")
     model = get_peft_model(base, DeloraConfig(r=2, delora_lambda=3, target_modules="all-linear"))
     with torch.no_grad():
@@ -56,7 +46,7 @@ def test_the_outputs_are_the_same(tmp_path):
             if parameter.requires_grad:
                 parameter.add_(torch.randn_like(parameter))
     export_lora(model, tmp_path / "lora")
-    tokens = torch.arange(20).reshape(2, 10)
+    tokens = torch.arange(16).reshape(2, 8)
     with torch.no_grad():
         logits = model(tokens).logits
         unadapted = model.get_base_model()

@@ -16,7 +16,7 @@ from rankwise.methods.inits.update import UpdateApproximation
 from tests.models.language import (
     STEPS,
     batches,
-    llama,
+    language_model,
     losses_of,
     mean_loss,
     plain_losses,
@@ -37,7 +37,7 @@ STARTS = {
 
 def adapted(config, init=None) -> PeftModel:
     torch.manual_seed(1)
-    model = get_peft_model(llama(), config(r=4, target_modules=TARGETS))
+    model = get_peft_model(language_model(), config(r=4, target_modules=TARGETS))
     if init is not None:
         initialize(model, init, batches()[:2])
     return model
@@ -52,7 +52,7 @@ def start(request, tmp_path):
 
 def test_three_ways_to_train_have_the_same_losses(start, tmp_path):
     def model() -> PeftModel:
-        return PeftModel.from_pretrained(llama(), start, is_trainable=True)
+        return PeftModel.from_pretrained(language_model(), start, is_trainable=True)
 
     trained = model()
     plain = plain_losses(trained)
@@ -75,7 +75,7 @@ def test_a_chain_under_trl_is_the_chain_under_transformers(tmp_path, side):
         losses = losses_of(make(model, tmp_path / make.__name__, callbacks=[chain]))
         assert torch.equal(weight, before)
         assert chain.report.blocks == 4
-        assert mean_loss(model) < mean_loss(llama())
+        assert mean_loss(model) < mean_loss(language_model())
         export_lora(model, tmp_path / f"{make.__name__}-lora")
         ends.append((losses, {n: p for n, p in model.named_parameters() if "lora" in n}))
     (losses, factors), (others, other_factors) = ends
@@ -85,11 +85,13 @@ def test_a_chain_under_trl_is_the_chain_under_transformers(tmp_path, side):
 
 @pytest.mark.parametrize("config", [LoraXSConfig, DeloraConfig])
 def test_trl_attaches_our_adapters_itself(tmp_path, config):
-    trainer = sft_trainer_of(llama(), tmp_path, peft_config=config(r=4, target_modules=TARGETS))
+    trainer = sft_trainer_of(
+        language_model(), tmp_path, peft_config=config(r=4, target_modules=TARGETS)
+    )
     trainer.train()
-    assert mean_loss(trainer.model) < mean_loss(llama())
+    assert mean_loss(trainer.model) < mean_loss(language_model())
     trainer.save_model(str(tmp_path / "out"))
-    loaded = PeftModel.from_pretrained(llama(), tmp_path / "out").eval()
+    loaded = PeftModel.from_pretrained(language_model(), tmp_path / "out").eval()
     batch = batches()[0]
     with torch.no_grad():
         expected = trainer.model.eval()(**batch)["logits"]

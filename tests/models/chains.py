@@ -1,4 +1,4 @@
-"""A small network with both layouts of a linear weight, and what the tests of chains ask of it."""
+"""A network under a LoRA, chains on it, and what the tests of chains ask of both."""
 
 from __future__ import annotations
 
@@ -7,27 +7,12 @@ import warnings
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from rankwise.methods.adapters.bridge import adapted_layers
 from rankwise.methods.chain.chain import Chain
+from tests.models.networks import MixedNetwork
 
 NAMES = ("base_model.model.first", "base_model.model.second")
-
-
-class Network(nn.Module):
-    """7 → 6 (``Linear``) → 5 (``Conv1D``, stored transposed); with ``labels``, also their loss."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Linear(7, 6)
-        self.second = Conv1D(5, 6)
-
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-        output = {"logits": self.second(torch.tanh(self.first(x)))}
-        if labels is not None:
-            output["loss"] = nn.functional.cross_entropy(output["logits"].float(), labels)
-        return output
 
 
 def build(dtype: torch.dtype = torch.float32, seed: int = 0, **config) -> PeftModel:
@@ -36,7 +21,7 @@ def build(dtype: torch.dtype = torch.float32, seed: int = 0, **config) -> PeftMo
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
         torch.manual_seed(seed)
-        network = Network().to(dtype)
+        network = MixedNetwork().to(dtype)
         nn.init.normal_(network.second.weight, std=0.5)
         return get_peft_model(network, LoraConfig(**settings))
 

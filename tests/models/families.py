@@ -4,48 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel
 
-from rankwise.methods.adapters.delora import DeloraConfig
-from rankwise.methods.adapters.lora_xs import LoraXSConfig
-from tests.capture.networks import VOCABULARY
-from tests.methods.inits.networks import bert, llama, network, points, sentences, t5, vit
-
-
-def mlp() -> nn.Module:
-    return network(dtype=torch.float32)
+from tests.models.adapters import KINDS
+from tests.models.architectures import bert, gpt2, llama, t5, vit
+from tests.models.batches import Batch, images, points, sentence_pairs, sentences
+from tests.models.networks import classifier
 
 
-def gpt2() -> nn.Module:
-    """GPT-2 stores its weights transposed (``Conv1D``) and ties its head to its embeddings."""
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=VOCABULARY, n_positions=16, n_embd=8, n_layer=2, n_head=2, bos_token_id=0,
-        eos_token_id=0, pad_token_id=0, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
-    )  # fmt: skip
-    return GPT2LMHeadModel(config)
-
-
-def text(rows: int) -> dict[str, Tensor]:
-    return sentences(rows)
-
-
-def pairs(rows: int) -> dict[str, Tensor]:
-    batch = sentences(rows)
-    return {**batch, "decoder_input_ids": batch["input_ids"][:, :4]}
-
-
-def images(rows: int) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(4)
-    return {"pixel_values": torch.randn(rows, 1, 4, 4, generator=generator)}
-
-
-def vectors(rows: int) -> dict[str, Tensor]:
+def vectors(rows: int) -> Batch:
     return {"x": points(rows)["x"].float()}
 
 
@@ -54,25 +26,33 @@ class Family:
     """How to build a model, a batch for it, which layers to adapt and which to train whole."""
 
     build: Callable[[], nn.Module]
-    batch: Callable[[int], dict[str, Tensor]]
+    batch: Callable[[int], Batch]
     targets: tuple[str, ...]
     head: str
     embedding: str | None = None
 
 
 FAMILIES = {
-    "mlp": Family(mlp, vectors, ("first", "second"), "head"),
-    "bert": Family(bert, text, ("query", "value"), "classifier", "word_embeddings"),
-    "gpt2": Family(gpt2, text, ("c_attn", "c_fc"), "ln_f", "wte"),
-    "llama": Family(llama, text, ("q_proj", "down_proj"), "lm_head", "embed_tokens"),
-    "t5": Family(lambda: t5(decoder=2), pairs, ("q", "wo"), "final_layer_norm", "shared"),
+    "mlp": Family(partial(classifier, dtype=torch.float32), vectors, ("first", "second"), "head"),
+    "bert": Family(bert, sentences, ("query", "value"), "classifier", "word_embeddings"),
+    "gpt2": Family(
+        partial(gpt2, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0),
+        sentences,
+        ("c_attn", "c_fc"),
+        "ln_f",
+        "wte",
+    ),
+    "llama": Family(llama, sentences, ("q_proj", "down_proj"), "lm_head", "embed_tokens"),
+    "t5": Family(
+        partial(t5, num_decoder_layers=2), sentence_pairs, ("q", "wo"), "final_layer_norm", "shared"
+    ),
     "vit": Family(vit, images, ("q_proj", "fc1"), "classifier"),
 }
 
 
 def config(kind: str, family: str, **options) -> PeftConfig:
     options = {"r": 2, "target_modules": list(FAMILIES[family].targets), **options}
-    return LoraXSConfig(**options) if kind == "lora_xs" else DeloraConfig(**options)
+    return KINDS[kind](**options)
 
 
 def base(family: str, dtype: torch.dtype = torch.float32) -> nn.Module:

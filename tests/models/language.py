@@ -11,14 +11,13 @@ from torch import nn
 from torch.utils.data import SequentialSampler
 from transformers import (
     DataCollatorForLanguageModeling,
-    LlamaConfig,
-    LlamaForCausalLM,
     PreTrainedTokenizerBase,
     Trainer,
     TrainingArguments,
 )
 from trl import SFTConfig, SFTTrainer
 
+from tests.models.architectures import llama
 from tests.models.saved import make_tokenizer
 
 STEPS, ROWS, RATE = 20, 4, 1e-2
@@ -47,17 +46,17 @@ def rows() -> list[dict[str, list[int]]]:
     return [{"input_ids": [*words(text)["input_ids"], words.eos_token_id]} for text in sentences()]
 
 
-def llama() -> nn.Module:
+def language_model() -> nn.Module:
     """The same weights at each call."""
     words = tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(words), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-        num_attention_heads=2, pad_token_id=words.pad_token_id, bos_token_id=None,
-        eos_token_id=words.eos_token_id,
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return LlamaForCausalLM(config)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    tokens = {
+        "vocab_size": len(words),
+        "pad_token_id": words.pad_token_id,
+        "bos_token_id": None,
+        "eos_token_id": words.eos_token_id,
+    }
+    return llama(**sizes, **tokens)
 
 
 def batches() -> list[dict[str, torch.Tensor]]:

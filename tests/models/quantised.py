@@ -8,13 +8,13 @@ import shutil
 import tempfile
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft import PeftConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from torchao.quantization import Int8WeightOnlyConfig
-from transformers import BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM, TorchAoConfig
+from transformers import BitsAndBytesConfig, LlamaForCausalLM, TorchAoConfig
 
-from rankwise.methods.adapters.delora import DeloraConfig
-from rankwise.methods.adapters.lora_xs import LoraXSConfig
+from tests.models.adapters import KINDS
+from tests.models.architectures import llama
 
 TARGETS = ["q_proj", "down_proj"]
 QUANTISED = ("nf4", "int8", "torchao")
@@ -23,15 +23,10 @@ QUANTISED = ("nf4", "int8", "torchao")
 @functools.cache
 def directory() -> str:
     """Save the Llama once; bitsandbytes wants sides that are multiples of its blocks of 64."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=17, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
-        num_attention_heads=2, pad_token_id=0, bos_token_id=1, eos_token_id=2,
-        initializer_range=0.1,
-    )  # fmt: skip
     path = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, path)
-    LlamaForCausalLM(config).save_pretrained(path)
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+    llama(**sizes, initializer_range=0.1).save_pretrained(path)
     return path
 
 
@@ -58,13 +53,9 @@ def base(kind: str) -> nn.Module:
 
 def config(method: str, **options) -> PeftConfig:
     options = {"r": 4, "target_modules": TARGETS, **options}
-    match method:
-        case "lora_xs":
-            return LoraXSConfig(**options)
-        case "delora":
-            return DeloraConfig(**options)
-        case _:
-            return LoraConfig(lora_alpha=8, **options)
+    if method == "lora":
+        options["lora_alpha"] = 8
+    return KINDS[method](**options)
 
 
 def attach(method: str, kind: str, **options) -> PeftModel:

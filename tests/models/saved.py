@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import (
-    BertConfig,
-    BertModel,
-    PreTrainedTokenizerFast,
-    T5Config,
-    T5ForConditionalGeneration,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+from tests.models.architectures import bert, llama, t5, vit
 
 SPECIAL = {"pad_token": "<pad>", "unk_token": "<unk>", "eos_token": "</s>", "cls_token": "<s>"}
 
@@ -38,18 +35,17 @@ def make_tokenizer(texts: Iterable[str], *, limit: int = 64) -> PreTrainedTokeni
 def make_bert(folder: Path, texts: Iterable[str]) -> str:
     """Write a BERT of two blocks and its tokenizer, and return its name for ``task.model``."""
     tokenizer = make_tokenizer(texts)
-    config = BertConfig(
+    model = bert(
+        has_head=False,
         vocab_size=len(tokenizer),
         hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
         intermediate_size=32,
         max_position_embeddings=64,
         # Without chance, so that two ways to the same batch can be held against each other.
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )
-    return _save(BertModel, config, tokenizer, folder)
+    return _save(model, tokenizer, folder)
 
 
 def make_t5(
@@ -57,12 +53,11 @@ def make_t5(
 ) -> str:
     """Write a T5 and its tokenizer, and return its name for ``task.model``."""
     tokenizer = make_tokenizer(texts, limit=512)
-    config = T5Config(
+    model = t5(
         vocab_size=len(tokenizer),
         d_model=16,
         d_kv=8,
         d_ff=32,
-        num_heads=2,
         num_layers=layers,
         num_decoder_layers=decoder_layers,
         feed_forward_proj="gated-gelu" if gated else "relu",
@@ -70,12 +65,46 @@ def make_t5(
         eos_token_id=tokenizer.eos_token_id,
         decoder_start_token_id=tokenizer.pad_token_id,
     )
-    return _save(T5ForConditionalGeneration, config, tokenizer, folder)
+    return _save(model, tokenizer, folder)
 
 
-def _save(kind, config, tokenizer, folder: Path) -> str:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        kind(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+def make_llama(
+    folder: Path, texts: Iterable[str], *, positions: int = 512, has_pad: bool = True
+) -> str:
+    """Write a Llama of two blocks and its tokenizer, and return its name for ``task.model``."""
+    tokenizer = make_tokenizer(texts, limit=positions)
+    if not has_pad:
+        tokenizer.pad_token = None
+    model = llama(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_key_value_heads=1,
+        max_position_embeddings=positions,
+        pad_token_id=None,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return _save(model, tokenizer, folder)
+
+
+def make_vit(folder: Path, *, side: int = 16, classes: int = 2) -> str:
+    """Write a ViT of two layers on patches of 8×8 pixels; return its name for ``task.model``."""
+    model = vit(
+        image_size=side,
+        patch_size=8,
+        num_channels=3,
+        hidden_size=16,
+        num_hidden_layers=2,
+        intermediate_size=32,
+        num_labels=classes,
+    )
+    return _save(model, ViTImageProcessorPil(size={"height": side, "width": side}), folder)
+
+
+def _save(model: PreTrainedModel, preparing: Any, folder: Path) -> str:
+    """Write a model and its tokenizer or its image processor."""
+    model.save_pretrained(folder)
+    preparing.save_pretrained(folder)
     return str(folder)

@@ -26,7 +26,8 @@ from rankwise.methods.adapters.directory import (
 )
 from rankwise.methods.adapters.switching import lent_adapter
 from rankwise.methods.chain.ledger import FILE_NAME, read_ledger
-from tests.models.chains import Network, build, chained
+from tests.models.chains import build, chained
+from tests.models.networks import MixedNetwork
 
 opened: list[str] | None = None  # what is opened while a test watches
 
@@ -88,7 +89,7 @@ def test_the_name_of_the_base_model_is_never_followed(adapter, ledger, outside, 
     try:
         check_adapter_directory(adapter)
         lend(adapter)
-        PeftModel.from_pretrained(Network(), adapter)
+        PeftModel.from_pretrained(MixedNetwork(), adapter)
         compress_directory(adapter, 1)
         make_gguf_ready(adapter)
         export_ledger(ledger, tmp_path / "exported")

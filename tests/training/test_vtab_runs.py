@@ -21,7 +21,7 @@ from rankwise.training.folder import RunFolder
 from rankwise.training.run import train_run
 from rankwise.training.scoring import score_split, score_test
 from rankwise.training.settings.recipe import load_recipe
-from tests.tasks.vtab.vtab_folders import make_vit
+from tests.models.saved import make_vit
 
 TRAIN, TEST = 200, 60
 

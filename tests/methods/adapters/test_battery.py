@@ -11,7 +11,8 @@ import torch
 from peft import PeftModel, convert_to_lora
 
 from rankwise.methods.adapters.bridge import adapter_parameters, delta, factors
-from tests.models.adapters import Network, attach, config, inputs, layers, tensors, train
+from tests.models.adapters import attach, config, inputs, layers, tensors, train
+from tests.models.networks import Network
 
 KINDS = ("lora_xs", "delora", "lora")
 OURS = KINDS[:2]

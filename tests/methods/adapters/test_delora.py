@@ -16,7 +16,8 @@ from rankwise.core.errors import ModelError, SettingsError
 from rankwise.methods.adapters.bridge import base_weight, write_factors
 from rankwise.methods.adapters.delora import DeloraConfig
 from tests.golden.cases import on_golden_cases
-from tests.models.adapters import TARGETS, Network, attach, inputs, layers, train
+from tests.models.adapters import TARGETS, attach, inputs, layers, train
+from tests.models.networks import Network
 
 
 def wrap(layer: nn.Module, **options):

@@ -8,10 +8,11 @@ from peft import LoraConfig, PeftModel, get_peft_model, inject_adapter_in_model
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from rankwise.core.errors import AdapterError, ModelError
-from tests.models.adapters import Network, attach, config, inputs, layers, train
+from tests.models.adapters import attach, config, inputs, layers, train
+from tests.models.architectures import gpt2
+from tests.models.networks import Network
 
 OURS = pytest.mark.parametrize("kind", ["lora_xs", "delora"])
 
@@ -117,10 +118,7 @@ def test_our_layers_may_lie_over_those_of_another_adapter(kind):
 
 @pytest.fixture
 def language_model():
-    torch.manual_seed(0)
-    return GPT2LMHeadModel(
-        GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=11, n_positions=16)
-    ).eval()
+    return gpt2().eval()
 
 
 TOKENS = torch.arange(6).reshape(1, 6)
@@ -138,8 +136,7 @@ def test_transformers_adds_saves_and_loads_our_adapters(kind, language_model, tm
     assert not torch.allclose(adapted, expected, atol=1e-3)
     language_model.save_pretrained(tmp_path)
 
-    torch.manual_seed(0)
-    fresh = GPT2LMHeadModel(language_model.config).eval()
+    fresh = gpt2().eval()
     fresh.load_adapter(str(tmp_path))
     assert torch.equal(fresh(TOKENS).logits, adapted)
 

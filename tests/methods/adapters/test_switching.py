@@ -6,7 +6,8 @@ from peft import LoraConfig
 
 from rankwise.core.errors import ModelError
 from rankwise.methods.adapters.switching import acting, has_adapter, lent_adapter
-from tests.models.adapters import Network, attach, inputs, tensors, train
+from tests.models.adapters import attach, inputs, tensors, train
+from tests.models.networks import Network
 
 
 @pytest.fixture

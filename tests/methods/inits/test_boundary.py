@@ -17,19 +17,11 @@ from rankwise.functional.boundary import boundary_loss
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
 from rankwise.methods.inits.boundary import BoundaryMatching
 from rankwise.methods.inits.initialize import initialize
-from tests.capture.networks import split
+from tests.models.architectures import llama, t5
+from tests.models.batches import points, sentences, split
+from tests.models.networks import classifier
 
-from .networks import (
-    adapted,
-    is_of_adapter,
-    llama,
-    network,
-    points,
-    sentences,
-    surroundings,
-    t5,
-    values,
-)
+from .surroundings import adapted, is_of_adapter, surroundings, values
 
 MLP = {"target_modules": ["gate_proj", "up_proj", "down_proj"]}
 
@@ -97,8 +89,8 @@ class TestTraining:
         assert run(adapted(), [points(3), broken], steps=1).samples == 3
 
     def test_dropout_is_off(self):
-        noisy = adapted(network(dropout=0.5), lora_dropout=0.5).train()
-        quiet = adapted(network(dropout=0.0))
+        noisy = adapted(classifier(dropout=0.5), lora_dropout=0.5).train()
+        quiet = adapted(classifier(dropout=0.0))
         assert run(noisy, [points(6)], steps=4) == run(quiet, [points(6)], steps=4)
 
     def test_frozen_parts_of_the_adapter_stay(self):
@@ -152,7 +144,12 @@ class TestPadding:
             "labels": nn.functional.pad(labels, (0, 2), value=-100),
         }
         outcomes = [
-            run(adapted(t5(feed_forward), target_modules="all-linear"), [each], steps=4, lr=0.01)
+            run(
+                adapted(t5(feed_forward_proj=feed_forward), target_modules="all-linear"),
+                [each],
+                steps=4,
+                lr=0.01,
+            )
             for each in (batch, padded)
         ]
         assert outcomes[0].losses == pytest.approx(outcomes[1].losses, rel=1e-4)

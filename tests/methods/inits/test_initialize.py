@@ -11,9 +11,10 @@ from rankwise.methods.adapters.lora_xs import LoraXSConfig
 from rankwise.methods.inits.boundary import BoundaryMatching
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
-from tests.capture.networks import split
+from tests.models.batches import points, split
+from tests.models.networks import classifier
 
-from .networks import adapted, is_of_adapter, network, points, surroundings, values
+from .surroundings import adapted, is_of_adapter, surroundings, values
 
 TARGETS = ["first", "second"]
 INITS = {
@@ -25,7 +26,7 @@ each_init = pytest.mark.parametrize("init", INITS.values(), ids=INITS)
 
 def lived_in_model():
     """A model in a state that is easily lost: modes, frozen parts, gradients, two adapters."""
-    model = adapted(network(dropout=0.5))
+    model = adapted(classifier(dropout=0.5))
     model.add_adapter("other", LoraConfig(r=2, target_modules=TARGETS))
     model.set_adapter("default")
     model.train()
@@ -75,7 +76,7 @@ class TestNoTrace:
 
     @each_init
     def test_an_inactive_adapter_can_be_initialised(self, init):
-        model, active = lived_in_model(), adapted(network(dropout=0.5))
+        model, active = lived_in_model(), adapted(classifier(dropout=0.5))
         model.set_adapter("other")
         if isinstance(init, BoundaryMatching):  # trains what trains
             model.set_requires_grad("default", True)
@@ -114,7 +115,7 @@ class TestReport:
 
     @each_init
     def test_it_is_plain_json(self, init):
-        base = network()
+        base = classifier()
         base.first.weight.data.zero_()  # so that a ratio is not finite
         base.first.bias.data.fill_(0.1)
         report = initialize(adapted(base, target_modules=["second", "first"]), init, [points(6)])

@@ -7,8 +7,11 @@ from torch import nn
 from rankwise.core.errors import DataError, ModelError, SettingsError
 from rankwise.methods.inits.monitored import find_monitored
 from tests.golden.cases import on_golden_cases
+from tests.models.architectures import bert, llama, t5, vit
+from tests.models.batches import points, sentences
+from tests.models.networks import classifier
 
-from .networks import adapted, bert, llama, network, points, sentences, t5, vit
+from .surroundings import adapted
 
 
 def monitor(model, batch, *, layers=None, last=None, power=2):
@@ -35,7 +38,7 @@ PIXELS = {"pixel_values": torch.ones(1, 1, 4, 4)}
         (bert(), sentences(2), ["bert.encoder.layer.1.intermediate.intermediate_act_fn"]),
         (llama(), sentences(2), ["model.layers.1.mlp.act_fn", "model.layers.2.mlp.act_fn"]),
         (vit(), PIXELS, ["vit.layers.2.mlp.activation_fn", "vit.layers.3.mlp.activation_fn"]),
-        (network(), points(2), ["gelu"]),
+        (classifier(), points(2), ["gelu"]),
     ],
     ids=["bert", "llama", "vit", "plain module"],
 )  # fmt: skip
@@ -45,7 +48,7 @@ def test_the_last_half_of_the_blocks_is_found_by_their_activations(model, batch,
 
 @pytest.mark.parametrize("feed_forward", ["relu", "gated-gelu"])
 def test_each_stack_of_an_encoder_decoder_counts_its_own_blocks(feed_forward):
-    model, batch = t5(feed_forward, encoder=2, decoder=3), {**sentences(2), **targets(2)}
+    model, batch = t5(feed_forward_proj=feed_forward), {**sentences(2), **targets(2)}
     act = "DenseReluDense.act"
     assert dict(found(model, batch)) == pytest.approx(
         {
@@ -68,7 +71,7 @@ def test_blocks_and_weights_of_twelve_layers_are_those_of_the_released_code(case
     blocks, is_decoder, weights = (
         case[part].tolist() for part in ("block_index", "is_decoder", "weights")
     )
-    model, batch = t5(encoder=12, decoder=12), {**sentences(1), **targets(1)}
+    model, batch = t5(num_layers=12, num_decoder_layers=12), {**sentences(1), **targets(1)}
     kept = len(blocks) // (2 if any(is_decoder) else 1)
     calls = monitor(model, batch, last=kept).calls
     if not any(is_decoder):
@@ -84,7 +87,7 @@ def test_the_power_of_the_weights_can_be_chosen():
 
 
 def test_named_layers_are_all_monitored_by_their_outputs_and_weighed_in_their_stack():
-    model, batch = t5(encoder=2, decoder=3), {**sentences(2), **targets(2)}
+    model, batch = t5(), {**sentences(2), **targets(2)}
     blocks = ["encoder.block.0.layer.1", "decoder.block.0.layer.2", "decoder.block.1.layer.2"]
     names = [f"{block}.DenseReluDense.wi" for block in blocks]
     chosen = monitor(model, batch, layers=names)
@@ -98,14 +101,14 @@ def test_named_layers_are_all_monitored_by_their_outputs_and_weighed_in_their_st
 
 
 def test_the_names_are_those_of_the_model_below_the_adapter():
-    model = adapted(network())
+    model = adapted(classifier())
     assert found(model, points(2), layers=["second"]) == found(
-        network(), points(2), layers=["second"]
+        classifier(), points(2), layers=["second"]
     )
 
 
 def test_the_adapter_takes_part_in_a_named_layer():
-    model = adapted(network())
+    model = adapted(classifier())
     model.base_model.model.second.lora_B["default"].weight.data.fill_(1)
     forward = partial(model, **points(2))
     (value,) = monitor(model, points(2), layers=["second"]).activations(forward)
@@ -136,12 +139,14 @@ def test_a_bounded_activation_is_no_switch():
 
 
 def test_an_unknown_layer_is_refused_with_its_nearest_names():
-    with pytest.raises(ModelError, match=r"Network has no module 'secnd'; did you mean 'second'\?"):
-        monitor(network(), points(1), layers=["secnd"])
+    with pytest.raises(
+        ModelError, match=r"Classifier has no module 'secnd'; did you mean 'second'\?"
+    ):
+        monitor(classifier(), points(1), layers=["secnd"])
 
 
 def test_a_named_layer_that_is_not_called_is_refused():
-    model = network()
+    model = classifier()
     model.idle = nn.Linear(2, 2)
     with pytest.raises(ModelError, match=r"layers: \['idle'\] take no part in the forward pass"):
         monitor(model, points(1), layers=["idle", "second"])
@@ -152,7 +157,7 @@ def test_more_blocks_than_a_stack_has_are_refused():
     with pytest.raises(
         SettingsError, match=r"between 1 and 2 \(the blocks of encoder.block\), got 3"
     ):
-        monitor(t5(encoder=2, decoder=3), batch, last=3)
+        monitor(t5(), batch, last=3)
 
 
 def masks(model, batch):
@@ -178,7 +183,7 @@ def test_encoder_and_decoder_positions_count_by_their_own_masks():
 
 def test_without_a_mask_all_positions_count():
     assert masks(vit(), PIXELS) == [None, None]
-    assert masks(network(), points(2)) == [None]
+    assert masks(classifier(), points(2)) == [None]
 
 
 def test_positions_that_a_model_flattens_keep_their_masks():
@@ -196,7 +201,7 @@ def test_positions_that_a_model_flattens_keep_their_masks():
 
 
 def test_a_mask_that_does_not_fit_is_refused():
-    model, batch = network(), points(2)
+    model, batch = classifier(), points(2)
     chosen = monitor(model, batch)
     activations = chosen.activations(partial(model, **batch))
     with pytest.raises(DataError, match=r"gelu has positions of shape \(2,\), .* shape \(2, 6\)"):

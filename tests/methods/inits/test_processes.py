@@ -10,9 +10,10 @@ from rankwise.methods.inits import update
 from rankwise.methods.inits.boundary import BoundaryMatching
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
+from tests.models.batches import points
 from tests.two_processes import run_in_two
 
-from .networks import adapted, points
+from .surroundings import adapted
 
 INIT = UpdateApproximation(lr=1e-3, mode="raw")
 SHAPES = {"first": (8, 4), "second": (8, 8)}

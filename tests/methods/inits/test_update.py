@@ -12,9 +12,10 @@ from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
-from tests.capture.networks import split
+from tests.models.batches import points, split
+from tests.models.networks import Classifier, classifier
 
-from .networks import Network, adapted, network, points
+from .surroundings import adapted
 
 TARGETS = ["first", "second"]
 CONFIGS = {
@@ -25,7 +26,7 @@ CONFIGS = {
 
 def gradients(batches, base=None):
     """The full gradients of the network without adapters."""
-    base, found = base or network(), {}
+    base, found = base or classifier(), {}
     layers = {name: base.get_submodule(name) for name in TARGETS}
     capture_gradients(base, layers, batches=batches, consume=found.__setitem__)
     return found
@@ -66,19 +67,19 @@ def test_sgds_update_of_one_batch_needs_no_gradient(monkeypatch):
 def test_the_outputs_move_by_exactly_that_update(kind):
     model, batches = adapted(config=CONFIGS[kind]), [points(6)]
     initialize(model, UpdateApproximation(lr=0.01), batches)
-    moved = network()
+    moved = classifier()
     for name, change in changes(model).items():
         moved.get_submodule(name).weight.data += change
     actual, expected = model(**points(4))["logits"], moved(**points(4))["logits"]
     torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-8)
-    assert not torch.allclose(actual, network()(**points(4))["logits"], atol=1e-4)
+    assert not torch.allclose(actual, classifier()(**points(4))["logits"], atol=1e-4)
 
 
 def test_delora_takes_the_directions_and_keeps_its_outputs():
     config = DeloraConfig(r=2, delora_lambda=3, target_modules=TARGETS)
     model, batches = adapted(config=config), [points(6)]
     initialize(model, UpdateApproximation(lr=0.1), batches)
-    torch.testing.assert_close(model(**points(4))["logits"], network()(**points(4))["logits"])
+    torch.testing.assert_close(model(**points(4))["logits"], classifier()(**points(4))["logits"])
     for name, gradient in gradients(batches).items():
         layer = model.base_model.model.get_submodule(name)
         U, _, Vh = torch.linalg.svd(gradient.sign())
@@ -108,8 +109,8 @@ def test_the_update_does_not_depend_on_how_samples_are_split(sizes):
 
 
 def test_dropout_and_train_mode_change_nothing():
-    noisy = adapted(network(dropout=0.5), lora_dropout=0.5).train()
-    quiet = adapted(network(dropout=0.0))
+    noisy = adapted(classifier(dropout=0.5), lora_dropout=0.5).train()
+    quiet = adapted(classifier(dropout=0.0))
     for model in (noisy, quiet):
         initialize(model, UpdateApproximation(lr=0.1), [points(12)])
     for name, change in changes(quiet).items():
@@ -138,10 +139,10 @@ def test_a_memory_budget_gives_the_same_factors():
 
 
 def test_a_bfloat16_base_gets_float32_factors():
-    base, batch = network(dtype=torch.bfloat16), points(6, dtype=torch.bfloat16)
+    base, batch = classifier(dtype=torch.bfloat16), points(6, dtype=torch.bfloat16)
     model = adapted(base, CONFIGS["lora_xs"])
     initialize(model, UpdateApproximation(lr=0.1), [batch])
-    found = gradients([batch], network(dtype=torch.bfloat16))
+    found = gradients([batch], classifier(dtype=torch.bfloat16))
     for name, layer in adapted_layers(model).items():
         B, A = factors(layer, "default")
         assert (B.dtype, A.dtype) == (torch.float32, torch.float32)
@@ -151,7 +152,7 @@ def test_a_bfloat16_base_gets_float32_factors():
 
 
 def test_a_transposed_weight_gets_the_same_change():
-    plain, base = network(), network()
+    plain, base = classifier(), classifier()
     for name in TARGETS:
         linear = base.get_submodule(name)
         transposed = Conv1D(*linear.weight.shape).double()
@@ -179,7 +180,7 @@ def test_a_rank_beyond_the_layer_is_refused_by_name():
 
 
 def test_a_layer_without_a_gradient_is_refused_by_name():
-    base = network()
+    base = classifier()
     base.idle = torch.nn.Linear(4, 4).double()
     model = adapted(base, target_modules=["first", "idle"])
     with pytest.raises(ModelError, match="idle has no gradient"):
@@ -187,7 +188,7 @@ def test_a_layer_without_a_gradient_is_refused_by_name():
 
 
 def test_any_batch_works_with_a_loss_of_ones_own():
-    def loss(model: Network, batch):
+    def loss(model: Classifier, batch):
         x, labels = batch
         return torch.nn.functional.cross_entropy(model(x)["logits"], labels, reduction="sum")
 

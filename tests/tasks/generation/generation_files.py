@@ -1,14 +1,11 @@
-"""Files and a causal model of kilobytes for the tests of generation."""
+"""Files and a causal model that knows their words."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
-
-from tests.models.saved import make_tokenizer
+from tests.models.saved import make_llama
 
 WORDS = [
     "Below is an instruction that describes a task. Write a response that appropriately completes",
@@ -39,25 +36,6 @@ def boolq_rows(count: int) -> list[dict]:
     return rows
 
 
-def tiny_llama(folder: Path, *, positions: int = 512, has_pad: bool = True) -> str:
-    """Write a Llama of two blocks and its tokenizer, and return its name for ``task.model``."""
-    tokenizer = make_tokenizer(WORDS, limit=positions)
-    if not has_pad:
-        tokenizer.pad_token = None
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=positions,
-        pad_token_id=None,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
+def tiny_llama(folder: Path, **options) -> str:
+    """Write a Llama that knows the words; return its name for ``task.model``."""
+    return make_llama(folder, WORDS, **options)

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from rankwise.core.errors import DataError, ModelError
 from rankwise.methods.inits.monitored import find_monitored
 from rankwise.tasks.vtab.task import VtabTask
-from tests.models.saved import make_bert
-from tests.tasks.vtab.vtab_folders import make_vit, write_arrays, write_files
+from tests.models.saved import make_bert, make_vit
+from tests.tasks.vtab.vtab_folders import write_arrays, write_files
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,11 @@
-"""Local folders of VTAB's form with pictures made up for tests, and a vision transformer."""
+"""Local folders of VTAB's form with pictures made up for tests."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
-from transformers import ViTConfig, ViTForImageClassification
-from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 SIDE = 16
 
@@ -52,21 +49,3 @@ def write_arrays(
         images = images[..., 0] if grey else images
         np.savez(folder / "arrays.npz", images=images, labels=labels)
     return root
-
-
-def make_vit(folder: Path, *, side: int = SIDE, classes: int = 2) -> str:
-    """Write a ViT of two layers on patches of 8×8 pixels; return its name for ``task.model``."""
-    config = ViTConfig(
-        image_size=side,
-        patch_size=8,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        num_labels=classes,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        ViTForImageClassification(config).save_pretrained(folder)
-    ViTImageProcessorPil(size={"height": side, "width": side}).save_pretrained(folder)
-    return str(folder)
