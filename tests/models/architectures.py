@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from transformers import (
+    AutoConfig,
     BertConfig,
     BertForSequenceClassification,
     BertModel,
@@ -105,3 +106,8 @@ def vit(**config: Any) -> PreTrainedModel:
         "num_channels": 1,
     }
     return same_each_time(ViTForImageClassification, ViTConfig(**sizes | config))
+
+
+def from_config(auto: Any, model_type: str, **config: Any) -> PreTrainedModel:
+    """A model of any type that Transformers knows, by one of its classes ``AutoModelFor…``."""
+    return same_each_time(auto.from_config, AutoConfig.for_model(model_type, **config))

@@ -35,10 +35,17 @@ def sentence_pairs(rows: int) -> Batch:
     return {**batch, "decoder_input_ids": batch["input_ids"][:, :4]}
 
 
-def images(rows: int) -> Batch:
-    """Noise of one channel, 4×4."""
+def images(rows: int, side: int = 4) -> Batch:
+    """Noise of one channel."""
     generator = torch.Generator().manual_seed(4)
-    return {"pixel_values": torch.randn(rows, 1, 4, 4, generator=generator)}
+    return {"pixel_values": torch.randn(rows, 1, side, side, generator=generator)}
+
+
+def sounds(rows: int, bins: int = 4, frames: int = 16) -> Batch:
+    """Noise as a spectrogram, and the beginning of what is said."""
+    generator = torch.Generator().manual_seed(5)
+    features = torch.randn(rows, bins, frames, generator=generator)
+    return {"input_features": features, "decoder_input_ids": sentences(rows)["input_ids"]}
 
 
 def split(batch: Batch, *sizes: int) -> list[Batch]:
