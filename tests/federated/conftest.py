@@ -7,9 +7,9 @@ import pytest
 from rankwise.federated import federate
 from rankwise.federated.client import make_client_app
 from rankwise.federated.server import Server
-from rankwise.federated.settings import Plan
 from rankwise.tasks.digits import DigitsTask
 from rankwise.training.settings.federated import FederatedSettings
+from rankwise.training.settings.federation_plan import Plan
 from rankwise.training.settings.recipe import settings_of_run
 from tests.federated.local_grid import LocalGrid
 

@@ -19,10 +19,11 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 
 from rankwise.core.errors import SettingsError
-from rankwise.core.records import read_record
 from rankwise.federated.deployment import FOLDER_VARIABLE, write_app
+from rankwise.federated.progress import SavedProgress
+from rankwise.training.records import FederationRecord
 from tests.federated import broken_clients, warm_start
-from tests.federated.test_server import federate, without_seconds
+from tests.federated.test_server import federate, rounds_but_for
 
 BIN = Path(sys.executable).parent
 INSECURE = ("--insecure", "--host", "127.0.0.1")
@@ -159,9 +160,9 @@ def test_a_killed_machine_is_left_out_and_the_federation_goes_on_once_it_is_back
     assert "round 2: client 2 is left out: it failed: Error: Node Unavailable" in told
     assert "bring clients back, and go on with --resume" in told
     results = tmp_path / "server" / f"rac-lora-{plan.digest}"
-    assert [each["number"] for each in read_record(results / "progress.json")["rounds"]] == [0, 1]
+    assert [each.number for each in SavedProgress.read(results / "progress.json").rounds] == [0, 1]
 
     machines.start_client(2)
     machines.run(tmp_path / "app").wait(LIMIT_SECONDS)
     whole, _ = federate(plan, tmp_path / "at-hand", cache)
-    assert without_seconds(read_record(results / "record.json")) == without_seconds(whole)
+    assert rounds_but_for(FederationRecord.read(results / "record.json")) == rounds_but_for(whole)

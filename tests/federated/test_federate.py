@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
 
 from rankwise.cli.main import main
 from rankwise.federated import federate
+from rankwise.training.records import Federations
 from rankwise.training.settings.recipe import load_recipe
 
 SHORT = ["--task.pretrain_epochs", "2", "--training.batch_size", "128", "--federated.clients", "3"]
@@ -29,10 +29,9 @@ def test_all_strategies_stand_in_one_table_and_one_picture(faults, output, capsy
     for text in ("fed-rac", "fed-sb", "fed-it", "full", "3 clients, 2 rounds, split dirichlet"):
         assert text in printed
     assert "fed-rac, round 1: client 2 was left out: it failed: the power went out" in printed
-    federations = json.loads((output / "federated.json").read_text())["federations"]
+    federations = Federations.read(output / "federated.json").federations
     off = {
-        each["plan"]["run"]["method"]["name"]: max(row["distance"] for row in each["rounds"])
-        for each in federations
+        each.plan.run.method.name: max(row.distance for row in each.rounds) for each in federations
     }
     assert off.pop("lora") > 1e-3
     assert max(off.values()) < 1e-5

@@ -11,11 +11,11 @@ from flwr.app import ArrayRecord
 from safetensors.torch import load_file
 
 from rankwise.core.errors import SettingsError, TrainingError
-from rankwise.core.records import read_record
 from rankwise.federated.client import make_client_app
 from rankwise.federated.local import Participant, shares
 from rankwise.federated.server import Server, sample
 from rankwise.tasks.digits import DigitsTask
+from rankwise.training.records import FederationRecord
 from rankwise.training.settings.federated import FederatedSettings
 from tests.federated.local_grid import LocalGrid
 
@@ -45,39 +45,40 @@ def federate(plan, folder, cache, faults=None):
     return Server(plan, folder, cache).run(grid), grid
 
 
-def without_seconds(record):
-    return [{k: v for k, v in each.items() if k != "seconds"} for each in record["rounds"]]
+def rounds_but_for(record, *names):
+    """The rounds of a record, without what differs from one time to another."""
+    return [each.model_dump(exclude={"seconds", *names}) for each in record.rounds]
 
 
 @pytest.mark.parametrize("method", ["rac-lora", "lora-sb", "lora", "full"])
 def test_each_strategy_learns_and_says_how_far_its_average_is_off(plan_of, cache, tmp_path, method):
     record, _ = federate(plan_of(method, r=5, clients=3, rounds=3), tmp_path / "run", cache)
-    assert [each["number"] for each in record["rounds"]] == [0, 1, 2, 3]
-    assert record["rounds"][-1]["loss"] < record["rounds"][0]["loss"]
-    assert record["score_validation"] == record["rounds"][-1]["score"]
-    off = [each["distance"] for each in record["rounds"][1:]]
+    assert [each.number for each in record.rounds] == [0, 1, 2, 3]
+    assert record.rounds[-1].loss < record.rounds[0].loss
+    assert record.score_validation == record.rounds[-1].score
+    off = [each.distance for each in record.rounds[1:]]
     assert min(off) > 1e-3 if method == "lora" else max(off) < 1e-5
-    assert read_record(tmp_path / "run" / "record.json")["score_test"] == record["score_test"]
+    assert FederationRecord.read(tmp_path / "run" / "record.json") == record
     assert (tmp_path / "run" / "adapter").is_dir()
 
 
 def test_bytes_are_those_of_what_trains_and_of_what_is_new(plan_of, cache, tmp_path):
     record, _ = federate(plan_of("rac-lora", r=2, clients=3, rounds=3), tmp_path, cache)
     factor = 2 * (64 + 64 + 64) * 4  # A of three layers of 64 inputs, in float32
-    rounds = record["rounds"][1:]
-    assert [each["bytes_up"] for each in rounds] == [3 * factor] * 3
+    rounds = record.rounds[1:]
+    assert [each.bytes_up for each in rounds] == [3 * factor] * 3
     # Before the first round a seed is all there is; then it is one mean a round.
-    assert [each["bytes_down"] for each in rounds] == [24, 3 * factor + 24, 3 * factor + 24]
+    assert [each.bytes_down for each in rounds] == [24, 3 * factor + 24, 3 * factor + 24]
 
 
 def test_the_frozen_pair_is_sent_once(plan_of, cache, tmp_path):
     record, _ = federate(plan_of("lora-sb", r=5, clients=2, rounds=2), tmp_path, cache)
     core, pair = 3 * 25 * 4, 5 * (5 * 64 + 5) * 4
-    first, second = record["rounds"][1:]
-    assert record["rounds"][0]["bytes_up"] == core + pair  # the first client made the start
-    assert first["bytes_down"] == 2 * (core + pair + 8)
-    assert second["bytes_down"] == 2 * (core + 8)
-    assert second["bytes_up"] == 2 * core
+    first, second = record.rounds[1:]
+    assert record.rounds[0].bytes_up == core + pair  # the first client made the start
+    assert first.bytes_down == 2 * (core + pair + 8)
+    assert second.bytes_down == 2 * (core + 8)
+    assert second.bytes_up == 2 * core
 
 
 @pytest.mark.parametrize(
@@ -101,13 +102,13 @@ def test_a_client_that_cannot_be_averaged_is_left_out_and_named(
     plan = plan_of("rac-lora", clients=3, rounds=3, timeout_seconds=0.2)
     with caplog.at_level(logging.WARNING, "rankwise.federated"):
         record, _ = federate(plan, tmp_path, cache, {(1, 2): fault})
-    second, third = record["rounds"][2:]
-    assert second["clients"] == [0, 2]
-    assert third["clients"] == [0, 1, 2]  # it is sent all that it may lack, and is back
-    assert pytest.approx(0, abs=1e-5) == third["distance"]
+    second, third = record.rounds[2:]
+    assert second.clients == (0, 2)
+    assert third.clients == (0, 1, 2)  # it is sent all that it may lack, and is back
+    assert pytest.approx(0, abs=1e-5) == third.distance
     (told,) = [each.getMessage() for each in caplog.records]
     assert told.startswith("round 2: client 1 is left out: ")
-    assert re.search(reason, second["left_out"]["1"])
+    assert re.search(reason, second.left_out[1])
 
 
 def test_a_run_without_enough_clients_stops_and_goes_on_where_it_stood(plan_of, cache, tmp_path):
@@ -122,11 +123,9 @@ def test_a_run_without_enough_clients_stops_and_goes_on_where_it_stood(plan_of, 
         load_file(tmp_path / name / "state-4.safetensors") for name in ("stopped", "whole")
     )
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert resumed["score_test"] == whole["score_test"]
-    drop = {"bytes_down"}  # after the stop everything was sent again
-    assert [
-        {k: v for k, v in each.items() if k not in drop} for each in without_seconds(resumed)
-    ] == [{k: v for k, v in each.items() if k not in drop} for each in without_seconds(whole)]
+    assert resumed.score_test == whole.score_test
+    # After the stop everything was sent again.
+    assert rounds_but_for(resumed, "bytes_down") == rounds_but_for(whole, "bytes_down")
 
 
 def test_a_folder_of_other_settings_is_refused(plan_of, cache, tmp_path):
@@ -148,10 +147,10 @@ def test_a_client_that_lost_its_memory_says_so_and_is_sent_everything(plan_of, c
     grid = LocalGrid(make_client_app(plan, cache), 2)
     grid.faults[0, 2] = lambda _: grid.contexts[100].state.clear()
     record = Server(plan, tmp_path, cache).run(grid)
-    third, fourth = record["rounds"][3:]
-    assert third["clients"] == [1]
-    assert "what was sent is newer than stamp 2, known is 0" in third["left_out"]["0"]
-    assert fourth["clients"] == [0, 1]
+    third, fourth = record.rounds[3:]
+    assert third.clients == (1,)
+    assert "what was sent is newer than stamp 2, known is 0" in third.left_out[0]
+    assert fourth.clients == (0, 1)
 
 
 def test_clients_are_sampled_by_seed_and_round():

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from rankwise.cli.main import main
+from rankwise.training.records import Federations
 from tests.models.saved import make_bert
 from tests.tasks.glue.glue_files import write_mrpc
 from tests.tasks.idx_files import write_mnist
@@ -24,8 +23,8 @@ def federations_of(faults, tmp_path, capsys):
         output = tmp_path / "out"
         command = ["federate", recipe, "--output", str(output), "--compare.methods", METHODS]
         assert main([*command, *FEW, *options]) == 0, capsys.readouterr().err
-        federations = json.loads((output / "federated.json").read_text())["federations"]
-        return {each["method"]: each for each in federations}
+        federations = Federations.read(output / "federated.json").federations
+        return {each.method: each for each in federations}
 
     return run
 
@@ -33,12 +32,12 @@ def federations_of(faults, tmp_path, capsys):
 def check(federations):
     assert federations.keys() == EXACT | {"lora"}
     for name, record in federations.items():
-        before, *rounds = record["rounds"]
-        assert [each["clients"] for each in rounds] == [[0, 1, 2]] * 2
-        assert rounds[-1]["loss"] < before["loss"]
-        off = [each["distance"] for each in rounds]
+        before, *rounds = record.rounds
+        assert [each.clients for each in rounds] == [(0, 1, 2)] * 2
+        assert rounds[-1].loss < before.loss
+        off = [each.distance for each in rounds]
         assert max(off) < 1e-5 if name in EXACT else min(off) > 1e-4
-        assert 0 <= record["score_test"] <= 1
+        assert 0 <= record.score_test <= 1
 
 
 def test_mnist(federations_of, tmp_path):
@@ -59,4 +58,4 @@ def test_a_task_of_glue_whose_head_is_averaged_beside_the_adapter(federations_of
     federations = federations_of("glue-tutorial", *options)
     check(federations)
     head = 2 * 16 + 2
-    assert federations["lora-sb"]["trained_numbers"] == 13 * 4 * 4 + head
+    assert federations["lora-sb"].trained_numbers == 13 * 4 * 4 + head

@@ -15,7 +15,7 @@ from rankwise.core.errors import SettingsError
 from rankwise.training.settings.recipe import load_recipe
 
 if TYPE_CHECKING:
-    from rankwise.federated.settings import Plan
+    from rankwise.training.settings.federation_plan import Plan
 
 
 def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
@@ -38,8 +38,8 @@ def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     ):
         records.append(record)
         console.print(
-            f"{strategy_name(record)}: {record['metric']} {record['score_validation']:.3f} on "
-            f"validation after {len(record['rounds']) - 1} rounds"
+            f"{strategy_name(record)}: {record.metric} {record.score_validation:.3f} on "
+            f"validation after {len(record.rounds) - 1} rounds"
         )
     show_table(rounds_table(records))
     show_table(federations_table(records))

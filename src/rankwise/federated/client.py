@@ -17,7 +17,7 @@ from rankwise.core.errors import SettingsError, TrainingError
 from rankwise.federated.exchange import Tensors
 from rankwise.federated.local import Participant
 from rankwise.federated.messages import Order, Update, read_order
-from rankwise.federated.settings import Plan
+from rankwise.training.settings.federation_plan import Plan
 
 _MEMORY, _KNOWN = "memory", "known"
 

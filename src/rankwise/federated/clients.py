@@ -18,7 +18,7 @@ from torch import Tensor
 from rankwise.core.errors import TrainingError
 from rankwise.federated.exchange import State, Tensors, check_enough, count_bytes
 from rankwise.federated.messages import BEGIN, HELLO, TRAIN, Order, Refusal, Update, read_update
-from rankwise.federated.settings import Plan
+from rankwise.training.settings.federation_plan import Plan
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from rankwise.core.errors import SettingsError
 from rankwise.core.records import write_text
 from rankwise.federated.client import make_client_app
 from rankwise.federated.server import make_server_app
-from rankwise.federated.settings import Plan
+from rankwise.training.settings.federation_plan import Plan
 
 FOLDER_VARIABLE = "RANKWISE_FEDERATED"
 

@@ -10,18 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from rankwise.core.errors import SettingsError
-from rankwise.core.records import read_record, write_record
 from rankwise.federated.plot import write_plot
-from rankwise.federated.progress import Progress
-from rankwise.federated.settings import Plan, check_followed
+from rankwise.federated.progress import Progress, SavedProgress
+from rankwise.federated.settings import check_followed
 from rankwise.federated.simulation import simulate
 from rankwise.federated.strategies import check_method
+from rankwise.training.records import FederationRecord, Federations
+from rankwise.training.settings.federation_plan import Plan
 from rankwise.training.settings.run import Recipe, RunSettings
-
-Record = dict[str, Any]
 
 
 def plans_of(recipe: Recipe) -> list[Plan]:
@@ -55,7 +53,7 @@ def _runs_of(recipe: Recipe) -> list[RunSettings]:
 
 def federate(
     plans: list[Plan], output: Path, *, resume: bool = False, workers: int | None = None
-) -> Iterator[Record]:
+) -> Iterator[FederationRecord]:
     """Simulate the plans one after another, and yield the record of each as it is done.
 
     Raises:
@@ -66,15 +64,15 @@ def federate(
     places = [Progress(output / _name_of(plan), plan) for plan in plans]
     for plan, place in zip(plans, places, strict=True):
         _check_place(plan, place, resume=resume)
-    records: list[Record] = []
+    records: list[FederationRecord] = []
     for plan, place in zip(plans, places, strict=True):
         if place.record.exists():
-            record = read_record(place.record)
+            record = FederationRecord.read(place.record)
         else:
             record = simulate(plan, place.folder, output, workers=workers)
         records.append(record)
         yield record
-    write_record(output / "federated.json", {"federations": records})
+    Federations(federations=tuple(records)).write(output / "federated.json")
     write_plot(records, output / "federated.html")
 
 
@@ -87,8 +85,8 @@ def _check_place(plan: Plan, place: Progress, *, resume: bool) -> None:
     if place.is_begun or not resume:
         return
     for file in sorted(place.folder.parent.glob("*/progress.json")):
-        other = read_record(file)["plan"]
-        if other["run"]["method"]["name"] != plan.run.method.name:
+        other = SavedProgress.read(file).plan
+        if other.run.method.name != plan.run.method.name:
             continue
         if not (file.parent / place.record.name).exists():
             raise SettingsError(

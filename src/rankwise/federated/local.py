@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from rankwise.core.seeds import derive_seed
-from rankwise.federated.settings import Plan
 from rankwise.federated.split import Share, split_by_label, split_evenly
 from rankwise.federated.strategies import Strategy, build_strategy
 from rankwise.tasks.splits import Rows, Splits
@@ -23,6 +22,7 @@ from rankwise.training.loops.optimization import build_optimizer
 from rankwise.training.loops.results import finite_loss_required
 from rankwise.training.loops.step import take_step
 from rankwise.training.settings.federated import FederatedSettings
+from rankwise.training.settings.federation_plan import Plan
 from rankwise.training.settings.method import RandomInit
 
 

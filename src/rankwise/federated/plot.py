@@ -5,31 +5,31 @@ One HTML file with everything in it, from which no request leaves.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import plotly.graph_objects as go
 
 from rankwise.core.records import write_text
 from rankwise.federated.table import split_name, strategy_name
+from rankwise.training.records import FederationRecord
 
 COLOURS = ("#5A60E6", "#C12F89", "#006249", "#853900", "#A78E11", "#1442BE")
 _AXIS = {"type": "log", "tickformat": "~s", "dtick": "D2"}
 
 
-def write_plot(records: list[dict[str, Any]], path: Path) -> None:
+def write_plot(records: Sequence[FederationRecord], path: Path) -> None:
     """Write the picture of ``records``."""
     write_text(path, figure_of(records).to_html(include_plotlyjs=True))
 
 
-def figure_of(records: list[dict[str, Any]]) -> go.Figure:
+def figure_of(records: Sequence[FederationRecord]) -> go.Figure:
     """Draw a line a method, a point a round; the axis of bytes is logarithmic."""
     traces = []
     for position, record in enumerate(records):
-        rounds = record["rounds"]
-        sent = accumulate(each["bytes_up"] + each["bytes_down"] for each in rounds)
-        points = [(x, each["score"]) for x, each in zip(sent, rounds, strict=True) if x > 0]
+        sent = accumulate(each.bytes_up + each.bytes_down for each in record.rounds)
+        points = [(x, each.score) for x, each in zip(sent, record.rounds, strict=True) if x > 0]
         traces.append(
             go.Scatter(
                 name=strategy_name(record),
@@ -41,8 +41,8 @@ def figure_of(records: list[dict[str, Any]]) -> go.Figure:
                 hovertemplate="%{y:.3f} after %{x:,} bytes",
             )
         )
-    federated, metric = records[0]["plan"]["federated"], records[0]["metric"]
-    title = f"{federated['clients']} clients, split {split_name(federated)}"
+    federated, metric = records[0].plan.federated, records[0].metric
+    title = f"{federated.clients} clients, split {split_name(federated)}"
     return go.Figure(
         traces,
         layout={

@@ -8,37 +8,25 @@ FOLDER/adapter/             what was trained, as an adapter directory (or model.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
+from pydantic import Field
 from safetensors.torch import load_file, save_file
 
 from rankwise.core.errors import SettingsError
-from rankwise.core.records import read_record, write_record
+from rankwise.core.records import Record
 from rankwise.federated.exchange import State
-from rankwise.federated.settings import Plan
+from rankwise.training.records import Round
+from rankwise.training.settings.federation_plan import Plan
 
 
-@dataclass(frozen=True)
-class Round:
-    """What happened in a round; number 0 is what the clients start from.
+class SavedProgress(Record):
+    """The rounds that are done, and the stamps of the state after the last of them."""
 
-    Attributes:
-        clients: The numbers of those whose updates were averaged.
-        left_out: Why others that were sampled were not, by number.
-        distance: Of the mean of the clients' updates from what the server applied, relative.
-    """
-
-    number: int
-    score: float
-    loss: float
-    seconds: float
-    clients: list[int] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)
-    bytes_up: int = 0
-    bytes_down: int = 0
-    distance: float = 0.0
+    plan: Plan
+    digest: str
+    rounds: tuple[Round, ...] = Field(min_length=1)
+    stamps: dict[str, int]
 
 
 class Progress:
@@ -62,17 +50,18 @@ class Progress:
         """Read what was saved.
 
         Raises:
+            AdapterError: It is damaged.
             SettingsError: It was saved by a run with other settings.
         """
-        content = read_record(self._file)
-        if content["digest"] != self._plan.digest:
+        saved = SavedProgress.read(self._file)
+        if saved.digest != self._plan.digest:
             raise SettingsError(
                 f"{self.folder} holds a federation with other settings: repeat them, or choose "
                 "another --output"
             )
-        self.rounds = [Round(**each) for each in content["rounds"]]
-        tensors = load_file(self._tensors(self.rounds[-1].number)) if content["stamps"] else {}
-        self.state = State(tensors, dict(content["stamps"]))
+        self.rounds = list(saved.rounds)
+        tensors = load_file(self._tensors(self.rounds[-1].number)) if saved.stamps else {}
+        self.state = State(tensors, dict(saved.stamps))
 
     def save(self) -> None:
         """Write the state, then what points to it."""
@@ -82,18 +71,15 @@ class Progress:
         if self.state.tensors:
             save_file(self.state.tensors, partial)
             partial.replace(file)
-        write_record(self._file, self.summary() | {"stamps": self.state.stamps})
+        SavedProgress(
+            plan=self._plan,
+            digest=self._plan.digest,
+            rounds=tuple(self.rounds),
+            stamps=self.state.stamps,
+        ).write(self._file)
         for old in self.folder.glob("state-*.safetensors"):
             if old != file:
                 old.unlink()
-
-    def summary(self) -> dict[str, Any]:
-        """Return the plan and the rounds, ready for a record."""
-        return {
-            "plan": self._plan.model_dump(mode="json"),
-            "digest": self._plan.digest,
-            "rounds": [asdict(each) for each in self.rounds],
-        }
 
     @property
     def _file(self) -> Path:

@@ -17,7 +17,6 @@ from flwr.serverapp import Grid, ServerApp
 from peft import PeftModel
 from safetensors.torch import save_file
 
-from rankwise.core.records import write_record
 from rankwise.core.seeds import derive_seed
 from rankwise.evaluation.scores import evaluate
 from rankwise.federated.clients import SEED_BYTES, Clients
@@ -30,9 +29,10 @@ from rankwise.federated.exchange import (
 )
 from rankwise.federated.local import Participant
 from rankwise.federated.messages import Update
-from rankwise.federated.progress import Progress, Round
-from rankwise.federated.settings import Plan
+from rankwise.federated.progress import Progress
+from rankwise.training.records import FederationRecord, Round
 from rankwise.training.settings.federated import FederatedSettings
+from rankwise.training.settings.federation_plan import Plan
 
 
 def make_server_app(plan: Plan, folder: Path, cache: Path) -> ServerApp:
@@ -61,7 +61,7 @@ class Server:
         self._strategy = self._participant.strategy
         self._progress = Progress(folder, plan)
 
-    def run(self, grid: Grid) -> dict[str, Any]:
+    def run(self, grid: Grid) -> FederationRecord:
         """Perform the rounds that are left, read test once, and return the record.
 
         Raises:
@@ -105,8 +105,8 @@ class Server:
         return self._row(
             number,
             began,
-            clients=[update.client for update in answers.updates],
-            left_out={str(client): reason for client, reason in answers.left_out.items()},
+            clients=tuple(update.client for update in answers.updates),
+            left_out=answers.left_out,
             bytes_up=answers.bytes_up,
             bytes_down=answers.bytes_down,
             distance=off,
@@ -129,19 +129,22 @@ class Server:
         seconds = time.monotonic() - began
         return Round(number=number, score=result.score, loss=result.loss, seconds=seconds, **facts)
 
-    def _finish(self) -> dict[str, Any]:
-        job, folder = self._participant.job, self._progress.folder
+    def _finish(self) -> FederationRecord:
+        job, progress = self._participant.job, self._progress
         test = evaluate(job.model, job.splits.test, job.task)
-        record = self._progress.summary() | {
-            "method": self._plan.run.method.title,
-            "metric": job.task.metrics[0],
-            "trained_numbers": sum(each.numel() for each in self._strategy.trained().values()),
-            "score_validation": self._progress.rounds[-1].score,
-            "score_test": test.score,
-        }
+        record = FederationRecord(
+            plan=self._plan,
+            digest=self._plan.digest,
+            rounds=tuple(progress.rounds),
+            method=self._plan.run.method.title,
+            metric=job.task.metrics[0],
+            trained_numbers=sum(each.numel() for each in self._strategy.trained().values()),
+            score_validation=progress.rounds[-1].score,
+            score_test=test.score,
+        )
         self._strategy.finish()
-        _save(job.model, folder / "adapter")
-        write_record(self._progress.record, record)
+        _save(job.model, progress.folder / "adapter")
+        record.write(progress.record)
         return record
 
 

@@ -1,13 +1,11 @@
-"""The plan of a federation: one method's run in it, and what of a run's settings it can follow."""
+"""What of a run's settings a federation can follow; the rest is refused, not ignored."""
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from rankwise.core.errors import SettingsError
 from rankwise.training.settings.base import Settings
-from rankwise.training.settings.federated import FederatedSettings
 from rankwise.training.settings.method import ChainSchedule
 from rankwise.training.settings.run import RunSettings, TrainingSettings
 
@@ -22,21 +20,6 @@ _NOT_FOLLOWED = (
     "report_to",
 )
 _NOT_FOLLOWED_BY_A_CHAIN = ("reset_optimizer", "warmup_steps", "final_rank")
-
-
-class Plan(Settings):
-    """All that server and clients must agree on: one method in a federation."""
-
-    run: RunSettings
-    federated: FederatedSettings
-
-    @property
-    def digest(self) -> str:
-        """The same for server and clients whose results would be the same."""
-        # Where data lie, how long a round waits and what stops it change nothing about its result.
-        elsewhere = {"timeout_seconds", "rounds", "min_clients"}
-        federated = self.federated.model_dump_json(exclude=elsewhere)
-        return hashlib.sha256(f"{self.run.name} {federated}".encode()).hexdigest()[:16]
 
 
 def check_followed(run: RunSettings) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 from flwr.clientapp.typing import Mod
 from flwr.simulation import run_simulation
 
-from rankwise.core.records import read_record
 from rankwise.federated.client import make_client_app
 from rankwise.federated.progress import Progress
 from rankwise.federated.server import make_server_app
-from rankwise.federated.settings import Plan
+from rankwise.training.records import FederationRecord
+from rankwise.training.settings.federation_plan import Plan
 
 
 def simulate(
@@ -26,7 +26,7 @@ def simulate(
     *,
     workers: int | None = None,
     mods: Sequence[Mod] = (),
-) -> dict[str, Any]:
+) -> FederationRecord:
     """Perform a federation and return its record; one that ``folder`` holds already goes on.
 
     Args:
@@ -55,7 +55,7 @@ def simulate(
                 "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
             },
         )
-    return read_record(Progress(folder, plan).record)
+    return FederationRecord.read(Progress(folder, plan).record)
 
 
 @contextlib.contextmanager

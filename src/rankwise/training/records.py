@@ -4,6 +4,7 @@
     OUTPUT/runs/NAME/test.json      TestResult
     OUTPUT/summary.json             Summary, of one SummaryRow a compared method
     FEDERATION/record.json          FederationRecord
+    OUTPUT/federated.json           Federations
 
 A method is the same one wherever its name, rank, side and budget are: :class:`MethodIdentity`.
 """
@@ -27,6 +28,7 @@ from pydantic import (
 from rankwise.core.errors import AdapterError
 from rankwise.core.records import Record, read_as
 from rankwise.methods.inits.report import LayerStart, MonitoredLayer
+from rankwise.training.settings.federation_plan import Plan
 from rankwise.training.settings.run import RunSettings
 
 Json: TypeAlias = dict[str, JsonValue]
@@ -317,20 +319,37 @@ class Round(Record):
     loss: float
     seconds: float
     clients: tuple[int, ...] = ()
-    left_out: dict[str, str] = Field(default_factory=dict)
+    left_out: dict[int, str] = Field(default_factory=dict)
     bytes_up: int = 0
     bytes_down: int = 0
     distance: float = 0.0
 
 
 class FederationRecord(Record):
-    """A federation that came to its end."""
+    """A federation that came to its end.
 
-    plan: Json
+    Attributes:
+        digest: Of the plan, without what changes nothing about the result.
+        method: The method's title; ``metric`` is the one in which the scores are.
+        trained_numbers: What a client sends up in a round.
+        score_validation: After the last round.
+    """
+
+    plan: Plan
     digest: str
-    rounds: tuple[Round, ...]
+    rounds: tuple[Round, ...] = Field(min_length=1)
     method: str
     metric: str
     trained_numbers: int
     score_validation: float
     score_test: float
+
+    def run_settings(self) -> RunSettings:
+        """Return the settings of the run that each client took part in."""
+        return self.plan.run
+
+
+class Federations(Record):
+    """The federations of one recipe, in its order."""
+
+    federations: tuple[FederationRecord, ...] = Field(min_length=1)
