@@ -55,14 +55,14 @@ ADAPTERS = {
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("config", "rank"), ADAPTERS.values(), ids=ADAPTERS.keys())
 def test_the_directory_gives_the_same_outputs(config, rank, dtype, tmp_path):
-    model = scrambled(Network(dtype), config)
+    model = scrambled(Network(dtype=dtype), config)
     report = export_lora(model, tmp_path / "out")
     assert report.directory == tmp_path / "out"
     assert report.rank == rank
     assert report.largest_difference <= 1e-6
     x = X.to(dtype)
     tolerance = 1e-5 if dtype == torch.float32 else 3e-2
-    outputs = read_back(Network(dtype), tmp_path / "out")(x)
+    outputs = read_back(Network(dtype=dtype), tmp_path / "out")(x)
     torch.testing.assert_close(outputs, model(x), rtol=tolerance, atol=tolerance)
 
 
