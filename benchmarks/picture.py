@@ -34,7 +34,7 @@ def main() -> None:
     """Open the page, wait until the chart is drawn, and keep what it shows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("comparison", type=Path, help="the folder that `rankwise compare` wrote")
-    parser.add_argument("chart", help="its id, such as score-by-rank or followed")
+    parser.add_argument("chart", help="its id, such as score-by-rank or captured-share")
     parser.add_argument("picture", type=Path, help="the PNG to write")
     parser.add_argument("--view", help="the budget to show, where the chart has several")
     arguments = parser.parse_args()

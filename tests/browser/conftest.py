@@ -35,7 +35,7 @@ def chromium():
 def report(tmp_path_factory):
     """The file of the page."""
     file = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(*made_up_comparison(), file)
+    write_report(made_up_comparison(), file)
     return file
 
 

@@ -14,8 +14,8 @@ CHARTS = [
     "learning-curves",
     "score-by-parameters",
     "score-by-learning-rate",
-    "strength",
-    "followed",
+    "relative-norm",
+    "captured-share",
     "batch-loss",
     "distribution",
 ]

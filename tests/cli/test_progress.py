@@ -8,17 +8,15 @@ import pytest
 from rich.console import Console
 
 from rankwise.cli.progress import ProgressWatcher
+from tests.comparison import made_records as made
 
 
-def record(name, rate, score, *, seed=0, budget="300", r=2, status="done"):
-    return {
-        "run": f"{name}-{rate}-{seed}",
-        "method": {"name": name, "r": r, "side": None, "budget": budget},
-        "learning_rate": rate,
-        "status": status,
-        "error": "the loss became nan [at once]" if status != "done" else None,
-        "score_validation": score,
-    }
+def record(name, rate, score, *, seed=0, budget="300", r=2):
+    return made.run(made.method(name, r=r, budget=budget), score, rate=rate, seed=seed)
+
+
+def failed(name, rate, *, seed=0):
+    return made.failed_run(name, rate=rate, seed=seed, error="the loss became nan [at once]")
 
 
 def watched(records, *, terminal, height=30):
@@ -53,6 +51,13 @@ def test_a_terminal_shows_the_best_rate_of_each_method_by_its_mean_over_seeds():
     assert "4/4" in text
 
 
+def test_a_rate_at_which_a_run_failed_does_not_lead():
+    records = [record("lora", 0.1, 0.9), failed("lora", 0.1, seed=1), record("lora", 0.01, 0.5)]
+    text = watched(records, terminal=True)
+    (*_, shown) = [line.split() for line in text.splitlines() if line.startswith("300 ")]
+    assert shown == ["300", "lora", "r=2", "3", "0.01", "0.500"]
+
+
 def test_more_methods_than_lines_show_the_best():
     records = [record(f"method-{i}", 0.1, i / 100) for i in range(40)]
     text = watched(records, terminal=True, height=10)
@@ -73,8 +78,8 @@ def test_elsewhere_there_is_a_line_now_and_then_with_the_best_of_each_budget():
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_failed_run_is_named_at_once_as_it_stands(terminal):
-    text = watched([record("cola", 0.1, None, status="failed")], terminal=terminal)
-    assert "failed: cola-0.1-0: the loss became nan [at once]" in text
+    text = watched([failed("cola", 0.1)], terminal=terminal)
+    assert "failed: cola r=2-300-0.1-0: the loss became nan [at once]" in text
 
 
 def test_ctrl_c_says_what_is_kept():

@@ -6,16 +6,16 @@ import pytest
 
 from rankwise.cli.main import main
 from rankwise.comparison.folder import write_summary
+from tests.comparison import made_records as made
 
 
 @pytest.fixture
 def outputs(tmp_path):
     """Two comparisons of one method, at 0.6 on one task of VTAB and 0.8 on another."""
     for task, score in (("svhn", 0.6), ("eurosat", 0.8)):
-        row = {"name": "lora", "r": 8, "side": None, "budget": "r = 8", "status": "ok"}
-        row |= {"scores": [score], "seeds": [0]}
+        row = made.row("lora", r=8, budget="r = 8", scores=(score,), seeds=(0,))
         (tmp_path / task).mkdir()
-        write_summary(tmp_path / task, {"task": task, "methods": [row]})
+        write_summary(tmp_path / task, made.summary([row], task=task))
     return [str(tmp_path / task) for task in ("svhn", "eurosat")]
 
 

@@ -8,11 +8,26 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from statistics import fmean
-from typing import Any
 
-LEARNING_RATES = [0.001, 0.003, 0.01, 0.03, 0.1]
-SEEDS = [0, 1, 2]
+from rankwise.comparison.report.comparison import Comparison, Run
+from rankwise.methods.inits.report import LayerStart
+from rankwise.training.records import (
+    CurvePoint,
+    DiagnosticPoint,
+    InitializationRecord,
+    MethodIdentity,
+    Protocol,
+    RunRecord,
+    Summary,
+    SummaryRow,
+)
+from tests.comparison import made_records as made
+
+LEARNING_RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
+SEEDS = (0, 1, 2)
 STEPS = 600
 
 # name, r, side, budget, trainable parameters, final score, logarithm of the best learning rate
@@ -42,153 +57,169 @@ METHODS = [
     ("rac-lora-gradient", 2, "left", "300", 340, 0.882, -1.7),
     ("rac-lora-gradient", 6, "left", "1200", 1020, 0.928, -1.8),
 ]
+Method = tuple[str, int | None, str | None, str, int, float, float]
 FAILS_EVERYWHERE = ("rac-lora", 2, "right")
+ERROR = "the loss is nan at step 37: lower the learning rate"
 
 
-def made_up_comparison() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def made_up_comparison() -> Comparison:
     """Return the summary and the runs."""
     runs = [
         _run(method, rate, seed) for method in METHODS for rate in LEARNING_RATES for seed in SEEDS
     ]
-    rows = [_row(method, runs) for method in METHODS]
-    return {"task": "digits", "protocol": _protocol(), "verdict": _VERDICT, "methods": rows}, runs
+    rows = tuple(_row(method, runs) for method in METHODS)
+    summary = Summary(task="digits", protocol=_protocol(), verdict=_VERDICT, methods=rows)
+    return Comparison(summary, runs)
 
 
-_VERDICT = [
-    "Budget 300, against lora: shown better: lora-sb, rac-lora-gradient; shown worse: lora-xs, "
-    "asymm-lora; no difference shown for 5 of 9 methods.",
-    "Budget 1200, against lora: shown better: rac-lora-gradient; shown worse: asymm-lora; no "
-    "difference shown for 7 of 9 methods.",
-]
+def with_rows(comparison: Comparison, rows: Iterable[SummaryRow], **more) -> Comparison:
+    """The comparison with other rows, and with whatever else is told of its summary."""
+    changed = comparison.summary.model_copy(update={"methods": tuple(rows), **more})
+    return replace(comparison, summary=changed)
 
 
-_INIT = {
-    "layers": [
-        {"relative_strength": 0.02, "captured_before": 0.1, "captured_after": 0.6},
-        {"relative_strength": 0.04, "captured_before": None, "captured_after": None},
-    ],
-    "monitored": [],
-}
+def with_runs(comparison: Comparison, runs: Sequence[Run], **changed) -> Comparison:
+    """The comparison with other runs; ``changed`` is told of each that is done."""
+    return replace(
+        comparison,
+        runs=[
+            run.model_copy(update=changed) if isinstance(run, RunRecord) else run for run in runs
+        ],
+    )
 
 
-def _protocol() -> dict[str, Any]:
-    return {
-        "learning_rates": LEARNING_RATES,
-        "seeds": SEEDS,
-        "split": {"train": 577, "validation": 160, "test": 160},
-        "baseline": "lora",
-        "varied": ["method.r"],
-        "chosen_on": "validation",
-        "command": "rankwise compare digits --compare.seeds 0,1,2 --output runs/digits",
-        "interval": "95 %, Student's t over seeds; differences are paired by seed, Bonferroni",
-        "training": {"steps": STEPS, "batch_size": 32, "optimizer": "AdamW", "clip": None},
-        "deterministic": True,
-    }
+_VERDICT = (
+    "Budget 300, against lora: significantly better: lora-sb, rac-lora-gradient; significantly "
+    "worse: lora-xs, asymm-lora; no significant difference for 5 of 9 methods.",
+    "Budget 1200, against lora: significantly better: rac-lora-gradient; significantly worse: "
+    "asymm-lora; no significant difference for 7 of 9 methods.",
+)
 
 
-def _key(method: tuple[Any, ...]) -> dict[str, Any]:
-    return dict(zip(("name", "r", "side", "budget"), method[:4]))
+_INIT = InitializationRecord(
+    init="UpdateApproximation",
+    layers=(
+        LayerStart("a", 2, relative_strength=0.02, captured_before=0.1, captured_after=0.6),
+        LayerStart("b", 2, relative_strength=0.04),
+    ),
+)
 
 
-def _fails(method: tuple[Any, ...], rate: float, seed: int) -> bool:
+def _protocol() -> Protocol:
+    return Protocol(
+        learning_rates=LEARNING_RATES,
+        seeds=SEEDS,
+        baseline="lora",
+        varied=("method.r",),
+        command="rankwise compare digits --compare.seeds 0,1,2 --output runs/digits",
+        interval="95 %, Student's t over seeds; differences are paired by seed, Bonferroni",
+        training={"steps": STEPS, "batch_size": 32, "bf16": True, "max_grad_norm": None},
+        task={"rows": {"train": 577}},
+    )
+
+
+def _key(method: Method) -> MethodIdentity:
+    name, r, side, budget, *_ = method
+    return MethodIdentity(name=name, r=r, side=side, budget=budget)
+
+
+def _fails(method: Method, rate: float, seed: int) -> bool:
     diverges = method[0] == "delora" and rate == LEARNING_RATES[-1] and seed > 0
     return diverges or method[:3] == FAILS_EVERYWHERE
 
 
-def _run(method: tuple[Any, ...], rate: float, seed: int) -> dict[str, Any]:
-    name, r, side, budget, parameters, final, best = method
-    record = {
-        "run": f"{name}-{r}-{side}-{budget}-{rate:g}-{seed}",
-        "method": _key(method),
-        "seed": seed,
-        "learning_rate": rate,
-        "trainable_parameters": parameters,
-    }
+def _run(method: Method, rate: float, seed: int) -> Run:
+    name, _, _, _, parameters, final, best = method
     if _fails(method, rate, seed):
-        error = "the loss is nan at step 37: lower the learning rate"
-        return record | {"status": "failed", "error": error}
-    noise = random.Random(record["run"])
+        return made.failed_run(_key(method), rate=rate, seed=seed, error=ERROR)
+    noise = random.Random("-".join(map(str, (*method[:4], rate, seed))))
     height = final - 0.12 * (math.log10(rate) - best) ** 2 + noise.gauss(0, 0.006)
     pace = 40 * math.exp(-0.6 * (math.log10(rate) - best)) * (0.75 if "sb" in name else 1.0)
-    curve = [
-        {
-            "step": step,
-            "train_loss": 2.3 * math.exp(-step / pace) + 0.2,
-            "validation_loss": 2.3 * math.exp(-step / pace) + 0.3,
-            "validation_score": height * (1 - 0.9 * math.exp(-step / pace)) + noise.gauss(0, 0.003),
-        }
+    curve = tuple(
+        CurvePoint(
+            step=step,
+            train_loss=2.3 * math.exp(-step / pace) + 0.2,
+            validation_loss=2.3 * math.exp(-step / pace) + 0.3,
+            validation_score=height * (1 - 0.9 * math.exp(-step / pace)) + noise.gauss(0, 0.003),
+        )
         for step in range(0, STEPS + 1, 30)
-    ]
+    )
     is_chain = name.startswith(("cola", "rac-lora"))
-    return record | {
-        "status": "done",
-        "error": None,
-        "metric": "accuracy",
-        "init": _INIT if name == "lora-sb" else None,
-        "score_validation": curve[-1]["validation_score"],
-        "curve": curve,
-        "folds": [150, 300, 450] if is_chain else [],
-        "diagnostics": _diagnostics(name, parameters, rate, seed),
-    }
+    return made.run(
+        _key(method),
+        curve[-1].validation_score,
+        rate=rate,
+        seed=seed,
+        trainable_parameters=parameters,
+        init=_INIT if name == "lora-sb" else None,
+        curve=curve,
+        folds=(150, 300, 450) if is_chain else (),
+        diagnostics=_diagnostics(name, parameters, rate, seed),
+    )
 
 
-def _diagnostics(name: str, parameters: int, rate: float, seed: int) -> list[dict[str, Any]]:
-    """Strengths at the first steps and every 30, and the rest at the first steps alone."""
-    followed = 1.0 if name == "full" else min(parameters / 3000 + len(name) / 100, 0.9)
-    return [
-        {
-            "step": step,
-            "strength": (1 + 0.05 * seed) * math.sqrt(rate * step * (2 + len(name) % 3)) / 3,
-            "followed": min(followed + 0.002 * step, 1.0) if step in (0, 1, 3, 8, 20) else None,
-            "batch_loss": 2 - (0.04 + 0.01 * seed) * step if step <= 20 else None,
-        }
+def _diagnostics(name: str, parameters: int, rate: float, seed: int) -> tuple[DiagnosticPoint, ...]:
+    """Relative norms at the first steps and every 30, the rest at the first steps alone."""
+    share = 1.0 if name == "full" else min(parameters / 3000 + len(name) / 100, 0.9)
+    return tuple(
+        DiagnosticPoint(
+            step=step,
+            relative_norm=(1 + 0.05 * seed) * math.sqrt(rate * step * (2 + len(name) % 3)) / 3,
+            captured_share=min(share + 0.002 * step, 1.0) if step in (0, 1, 3, 8, 20) else None,
+            batch_loss=2 - (0.04 + 0.01 * seed) * step if step <= 20 else None,
+        )
         for step in sorted({0, 1, 2, 3, 5, 8, 13, 20, *range(30, STEPS + 1, 30)})
-    ]
+    )
 
 
-def _row(method: tuple[Any, ...], runs: list[dict[str, Any]]) -> dict[str, Any]:
-    row = _key(method) | {"stored_bytes": None, "warnings": [], "seeds": []}
-    measured = ("trainable_parameters", "learning_rate", "score_validation", "score_mean")
-    measured += ("score_low", "score_high", "init_seconds", "train_seconds", "steps_to_baseline")
-    row |= dict.fromkeys(measured)
-    own = [run for run in runs if run["method"] == _key(method)]
+def _row(method: Method, runs: Sequence[Run]) -> SummaryRow:
+    key = _key(method)
+    own = [run for run in runs if run.method == key]
     means = {
-        rate: fmean(run["score_validation"] for run in own if run["learning_rate"] == rate)
+        rate: fmean(run.score_validation for run in own if run.learning_rate == rate)
         for rate in LEARNING_RATES
-        if all(run["status"] == "done" for run in own if run["learning_rate"] == rate)
+        if all(isinstance(run, RunRecord) for run in own if run.learning_rate == rate)
     }
     if not means:
-        return row | {"status": f"failed: {own[0]['error']}"}
+        return SummaryRow(**key.model_dump(), status="failed", error=ERROR)
     best = max(means, key=lambda rate: means[rate])
     score, half = means[best] - 0.008, 0.006 + 0.004 * (_number_of(method) % 5)
-    edge = best in (LEARNING_RATES[0], LEARNING_RATES[-1])
-    return row | {
-        "status": "ok",
-        "trainable_parameters": method[4],
-        "stored_bytes": 4 * method[4] + 900,
-        "learning_rate": best,
-        "score_validation": means[best],
-        "score_mean": score,
-        "score_low": score - half,
-        "score_high": score + half,
-        "seeds": SEEDS,
-        "difference_mean": None if method[0] == "lora" else score - 0.85,
-        "difference_low": None if method[0] == "lora" else score - 0.85 - half,
-        "difference_high": None if method[0] == "lora" else score - 0.85 + half,
-        "init_seconds": 0.4 if "sb" in method[0] or "abm" in method[0] else 0.003,
-        "train_seconds": 1.9 + 0.001 * method[4],
-        "difference_rows_mean": None if method[0] == "lora" else score - 0.85,
-        "difference_rows_low": None if method[0] == "lora" else score - 0.85 - 2 * half,
-        "difference_rows_high": None if method[0] == "lora" else score - 0.85 + 2 * half,
-        "steps_to_baseline": None if score < 0.85 else 240,
-        "samples_to_baseline": None if score < 0.85 else 240 * 32,
-        "seconds_to_baseline": None if score < 0.85 else 0.9,
-        "sweep_seconds": 31.5,
-        "peak_memory_bytes": 6.1e8,
-        "warnings": [f"the best learning rate {best:g} is still at the edge of its grid"] * edge,
+    is_edge = best in (LEARNING_RATES[0], LEARNING_RATES[-1])
+    warning = f"the best learning rate {best:g} is still at the edge of its grid"
+    contrast = {} if method[0] == "lora" else _contrast(score - 0.85, half)
+    soon = {} if score < 0.85 else {"steps_to_baseline": 240, "samples_to_baseline": 240 * 32}
+    return SummaryRow(
+        **key.model_dump(),
+        **contrast,
+        **soon,
+        seconds_to_baseline=0.9 if soon else None,
+        trainable_parameters=method[4],
+        stored_bytes=4 * method[4] + 900,
+        learning_rate=best,
+        score_validation=means[best],
+        score_mean=score,
+        score_low=score - half,
+        score_high=score + half,
+        seeds=SEEDS,
+        init_seconds=0.4 if "sb" in method[0] or "abm" in method[0] else 0.003,
+        train_seconds=1.9 + 0.001 * method[4],
+        sweep_seconds=31.5,
+        peak_memory_bytes=610_000_000,
+        warnings=(warning,) if is_edge else (),
+    )
+
+
+def _contrast(difference: float, half: float) -> dict[str, float]:
+    return {
+        "difference_mean": difference,
+        "difference_low": difference - half,
+        "difference_high": difference + half,
+        "difference_rows_mean": difference,
+        "difference_rows_low": difference - 2 * half,
+        "difference_rows_high": difference + 2 * half,
     }
 
 
-def _number_of(method: tuple[Any, ...]) -> int:
+def _number_of(method: Method) -> int:
     """A number that depends on the method alone, the same in every process."""
     return sum(map(ord, "".join(map(str, method))))

@@ -40,7 +40,7 @@ def whole(tmp_path_factory) -> list[list]:
 
 
 def table(folder: Path) -> list[list]:
-    return [[method[key] for key in KEYS] for method in read_summary(folder)["methods"]]
+    return [[getattr(row, key) for key in KEYS] for row in read_summary(folder).methods]
 
 
 @pytest.mark.parametrize("trial", range(TRIALS))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 from typing import Any
 
+import yaml
 from rich.console import Console
 
 from rankwise.cli.overrides import parse_variations
@@ -17,6 +19,7 @@ from rankwise.comparison.engines.local import LocalEngine
 from rankwise.comparison.engines.ray import RayEngine
 from rankwise.comparison.folder import report_file, sole_use, summary_file, write_summary
 from rankwise.comparison.grid import comparison_of
+from rankwise.comparison.report.comparison import Comparison
 from rankwise.comparison.report.page import write_report
 from rankwise.comparison.sweep import read_test, sweep
 from rankwise.core.errors import SettingsError
@@ -43,9 +46,9 @@ def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
         )
         write_summary(arguments.output, summary)
         records = [record for method in sweeps for record in method.records]
-        write_report(summary, records, report_file(arguments.output))
+        write_report(Comparison(summary, records), report_file(arguments.output))
     show_summary(summary, summary_file(arguments.output), report_file(arguments.output))
-    return 0 if any(row["status"] == "ok" for row in summary["methods"]) else 1
+    return 0 if any(row.is_scored for row in summary.methods) else 1
 
 
 def _recipe(arguments: argparse.Namespace, overrides: dict[str, Any]) -> Recipe:
@@ -78,10 +81,17 @@ def _command(arguments: argparse.Namespace, overrides: dict[str, Any]) -> str:
 
 
 def _words(tree: dict[str, Any], prefix: str) -> list[str]:
+    """Return the options that :func:`parse_overrides` reads as ``tree``."""
     words = []
     for key, value in tree.items():
-        if isinstance(value, dict):
+        # A key with a dot in it, such as a layer's name, would be read as two.
+        if isinstance(value, dict) and value and not any("." in str(inner) for inner in value):
             words += _words(value, f"{prefix}{key}.")
         else:
-            words += [f"{prefix}{key}", str(value)]
+            words += [f"{prefix}{key}", _yaml(value)]
     return words
+
+
+def _yaml(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from statistics import fmean
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -19,31 +17,27 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from rankwise.cli.showing import add_columns
-
-Record = dict[str, Any]
+from rankwise.comparison.analysis.choice import best_rate, finished_at
+from rankwise.training.records import FailedRun, MethodIdentity, RunRecord
 
 
 @dataclass
 class Standing:
-    """One method so far: its validation scores by learning rate, and how many runs failed."""
+    """One method so far: the runs that have ended."""
 
-    name: str
-    budget: str
-    scores: dict[float, list[float]] = field(default_factory=lambda: defaultdict(list))
-    failed: int = 0
+    method: MethodIdentity
+    runs: list[RunRecord | FailedRun] = field(default_factory=list)
 
     @property
     def best(self) -> tuple[float, float] | None:
-        """The highest mean score over the seeds that are done, and its learning rate."""
-        means = [(fmean(scores), rate) for rate, scores in self.scores.items()]
-        return max(means, default=None)
-
-    @property
-    def runs(self) -> int:
-        """How many runs have ended."""
-        return self.failed + sum(len(scores) for scores in self.scores.values())
+        """The score and the learning rate that would be chosen if no more runs came."""
+        rate = best_rate(sorted({run.learning_rate for run in self.runs}), self.runs)
+        if rate is None:
+            return None
+        return fmean(run.score_validation for run in finished_at(rate, self.runs)), rate
 
 
 class ProgressWatcher:
@@ -51,7 +45,7 @@ class ProgressWatcher:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._standings: dict[tuple[Any, ...], Standing] = {}
+        self._standings: dict[MethodIdentity, Standing] = {}
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -87,29 +81,18 @@ class ProgressWatcher:
         self._total += runs
         self._bar.update(self._task, total=self._total)
 
-    def done(self, record: Record) -> None:
+    def done(self, record: RunRecord | FailedRun) -> None:
         """Count one run; a failed one is named at once."""
         self._done += 1
         self._bar.update(self._task, completed=self._done)
-        standing = self._standing(record["method"])
-        if record["status"] != "done":
-            standing.failed += 1
-            self._say(f"failed: {record['run']}: {record['error']}")
-            return
-        standing.scores[record["learning_rate"]].append(record["score_validation"])
+        self._standings.setdefault(record.method, Standing(record.method)).runs.append(record)
+        if isinstance(record, FailedRun):
+            self._say(f"failed: {record.run}: {record.error}")
         if not self._console.is_terminal and (self._done % 25 == 0 or self._done == self._total):
             self._say(f"{self._done} of {self._total} runs done{self._leaders()}")
 
     def _say(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False)
-
-    def _standing(self, method: Record) -> Standing:
-        key = tuple(method[part] for part in ("budget", "name", "r", "side"))
-        if key not in self._standings:
-            rank = "" if method["r"] is None else f" r={method['r']}"
-            side = "" if method["side"] is None else f", {method['side']}"
-            self._standings[key] = Standing(f"{method['name']}{rank}{side}", str(method["budget"]))
-        return self._standings[key]
 
     def _ranked(self) -> list[tuple[Standing, float, float]]:
         found = [(each, each.best) for each in self._standings.values()]
@@ -120,7 +103,7 @@ class ProgressWatcher:
         """Name the best method of each budget so far, on validation."""
         leaders: dict[str, str] = {}
         for standing, score, _ in self._ranked():
-            leaders.setdefault(standing.budget, f"{standing.name} {score:.3f}")
+            leaders.setdefault(standing.method.budget, f"{standing.method.label} {score:.3f}")
         listed = ", ".join(leaders.values())
         return f"; best on validation so far: {listed}" if listed else ""
 
@@ -130,6 +113,7 @@ class ProgressWatcher:
         add_columns(table, headings, texts=("budget", "best so far"), no_wrap=True)
         # Two lines are the bar's and the heading's, one the cursor's.
         for standing, score, rate in self._ranked()[: max(self._console.height - 3, 1)]:
-            runs = f"{standing.runs}"
-            table.add_row(standing.budget, standing.name, runs, f"{rate:g}", f"{score:.3f}")
+            method, runs = standing.method, str(len(standing.runs))
+            cells = (method.budget, method.label, runs, f"{rate:g}", f"{score:.3f}")
+            table.add_row(*map(Text, cells))
         return Group(table, self._bar) if table.row_count else Group(self._bar)

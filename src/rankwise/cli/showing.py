@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
 from rankwise.comparison.terminal import remarks, summary_table
+from rankwise.training.records import Summary
 
 
 def add_columns(
@@ -29,10 +29,10 @@ def show_table(table: Table) -> None:
     Console(highlight=False, width=max(console.width, width)).print(table)
 
 
-def show_summary(summary: dict[str, Any], *files: Path) -> None:
+def show_summary(summary: Summary, *files: Path) -> None:
     """Print the table, what is to be said of it, the verdict, and where the files are."""
     console = Console(highlight=False)
     show_table(summary_table(summary))
-    for sentence in (*remarks(summary), *summary["verdict"]):
-        console.print(sentence)
-    console.print(f"written: {', '.join(str(file) for file in files)}")
+    for sentence in (*remarks(summary), *summary.verdict):
+        console.print(sentence, markup=False)
+    console.print(f"written: {', '.join(str(file) for file in files)}", markup=False)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from rankwise.core.errors import SettingsError
-from rankwise.core.records import read_record, write_record
 from rankwise.training.folder import RunFolder
+from rankwise.training.records import FailedRun, RunRecord, Summary, read_run
 
 
 @contextlib.contextmanager
@@ -51,16 +50,24 @@ def summary_file(output: Path) -> Path:
     return output / "summary.json"
 
 
-def write_summary(output: Path, summary: dict[str, Any]) -> None:
+def write_summary(output: Path, summary: Summary) -> None:
     """Write ``summary.json``."""
-    write_record(summary_file(output), summary)
+    summary.write(summary_file(output))
 
 
-def read_summary(output: Path) -> dict[str, Any]:
-    """Read ``summary.json``."""
-    return read_record(summary_file(output))
+def read_summary(output: Path) -> Summary:
+    """Read ``summary.json``.
+
+    Raises:
+        AdapterError: It is missing, damaged, or written by a newer version.
+    """
+    return Summary.read(summary_file(output))
 
 
-def read_runs(output: Path, summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """Read the records of the runs that the summary rests on."""
-    return [read_record(RunFolder(output, run).record) for run in summary["runs"]]
+def read_runs(output: Path, summary: Summary) -> list[RunRecord | FailedRun]:
+    """Read the records of the runs that the summary rests on.
+
+    Raises:
+        AdapterError: One is missing, damaged, or written by a newer version.
+    """
+    return [read_run(RunFolder(output, run).record) for run in summary.runs]

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
+
+from pydantic import TypeAdapter
 
 from rankwise.comparison.analysis.choice import MethodSweep
 from rankwise.comparison.engines.protocol import Engine
 from rankwise.comparison.grid import comparison_of, runs_of, widened
-from rankwise.training.build import build_task
-from rankwise.training.run import run_and_record
-from rankwise.training.scoring import score_test
+from rankwise.training.records import AnyRun, FailedRun, RunRecord, TestResult
 from rankwise.training.settings.run import Recipe, RunSettings
 
-Record = dict[str, Any]
+_RUN: TypeAdapter[RunRecord | FailedRun] = TypeAdapter(AnyRun)
 
 
 class Watcher(Protocol):
@@ -28,7 +28,7 @@ class Watcher(Protocol):
         """``runs`` more runs are to be done."""
         ...
 
-    def done(self, record: Record) -> None:
+    def done(self, record: RunRecord | FailedRun) -> None:
         """One more run is done, or was found done."""
         ...
 
@@ -36,8 +36,7 @@ class Watcher(Protocol):
 def sweep(recipe: Recipe, output: Path, *, engine: Engine, watcher: Watcher) -> list[MethodSweep]:
     """Run what has no record yet, widening each method's grid while its best rate is at an edge."""
     comparison = comparison_of(recipe)
-    # Made once and here, so that no two workers make the base model at the same time.
-    build_task(recipe.run()).base_model(output / "base")
+    _make_base_model(recipe.run(), output)
     sweeps = [MethodSweep(method, []) for method in comparison.chosen_methods]
     swept = comparison.seeds[: comparison.sweep_seeds]
     fresh = [(method, list(comparison.learning_rates)) for method in sweeps]
@@ -49,19 +48,16 @@ def sweep(recipe: Recipe, output: Path, *, engine: Engine, watcher: Watcher) -> 
         fresh = [(method, [rate]) for method, rate in grown if rate is not None]
         if not fresh or not left:
             break
-    settled = [(method, [rate]) for method in sweeps if (rate := method.settle())]
+    chosen = [(method, [rate]) for method in sweeps if (rate := method.choose())]
     if left_out := comparison.seeds[len(swept) :]:
-        _run(_planned(recipe, settled, left_out), output, engine=engine, watcher=watcher)
+        _run(_planned(recipe, chosen, left_out), output, engine=engine, watcher=watcher)
     return sweeps
 
 
-def read_test(sweeps: list[MethodSweep], output: Path, *, engine: Engine) -> dict[str, Record]:
+def read_test(sweeps: list[MethodSweep], output: Path, *, engine: Engine) -> dict[str, TestResult]:
     """Score on test the runs of each chosen rate, and no others; keyed by the run's name."""
-    chosen = [
-        record for method in sweeps if (best := method.best()) for record in method.of_rate(best)
-    ]
-    calls = [(RunSettings.model_validate(record["settings"]), output) for record in chosen]
-    return {result["run"]: result for result in engine.run(score_test, calls)}
+    calls = [(run.run_settings(), output) for method in sweeps for run in method.best_runs()]
+    return {result.run: result for result in engine.run(_score, calls)}
 
 
 def _planned(
@@ -83,6 +79,29 @@ def _run(
 ) -> None:
     watcher.plan(len(runs))
     calls = [(settings, output) for settings, _ in runs.values()]
-    for record in engine.run(run_and_record, calls):
-        runs[record["run"]][1].records.append(record)
+    for record in engine.run(_perform, calls):
+        runs[record.run][1].records.append(record)
         watcher.done(record)
+
+
+# What trains and scores is loaded where it is used, in a worker as a rule: a page of records, and
+# whatever else imports this file, does without torch.
+
+
+def _make_base_model(settings: RunSettings, output: Path) -> None:
+    """Make the base model before any worker needs it, so that no two make it at once."""
+    from rankwise.training.build import build_task
+
+    build_task(settings).base_model(output / "base")
+
+
+def _perform(settings: RunSettings, output: Path) -> RunRecord | FailedRun:
+    from rankwise.training.run import run_and_record
+
+    return _RUN.validate_python(run_and_record(settings, output))
+
+
+def _score(settings: RunSettings, output: Path) -> TestResult:
+    from rankwise.training.scoring import score_test
+
+    return TestResult.model_validate(score_test(settings, output))

@@ -29,6 +29,7 @@ from rankwise.core.errors import AdapterError
 from rankwise.core.records import Record, read_as
 from rankwise.methods.inits.report import LayerStart, MonitoredLayer
 from rankwise.training.settings.federation_plan import Plan
+from rankwise.training.settings.method import MethodSettings
 from rankwise.training.settings.run import RunSettings
 
 Json: TypeAlias = dict[str, JsonValue]
@@ -54,6 +55,14 @@ class MethodIdentity(Record):
     def identity(self) -> MethodIdentity:
         """The identity alone, of whatever else is said of the method here: a key for a table."""
         return MethodIdentity(name=self.name, r=self.r, side=self.side, budget=self.budget)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.r, self.side, self.budget))
+
+
+def identity_of(method: MethodSettings) -> MethodIdentity:
+    """Return the identity of a method by its settings."""
+    return MethodIdentity(name=method.title, r=method.rank, side=method.side, budget=method.budget)
 
 
 class CurvePoint(Record):
@@ -199,18 +208,34 @@ class TestResult(Record):
     labels: tuple[int | float, ...] = ()
 
 
-class SummaryRow(MethodIdentity):
+class ComparedRow(MethodIdentity):
+    """A method beside the baseline.
+
+    Attributes:
+        score_mean: On test, over seeds.
+        difference_mean: From the baseline, paired by seed, with its interval.
+        difference_rows_mean: The same with an interval over seeds and test rows.
+    """
+
+    trainable_parameters: int | None = None
+    score_mean: float | None = None
+    difference_mean: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+    difference_rows_mean: float | None = None
+    difference_rows_low: float | None = None
+    difference_rows_high: float | None = None
+
+
+class SummaryRow(ComparedRow):
     """One method of a comparison, at the learning rate that was chosen for it.
 
     Attributes:
         published: The score in the method's paper.
         learning_rates: All that were tried.
         sweep_seconds: Of all runs of the method.
-        score_mean: On test, over the ``seeds`` whose ``scores`` are listed; ``score_low`` and
-            ``score_high`` are its interval.
+        score_low: Of the interval of the mean over the ``seeds`` whose ``scores`` are listed.
         steps_to_baseline: Until the mean validation score is that of the baseline at its end.
-        difference_mean: From the baseline, paired by seed, with its interval.
-        difference_rows_mean: The same with an interval over seeds and test rows.
     """
 
     published: float | None = None
@@ -218,11 +243,9 @@ class SummaryRow(MethodIdentity):
     learning_rates: tuple[float, ...] = ()
     status: Literal["done", "failed"] = "done"
     error: str | None = None
-    trainable_parameters: int | None = None
     stored_bytes: int | None = None
     learning_rate: float | None = None
     score_validation: float | None = None
-    score_mean: float | None = None
     score_low: float | None = None
     score_high: float | None = None
     init_seconds: float | None = None
@@ -231,15 +254,14 @@ class SummaryRow(MethodIdentity):
     steps_to_baseline: int | None = None
     samples_to_baseline: int | None = None
     seconds_to_baseline: float | None = None
-    difference_mean: float | None = None
-    difference_low: float | None = None
-    difference_high: float | None = None
-    difference_rows_mean: float | None = None
-    difference_rows_low: float | None = None
-    difference_rows_high: float | None = None
     scores: tuple[float, ...] = ()
     seeds: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether the method came to a score on test."""
+        return self.status == "done" and self.score_mean is not None
 
     @model_validator(mode="before")
     @classmethod
@@ -253,21 +275,11 @@ class SummaryRow(MethodIdentity):
         return row
 
 
-class EqualRankRow(MethodIdentity):
-    """A method at a rank that the baseline has too."""
-
-    trainable_parameters: int
-    score_mean: float
-    difference_mean: float | None = None
-    difference_low: float | None = None
-    difference_high: float | None = None
-
-
 class EqualRank(Record):
-    """The methods of one rank, best first."""
+    """The methods of one rank, best first, beside the baseline of that rank."""
 
     r: int
-    rows: tuple[EqualRankRow, ...]
+    rows: tuple[ComparedRow, ...]
     verdict: tuple[str, ...] = ()
 
 

@@ -2,69 +2,24 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from rankwise.comparison.analysis.choice import MethodSweep
 from rankwise.comparison.analysis.summary import summarise, verdict
+from rankwise.training.records import Summary, TestResult
 from rankwise.training.settings.recipe import load_recipe
-
-ROW_KEYS = {
-    "name",
-    "r",
-    "side",
-    "budget",
-    "trainable_parameters",
-    "stored_bytes",
-    "learning_rate",
-    "score_validation",
-    "status",
-    "score_mean",
-    "score_low",
-    "score_high",
-    "seeds",
-    "init_seconds",
-    "train_seconds",
-    "steps_to_baseline",
-}
+from tests.comparison import made_records as made
 
 
-def run(name, seed, scores, *, rate=0.01, status="done"):
+def run(name, seed, scores, *, rate=0.01):
     """A record whose validation scores at steps 10, 20, ... are ``scores``."""
-    if status != "done":
-        return {
-            "run": f"{name}-{rate}-{seed}",
-            "learning_rate": rate,
-            "seed": seed,
-            "status": status,
-            "error": "the loss became nan",
-            "seconds": {"total": 1.0},
-        }
-    return {
-        "run": f"{name}-{rate}-{seed}",
-        "learning_rate": rate,
-        "seed": seed,
-        "status": status,
-        "error": None,
-        "score_validation": scores[-1],
-        "curve": [
-            {"step": 10 * (i + 1), "validation_loss": 1 - score, "validation_score": score}
-            for i, score in enumerate(scores)
-        ],
-        "trainable_parameters": 100,
-        "stored_bytes": 400,
-        "seconds": {"init": 0.5, "train": 2.0, "total": 3.0},
-        "peak_memory_bytes": 10,
-        "metric": "accuracy",
-        "settings": {"training": {"batch_size": 32, "accumulation_steps": 2}},
-    }
+    return made.run(name, scores[-1], rate=rate, seed=seed, curve=made.curve(*scores, first=10))
 
 
 def summary_of(curves, tests, *, budgets=None, answers=None):
     """``curves[name]`` is a list of records, ``tests[name]`` the test scores of the chosen runs.
 
-    ``answers`` maps the name of a run to what it predicted on test, and the labels.
+    ``answers`` maps the name of a run to its labels on test and what it predicted there.
     """
     methods = [
         {"name": name, "r": 2, "budget": (budgets or {}).get(name, "300")} for name in curves
@@ -75,11 +30,12 @@ def summary_of(curves, tests, *, budgets=None, answers=None):
         for method, records in zip(recipe.compare.methods, curves.values(), strict=True)
     ]
     results = {
-        record["run"]: {
-            "run": record["run"],
-            "score_test": score,
-            **(answers or {}).get(record["run"], {}),
-        }
+        record.run: TestResult(
+            run=record.run,
+            score_test=score,
+            scores={"accuracy": score},
+            **(answers or {}).get(record.run, {}),
+        )
         for name, scores in tests.items()
         for record, score in zip(curves[name], scores, strict=True)
     }
@@ -92,7 +48,7 @@ def summary():
         "lora": [run("lora", seed, [0.4, 0.5, 0.6]) for seed in range(3)],
         "delora": [run("delora", seed, [0.5, 0.7, 0.9]) for seed in range(3)],
         "lora-xs": [run("lora-xs", seed, [0.1, 0.1, 0.2]) for seed in range(3)],
-        "cola": [run("cola", 0, [], status="failed")],
+        "cola": [made.failed_run("cola")],
     }
     tests = {
         "lora": [0.50, 0.60, 0.70],
@@ -103,30 +59,29 @@ def summary():
 
 
 def rows(summary):
-    return {row["name"]: row for row in summary["methods"]}
+    return {row.name: row for row in summary.methods}
 
 
-def test_it_has_the_promised_shape_and_is_json(summary):
-    assert {"task", "protocol", "methods"} <= summary.keys()
-    assert all(row.keys() >= ROW_KEYS for row in summary["methods"])
-    json.dumps(summary, allow_nan=False)
+def test_it_is_read_back_as_it_was_written(summary, tmp_path):
+    summary.write(tmp_path / "summary.json")
+    assert Summary.read(tmp_path / "summary.json") == summary
 
 
 def test_scores_are_means_over_seeds_of_test(summary):
     row = rows(summary)["delora"]
-    assert row["score_mean"] == pytest.approx(0.9)
-    assert row["score_validation"] == pytest.approx(0.9)
+    assert row.score_mean == pytest.approx(0.9)
+    assert row.score_validation == pytest.approx(0.9)
     # s = 0.1, three seeds: 4.3027 * 0.1 / √3; an accuracy is not above 1.
-    assert row["score_mean"] - row["score_low"] == pytest.approx(0.24841, abs=1e-4)
-    assert row["score_high"] == 1.0
+    assert row.score_mean - row.score_low == pytest.approx(0.24841, abs=1e-4)
+    assert row.score_high == 1.0
 
 
 def test_samples_and_seconds_to_baseline_follow_the_steps(summary):
     row = rows(summary)["delora"]
-    assert row["samples_to_baseline"] == 20 * 32 * 2
+    assert row.samples_to_baseline == 20 * 32 * 2
     # Two of three points of the curve: its init, and two thirds of its training.
-    assert row["seconds_to_baseline"] == pytest.approx(0.5 + 2.0 * 2 / 3)
-    assert rows(summary)["lora-xs"]["seconds_to_baseline"] is None
+    assert row.seconds_to_baseline == pytest.approx(0.5 + 2.0 * 2 / 3)
+    assert rows(summary)["lora-xs"].seconds_to_baseline is None
 
 
 def test_seeds_that_stopped_early_are_compared_where_all_have_a_score():
@@ -135,38 +90,37 @@ def test_seeds_that_stopped_early_are_compared_where_all_have_a_score():
         "full": [run("full", 0, [0.5, 0.7, 0.9]), run("full", 1, [0.5, 0.7])],
     }
     summary = summary_of(curves, {"lora": [0.5, 0.6], "full": [0.9, 0.8]})
-    assert rows(summary)["full"]["steps_to_baseline"] == 20
+    assert rows(summary)["full"].steps_to_baseline == 20
 
 
 def test_steps_to_baseline_is_where_the_mean_curve_reaches_the_baselines_end(summary):
-    assert rows(summary)["delora"]["steps_to_baseline"] == 20
-    assert rows(summary)["lora"]["steps_to_baseline"] == 30
-    assert rows(summary)["lora-xs"]["steps_to_baseline"] is None
+    assert rows(summary)["delora"].steps_to_baseline == 20
+    assert rows(summary)["lora"].steps_to_baseline == 30
+    assert rows(summary)["lora-xs"].steps_to_baseline is None
 
 
 def test_a_method_that_failed_is_a_row_that_says_why(summary):
     row = rows(summary)["cola"]
-    assert row["status"] == "failed: the loss became nan"
-    assert row["score_mean"] is None
+    assert (row.status, row.error) == ("failed", "the loss became nan")
+    assert row.score_mean is None
 
 
-def test_a_difference_that_all_seeds_share_is_shown_and_noise_is_not(summary):
-    assert rows(summary)["delora"]["difference_mean"] == pytest.approx(0.3)
-    assert rows(summary)["delora"]["difference_low"] > 0
-    (sentence,) = summary["verdict"]
-    assert "shown better: delora" in sentence
-    assert "shown worse: none" in sentence
-    assert "no difference shown for 1 of 2" in sentence
+def test_a_difference_that_all_seeds_share_is_significant_and_noise_is_not(summary):
+    assert rows(summary)["delora"].difference_mean == pytest.approx(0.3)
+    assert rows(summary)["delora"].difference_low > 0
+    (sentence,) = summary.verdict
+    assert "significantly better: delora;" in sentence
+    assert "significantly worse: none;" in sentence
+    assert "no significant difference for 1 of 2" in sentence
 
 
 def test_rows_of_one_name_are_told_apart_by_their_sides():
-    row = {"budget": "rank 1", "name": "rac-lora", "difference_high": 0.2}
     rows = [
-        row | {"side": "left", "difference_low": 0.1},
-        row | {"side": "right", "difference_low": -0.1},
+        made.row("rac-lora", side="left", difference_low=0.1, difference_high=0.2),
+        made.row("rac-lora", side="right", difference_low=-0.1, difference_high=0.2),
     ]
     (sentence,) = verdict(rows, baseline="lora")
-    assert "shown better: rac-lora (left);" in sentence
+    assert "significantly better: rac-lora (left);" in sentence
 
 
 def test_a_budget_without_a_baseline_is_measured_against_the_nearest():
@@ -176,12 +130,12 @@ def test_a_budget_without_a_baseline_is_measured_against_the_nearest():
     }
     tests = {"lora": [0.5, 0.6], "full": [0.7, 0.8]}
     summary = summary_of(curves, tests, budgets={"full": "full"})
-    assert rows(summary)["full"]["difference_mean"] == pytest.approx(0.2)
+    assert rows(summary)["full"].difference_mean == pytest.approx(0.2)
 
 
 def test_one_seed_gives_no_interval_and_no_claim():
     curves = {"lora": [run("lora", 0, [0.6])], "full": [run("full", 0, [0.9])]}
     summary = summary_of(curves, {"lora": [0.5], "full": [0.9]})
-    assert rows(summary)["full"]["score_low"] is None
-    assert summary["verdict"] == verdict([], baseline="lora")
-    assert "No method could be compared" in summary["verdict"][0]
+    assert rows(summary)["full"].score_low is None
+    assert list(summary.verdict) == verdict([], baseline="lora")
+    assert "No method could be compared" in summary.verdict[0]

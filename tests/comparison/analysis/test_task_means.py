@@ -9,22 +9,15 @@ from rich.console import Console
 
 from rankwise.comparison.analysis.task_means import mean_of_groups, means_over_tasks, means_table
 from rankwise.core.errors import SettingsError
+from tests.comparison import made_records as made
 
 
-def row(name, scores, *, seeds=(0, 1), **other):
-    return {
-        "name": name,
-        "r": 8,
-        "side": None,
-        "budget": "r = 8",
-        "status": "ok",
-        "scores": scores,
-        "seeds": list(seeds),
-    } | other
+def row(name, scores, *, seeds=(0, 1)):
+    return made.row(name, r=8, budget="r = 8", scores=tuple(scores), seeds=tuple(seeds))
 
 
 def summary(task, *rows):
-    return {"task": task, "methods": list(rows)}
+    return made.summary(rows, task=task)
 
 
 SVHN = summary("svhn", row("lora", [0.4, 0.6]), row("delora", [0.5, 0.5]))
@@ -34,7 +27,7 @@ EUROSAT = summary("eurosat", row("lora", [0.9, 0.9]), row("delora", [0.8, 0.8]))
 
 def shown(*summaries):
     console = Console(width=160, file=io.StringIO())
-    tasks = [each["task"] for each in summaries]
+    tasks = [each.task for each in summaries]
     console.print(means_table(tasks, means_over_tasks(summaries)))
     return console.file.getvalue()
 
@@ -45,7 +38,7 @@ def test_a_group_counts_once_however_many_tasks_it_has():
 
 def test_both_means_are_over_seeds_and_tasks():
     lora, delora = means_over_tasks([SVHN, PETS, EUROSAT])
-    assert lora.method == ("lora", 8, None, "r = 8")
+    assert lora.method == made.method("lora", r=8, budget="r = 8")
     assert lora.groups == pytest.approx({"natural": 0.6, "specialized": 0.9})
     assert lora.of_groups.mean == pytest.approx(0.75)
     assert lora.of_tasks.mean == pytest.approx(0.7)
@@ -56,18 +49,20 @@ def test_both_means_are_over_seeds_and_tasks():
 
 def test_seeds_are_those_that_all_tasks_share():
     more = summary("pets", row("lora", [0.1, 0.7, 0.7], seeds=(5, 0, 1)))
-    one = means_over_tasks([summary("svhn", SVHN["methods"][0]), more])
+    one = means_over_tasks([summary("svhn", SVHN.methods[0]), more])
     assert one[0].of_tasks.mean == pytest.approx(0.6)
 
 
 def test_tasks_that_share_no_seed_are_refused():
     other = summary("pets", row("lora", [0.7, 0.7], seeds=(5, 6)))
     with pytest.raises(SettingsError, match=r"share no seed.* svhn \[0, 1\]; pets \[5, 6\]"):
-        means_over_tasks([summary("svhn", SVHN["methods"][0]), other])
+        means_over_tasks([summary("svhn", SVHN.methods[0]), other])
 
 
 def test_a_method_without_a_score_somewhere_has_no_means():
-    failed = summary("pets", row("lora", [0.7, 0.7]), row("delora", [], status="failed: x"))
+    failed = summary(
+        "pets", row("lora", [0.7, 0.7]), made.failed_row("delora", r=8, budget="r = 8")
+    )
     lora, delora = means_over_tasks([SVHN, failed])
     assert lora.of_tasks is not None
     assert (delora.of_tasks, delora.missing) == (None, ("pets",))

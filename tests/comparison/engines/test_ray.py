@@ -142,8 +142,8 @@ def test_the_table_is_that_of_the_local_engine(cluster, engine, node, tmp_path):
 def _table(recipe, sweeps, tests):
     """The rows of the summary but for what is measured by a clock or of a process."""
     clocks = {"sweep_seconds", "init_seconds", "train_seconds", "seconds_to_baseline"}
-    rows = summarise(recipe, sweeps, tests, command="")["methods"]
-    return [{key: row[key] for key in row.keys() - clocks - {"peak_memory_bytes"}} for row in rows]
+    rows = summarise(recipe, sweeps, tests, command="").methods
+    return [row.model_dump(exclude=clocks | {"peak_memory_bytes"}) for row in rows]
 
 
 def test_no_cluster_at_an_address_is_told_in_one_message(capsys, tmp_path):

@@ -4,46 +4,39 @@ from __future__ import annotations
 
 import pytest
 
-from rankwise.comparison.report.distribution import distribution, spread_of, told
+from rankwise.comparison.report.distribution import draw, spread_of, tell
+from tests.comparison import made_records as made
 
-
-def row(name):
-    return {"name": name, "r": 4, "side": None, "budget": ""}
-
-
-def run(name, score):
-    return {"method": row(name), "metric": "accuracy", "score_validation": score, "status": "done"}
-
-
-SUMMARY = {
-    "protocol": {"baseline": "margin=0", "varied": ["method.init.margin"]},
-    "methods": [row("margin=0"), row("margin=1"), row("margin=2")],
-}
+ROWS = [made.row(f"margin={value}") for value in range(3)]
 RUNS = [
-    run("margin=0", 0.5),
-    run("margin=0", 0.7),
-    run("margin=0", 0.6),
-    run("margin=1", 0.8),
+    made.run("margin=0", 0.5, seed=0),
+    made.run("margin=0", 0.7, seed=1),
+    made.run("margin=0", 0.6, seed=2),
+    made.run("margin=1", 0.8),
     # A failed run has no score.
-    {"method": row("margin=2"), "status": "failed"},
+    made.failed_run("margin=2"),
 ]
 
 
+def comparison(runs):
+    return made.comparison(ROWS, runs, baseline="margin=0", varied=("method.init.margin",))
+
+
 def test_a_box_holds_every_run_of_its_value():
-    boxes = distribution(SUMMARY, RUNS).data
+    boxes = draw(comparison(RUNS), None).data
     assert [box.name for box in boxes] == ["margin=0", "margin=1"]
     assert list(boxes[0].x) == [0.5, 0.6, 0.7]
     assert all(box.boxpoints == "all" for box in boxes)
 
 
 def test_the_axes_name_what_was_varied_and_the_score():
-    layout = distribution(SUMMARY, RUNS).layout
+    layout = draw(comparison(RUNS), None).layout
     assert layout.annotations[0].text == "method.init.margin"
     assert layout.xaxis.title.text == "validation accuracy"
 
 
 def test_a_failed_run_leaves_no_point():
-    assert spread_of(SUMMARY["methods"][2], RUNS) == []
+    assert spread_of(ROWS[2], comparison(RUNS)) == []
 
 
 @pytest.mark.parametrize(
@@ -54,4 +47,4 @@ def test_a_failed_run_leaves_no_point():
     ],
 )
 def test_it_is_told_in_words(runs, text):
-    assert text in told(SUMMARY, runs)
+    assert text in tell(comparison(runs), None)

@@ -9,10 +9,20 @@ from html.parser import HTMLParser
 import pytest
 from plotly.offline import get_plotlyjs
 
-from rankwise.comparison.report import palette, plots, series
+from rankwise.comparison.report import palette
+from rankwise.comparison.report.comparison import Comparison
+from rankwise.comparison.report.curves import draw_learning_curves
 from rankwise.comparison.report.page import write_report
-from rankwise.core.errors import AdapterError, SettingsError
-from tests.comparison.report_records import made_up_comparison
+from rankwise.core.errors import SettingsError
+from rankwise.training.records import (
+    ComparedRow,
+    EqualRank,
+    RunRecord,
+    Summary,
+    SummaryRow,
+)
+from tests.comparison import made_records as made
+from tests.comparison.report_records import made_up_comparison, with_rows, with_runs
 
 VOID = {"meta", "input", "br", "hr", "img", "link"}
 HOSTILE = '</script><img src=x onerror="alert(1)">'
@@ -70,21 +80,21 @@ class Page(HTMLParser):
         return element
 
 
-def page_of(summary, runs, folder):
+def page_of(comparison, folder):
     """The page as text, and parsed."""
-    write_report(summary, runs, folder / "report.html")
+    write_report(comparison, folder / "report.html")
     text = (folder / "report.html").read_text(encoding="utf-8")
     return text, Page(text)
 
 
 @pytest.fixture(scope="module")
-def records():
+def comparison():
     return made_up_comparison()
 
 
 @pytest.fixture(scope="module")
-def rendered(records, tmp_path_factory):
-    return page_of(*records, tmp_path_factory.mktemp("report"))
+def rendered(comparison, tmp_path_factory):
+    return page_of(comparison, tmp_path_factory.mktemp("report"))
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +106,11 @@ def payload_of(page):
     return json.loads("".join(page.by_id("payload").pieces))
 
 
-def test_the_question_and_the_verdict_come_first(page, records):
+def test_the_question_and_the_verdict_come_first(page, comparison):
     (header,) = page.all("header")
     (question,) = page.all("h1")
     assert question.text == "Which method scores best on digits?"
-    assert all(sentence in header.text for sentence in records[0]["verdict"])
+    assert all(sentence in header.text for sentence in comparison.summary.verdict)
     assert "360 runs, 19 failed" in header.text
     (body,) = page.all("body")
     assert [child.tag for child in body.children[:2]] == ["header", "main"]
@@ -139,23 +149,22 @@ def test_a_chart_has_a_title_a_key_and_its_words(page):
         assert "full: " in words.text
 
 
-def test_the_figures_are_those_of_the_plots(page, records):
-    summary, runs = records
+def test_the_figures_are_those_of_the_plots(page, comparison):
     charts = {name: dict(views) for name, views in payload_of(page)["charts"].items()}
     assert list(charts["learning-curves"]) == ["300", "1200", "papers"]
     assert list(charts["score-by-parameters"]) == [None]
-    drawn = plots.learning_curves(summary, runs, "1200")
+    drawn = draw_learning_curves(comparison, "1200")
     lines = [trace for trace in drawn.data if trace.meta["role"] == "line"]
     shown = charts["learning-curves"]["1200"]["data"]
     assert [t["y"] for t in shown if t["meta"]["role"] == "line"] == [list(t.y) for t in lines]
 
 
-def test_budgets_and_methods_are_chosen_by_native_controls(page, records):
+def test_budgets_and_methods_are_chosen_by_native_controls(page, comparison):
     (form,) = page.all("form")
     views = [radio.attributes["value"] for radio in form.all("input", type="radio")]
     assert views == ["300", "1200", "papers"]
     chips = {box.attributes["value"] for box in form.all("input", type="checkbox")}
-    assert chips == {row["name"] for row in records[0]["methods"]}
+    assert chips == {row.name for row in comparison.rows}
     assert all(len(fieldset.all("legend")) == 1 for fieldset in form.all("fieldset"))
 
 
@@ -170,7 +179,7 @@ def test_every_column_of_the_results_sorts_by_a_button(page):
             assert cell.attributes["data-value"] == "" or float(cell.attributes["data-value"]) >= -1
 
 
-def test_the_table_holds_every_method_under_its_budget(page, records):
+def test_the_table_holds_every_method_under_its_budget(page, comparison):
     table = page.by_id("results").all("table")[0]
     shown = []
     for body in table.all("tbody"):
@@ -178,9 +187,7 @@ def test_the_table_holds_every_method_under_its_budget(page, records):
         budget = heading.text.removeprefix("Budget ")
         names = [row.attributes["data-value"] for row in body.all("th", scope="row")]
         shown += [(budget, name) for name in names]
-    assert sorted(shown) == sorted(
-        (row["budget"], series.label(row)) for row in records[0]["methods"]
-    )
+    assert sorted(shown) == sorted((row.budget, row.label) for row in comparison.rows)
 
 
 def test_the_best_of_a_budget_is_marked_in_text(page):
@@ -189,21 +196,21 @@ def test_the_best_of_a_budget_is_marked_in_text(page):
     assert [len(rows) for rows in marked] == [0, 1, 1, 1]
 
 
-def test_failures_and_warnings_are_listed_with_their_reasons(page, records):
+def test_failures_and_warnings_are_listed_with_their_reasons(page, comparison):
     troubles = page.by_id("troubles")
     assert "rac-lora r=2, right failed: the loss is nan at step 37" in troubles.text
     assert "lora-xs r=11 the best learning rate 0.1 is still at the edge" in troubles.text
-    failed = [run for run in records[1] if run["status"] == "failed"]
     listed = [code.text for code in troubles.all("code")]
-    assert listed == [run["run"] for run in failed]
+    assert listed == [run.run for run in comparison.failed_runs]
     assert "delora r=1 learning rate 0.1, seed 2: the loss is nan" in troubles.text
 
 
-def test_the_protocol_is_complete_and_the_command_repeats_it(page, records):
+def test_the_protocol_is_complete_and_the_command_repeats_it(page, comparison):
     protocol = page.by_id("protocol")
-    assert protocol.all("pre")[0].text == records[0]["protocol"]["command"]
+    written = comparison.summary.protocol
+    assert protocol.all("pre")[0].text == written.command
     terms = [term.text for term in protocol.all("dt")]
-    for key, value in records[0]["protocol"].items():
+    for key, value in written.model_dump().items():
         assert key.replace("_", " ") in terms
         for inner in value if isinstance(value, dict) else ():
             assert inner.replace("_", " ") in terms
@@ -212,10 +219,9 @@ def test_the_protocol_is_complete_and_the_command_repeats_it(page, records):
     assert {"none", "yes", "577"} <= set(values)
 
 
-def test_starts_are_shown_only_if_an_init_reported_them(page, records, tmp_path):
+def test_starts_are_shown_only_if_an_init_reported_them(page, comparison, tmp_path):
     assert "lora-sb r=11" in page.by_id("starts").text
-    summary, runs = records
-    _, without = page_of(summary, [run | {"init": None} for run in runs], tmp_path)
+    _, without = page_of(with_runs(comparison, comparison.runs, init=None), tmp_path)
     assert not without.all(id="starts")
 
 
@@ -225,13 +231,20 @@ def hostile(value):
         return {key: hostile(item) for key, item in value.items()}
     if isinstance(value, list):
         return [hostile(item) for item in value]
-    kept = {"done", "failed", "ok", "validation"}
+    kept = {"done", "failed", "validation"}
     return value + HOSTILE if isinstance(value, str) and value not in kept else value
 
 
-def test_hostile_text_stays_text(records, rendered, tmp_path):
-    summary, runs = hostile(records[0]), hostile(records[1])
-    text, page = page_of(summary, runs, tmp_path)
+def hostile_comparison(comparison):
+    def changed(kind, record):
+        return kind.model_validate(hostile(record.model_dump(mode="json")))
+
+    runs = [changed(type(run), run) for run in comparison.runs]
+    return Comparison(changed(Summary, comparison.summary), runs)
+
+
+def test_hostile_text_stays_text(comparison, rendered, tmp_path):
+    text, page = page_of(hostile_comparison(comparison), tmp_path)
     assert not page.all("img")
     assert len(page.all("script")) == len(rendered[1].all("script")) == 3
     assert HOSTILE not in text
@@ -241,26 +254,24 @@ def test_hostile_text_stays_text(records, rendered, tmp_path):
     assert "cola" + HOSTILE in chips
 
 
-def test_a_comparison_of_which_everything_failed_still_has_its_page(records, tmp_path):
-    unmeasured = dict.fromkeys(
-        ("trainable_parameters", "score_mean", "score_low", "score_high", "learning_rate")
-    )
-    failed = {"status": "failed: no data", **unmeasured}
-    summary = records[0] | {"methods": [row | failed for row in records[0]["methods"]]}
-    _, page = page_of(summary, [], tmp_path)
+def test_a_comparison_of_which_everything_failed_still_has_its_page(comparison, tmp_path):
+    rows = [
+        SummaryRow(**row.identity.model_dump(), status="failed", error="no data")
+        for row in comparison.rows
+    ]
+    _, page = page_of(with_runs(with_rows(comparison, rows), []), tmp_path)
     assert "failed: no data" in page.by_id("troubles").text
     assert "There is nothing to draw." in page.all("figure")[0].text
 
 
-def test_what_the_summary_leaves_out_is_left_out(records, tmp_path):
-    summary = {key: value for key, value in records[0].items() if key != "verdict"}
-    summary["methods"] = [row for row in summary["methods"] if row["budget"] == "1200"]
-    summary["methods"] = [
-        {key: row[key] for key in row if key != "warnings" and not key.startswith("difference")}
-        for row in summary["methods"]
+def test_what_the_summary_leaves_out_is_left_out(comparison, tmp_path):
+    rows = [
+        made.row(row.name, r=row.r, side=row.side, budget="1200")
+        for row in comparison.rows
+        if row.budget == "1200"
     ]
-    runs = [run for run in records[1] if run["status"] == "done"]
-    _, page = page_of(summary, runs, tmp_path)
+    done = [run for run in comparison.runs if isinstance(run, RunRecord)]
+    _, page = page_of(with_runs(with_rows(comparison, rows, verdict=()), done), tmp_path)
     assert not page.all(class_="verdict")
     assert not page.all(id="troubles")
     assert not page.all("input", type="radio")
@@ -274,32 +285,24 @@ def test_the_page_and_the_charts_stand_on_the_same_ground(rendered):
 
 
 @pytest.mark.parametrize("name", ["plotly", "jinja2"])
-def test_a_missing_extra_is_named(name, records, tmp_path, monkeypatch):
+def test_a_missing_extra_is_named(name, comparison, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(SettingsError, match=rf"needs {name}.*pip install 'rankwise\[report\]'"):
-        write_report(*records, tmp_path / "report.html")
+        write_report(comparison, tmp_path / "report.html")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_record_that_is_no_summary_is_refused(tmp_path):
-    with pytest.raises(AdapterError, match="must have protocol, methods, got only task"):
-        write_report({"task": "digits"}, [], tmp_path / "report.html")
+def test_records_of_before_have_no_charts_of_the_change(comparison, tmp_path):
+    text, _ = page_of(with_runs(comparison, comparison.runs, diagnostics=()), tmp_path)
+    assert 'id="relative-norm"' not in text
 
 
-def test_records_of_before_have_no_charts_of_the_change(tmp_path):
-    summary, runs = made_up_comparison()
-    write_report(summary, [{**run, "diagnostics": []} for run in runs], tmp_path / "old.html")
-    assert 'id="strength"' not in (tmp_path / "old.html").read_text()
-
-
-def test_the_view_at_equal_rank_has_its_verdict_and_its_rows(tmp_path):
-    summary, runs = made_up_comparison()
-    row = {"name": "lora", "r": 1, "side": None, "budget": "300", "trainable_parameters": 302}
-    row |= {"score_mean": 0.8, "difference_mean": None, "difference_low": None}
-    other = row | {"name": "cola", "difference_mean": 0.02, "difference_low": 0.01}
-    entry = {"r": 1, "rows": [other, row], "verdict": ["Rank 1, against lora: shown better: cola."]}
-    write_report(summary | {"equal_rank": [entry]}, runs, tmp_path / "ranks.html")
-    page = Page((tmp_path / "ranks.html").read_text()).root
-    (section,) = page.all("section", id="ranks")
-    assert "shown better: cola" in section.text
+def test_the_view_at_equal_rank_has_its_verdict_and_its_rows(comparison, tmp_path):
+    lora = ComparedRow(name="lora", r=1, trainable_parameters=302, score_mean=0.8)
+    cola = ComparedRow(name="cola", r=1, score_mean=0.82, difference_mean=0.02, difference_low=0.01)
+    verdict = ("Rank 1, against lora: significantly better: cola.",)
+    entry = EqualRank(r=1, rows=(cola, lora), verdict=verdict)
+    _, page = page_of(with_rows(comparison, comparison.rows, equal_rank=(entry,)), tmp_path)
+    (section,) = page.root.all("section", id="ranks")
+    assert "significantly better: cola" in section.text
     assert "+0.020" in section.text

@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from rankwise.comparison.analysis.statistics import Interval, mean_interval
 from rankwise.core.errors import SettingsError
 from rankwise.tasks.vtab.definitions import DEFINITIONS, GROUPS
-
-Record = dict[str, Any]
-Method = tuple[str, int | None, str | None, str]
+from rankwise.training.records import MethodIdentity, Summary, SummaryRow
 
 
 @dataclass(frozen=True)
@@ -27,14 +25,13 @@ class Means:
     """The means of one method.
 
     Attributes:
-        method: Name, rank, side and budget.
         groups: The mean over the tasks of each group, for those groups that occur.
         of_groups: The mean of these, with its interval over seeds; None if a task has no group.
         of_tasks: The mean over all tasks, with its interval over seeds.
         missing: Tasks in which the method has no score: then there are no means.
     """
 
-    method: Method
+    method: MethodIdentity
     groups: dict[str, float]
     of_groups: Interval | None
     of_tasks: Interval | None
@@ -50,7 +47,7 @@ def mean_of_groups(scores: Mapping[str, float]) -> float:
     return fmean(_group_means(scores).values())
 
 
-def means_over_tasks(summaries: Sequence[Record]) -> list[Means]:
+def means_over_tasks(summaries: Sequence[Summary]) -> list[Means]:
     """Return the means of every method over the tasks of ``summaries``, one summary a task.
 
     Intervals (95 %, Student's t) are over the seeds that all tasks share: they are those of a mean
@@ -59,13 +56,13 @@ def means_over_tasks(summaries: Sequence[Record]) -> list[Means]:
     Raises:
         SettingsError: Two summaries are of one task.
     """
-    tasks = [summary["task"] for summary in summaries]
+    tasks = [summary.task for summary in summaries]
     if twice := sorted({task for task in tasks if tasks.count(task) > 1}):
         raise SettingsError(
             f"means are over different tasks, got {twice[0]} twice: name one comparison a task"
         )
     by_task = {
-        summary["task"]: {_method(row): row for row in summary["methods"]} for summary in summaries
+        summary.task: {row.identity: row for row in summary.methods} for summary in summaries
     }
     methods = dict.fromkeys(method for rows in by_task.values() for method in rows)
     return [
@@ -86,23 +83,22 @@ def means_table(tasks: Sequence[str], means: Sequence[Means]) -> Table:
     for column in (*groups, *(["mean of groups"] if groups else []), "mean of tasks"):
         table.add_column(column, justify="right", no_wrap=True)
     for each in means:
-        name, r, side, budget = each.method
-        head = [budget, name, "–" if r is None else str(r), side or ""]
+        method = each.method
+        rank = "–" if method.r is None else str(method.r)
+        head = [method.budget, method.name, rank, method.side or ""]
         if each.missing:
-            table.add_row(*head, *[""] * (len(table.columns) - 5), f"no {', '.join(each.missing)}")
+            empty = [""] * (len(table.columns) - 5)
+            table.add_row(*map(Text, (*head, *empty, f"no {', '.join(each.missing)}")))
             continue
         cells = [f"{each.groups[group]:.3f}" for group in groups if group in each.groups]
         means_of = [each.of_groups] if groups else []
-        table.add_row(*head, *cells, *(_shown(mean) for mean in (*means_of, each.of_tasks)))
+        means_shown = [_shown(mean) for mean in (*means_of, each.of_tasks)]
+        table.add_row(*map(Text, (*head, *cells, *means_shown)))
     return table
 
 
-def _method(row: Record) -> Method:
-    return row["name"], row["r"], row["side"], row["budget"]
-
-
-def _means(method: Method, rows: Mapping[str, Record | None]) -> Means:
-    scored = {task: row for task, row in rows.items() if row is not None and row["status"] == "ok"}
+def _means(method: MethodIdentity, rows: Mapping[str, SummaryRow | None]) -> Means:
+    scored = {task: row for task, row in rows.items() if row is not None and row.scores}
     if missing := tuple(task for task in rows if task not in scored):
         return Means(method, {}, None, None, missing)
     by_seed = _by_seed(scored)
@@ -114,9 +110,9 @@ def _means(method: Method, rows: Mapping[str, Record | None]) -> Means:
     return Means(method, _group_means(whole), of_groups, of_tasks)
 
 
-def _by_seed(rows: Mapping[str, Record]) -> list[dict[str, float]]:
+def _by_seed(rows: Mapping[str, SummaryRow]) -> list[dict[str, float]]:
     """Return, for each seed that all rows have, the scores by task."""
-    scores = {task: dict(zip(row["seeds"], row["scores"])) for task, row in rows.items()}
+    scores = {task: dict(zip(row.seeds, row.scores)) for task, row in rows.items()}
     shared = set.intersection(*(set(each) for each in scores.values()))
     if not shared:
         raise SettingsError(

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
-Record = dict[str, Any]
+from rankwise.training.records import ComparedRow
+
 NOTHING = "No method could be compared with the baseline on more than one seed."
 
 
-def verdict(rows: list[Record], *, baseline: str) -> list[str]:
-    """Say for each budget which differences from the baseline are shown, and which are not.
+def verdict(rows: Sequence[ComparedRow], *, baseline: str) -> list[str]:
+    """Say for each budget which differences from the baseline are significant, and which are not.
 
-    A difference is shown if its interval leaves out zero; the intervals of one budget share the
-    error of 5 %. Of what is shown, it is said what holds for other test rows as well.
+    A difference is significant if its interval leaves out zero; the intervals of one budget share
+    the error of 5 %. Of what is significant, it is said what holds for other test rows as well.
     """
-    budgets = dict.fromkeys(row["budget"] for row in rows)
+    budgets = dict.fromkeys(row.budget for row in rows)
     sentences = [
         sentence
         for budget in budgets
-        for sentence in said_of(
-            [row for row in rows if row["budget"] == budget],
+        for sentence in statements(
+            [row for row in rows if row.budget == budget],
             f"Budget {budget}" if budget else "All",
             baseline=baseline,
         )
@@ -27,36 +28,49 @@ def verdict(rows: list[Record], *, baseline: str) -> list[str]:
     return sentences or [NOTHING]
 
 
-def said_of(rows: list[Record], group: str, *, baseline: str) -> list[str]:
+def statements(rows: Sequence[ComparedRow], group: str, *, baseline: str) -> list[str]:
     """Say the same of one group of rows; nothing where none was compared."""
-    compared = [row for row in rows if row["difference_low"] is not None]
+    compared = [row for row in rows if row.difference_low is not None]
     if not compared:
         return []
-    better = [row for row in compared if row["difference_low"] > 0]
-    worse = [row for row in compared if row["difference_high"] < 0]
+    better = [row for row in compared if is_better(row)]
+    worse = [row for row in compared if is_worse(row)]
     rest = len(compared) - len(better) - len(worse)
     return [
-        f"{group}, against {baseline}: shown better: {_listed(better, compared)}; shown worse: "
-        f"{_listed(worse, compared)}; no difference shown for {rest} of {len(compared)} methods."
-        + _beyond_these_rows(better + worse, compared)
+        f"{group}, against {baseline}: significantly better: {_listed(better, compared)}; "
+        f"significantly worse: {_listed(worse, compared)}; no significant difference for {rest} of "
+        f"{len(compared)} methods." + _beyond_these_rows(better + worse, compared)
     ]
 
 
-def _beyond_these_rows(shown: list[Record], rows: list[Record]) -> str:
-    """Say which of the differences shown over seeds are shown over test rows too."""
-    if not shown or any(row.get("difference_rows_low") is None for row in shown):
+def is_better(row: ComparedRow) -> bool:
+    """Say whether a row is significantly better than the baseline."""
+    return row.difference_low is not None and row.difference_low > 0
+
+
+def is_worse(row: ComparedRow) -> bool:
+    """Say whether a row is significantly worse than the baseline."""
+    return row.difference_high is not None and row.difference_high < 0
+
+
+def _beyond_these_rows(significant: Sequence[ComparedRow], rows: Sequence[ComparedRow]) -> str:
+    """Say which of the differences over seeds are significant over test rows too."""
+    if not significant or any(row.difference_rows_low is None for row in significant):
         return ""
-    wider = [
-        row for row in shown if row["difference_rows_low"] > 0 or row["difference_rows_high"] < 0
-    ]
-    return f" Of these, shown for other test rows too: {_listed(wider, rows)}."
+    wider = [row for row in significant if _holds_for_other_rows(row)]
+    return f" Of these, significant over other test rows too: {_listed(wider, rows)}."
 
 
-def _listed(chosen: list[Record], rows: list[Record]) -> str:
-    return ", ".join(_called(row, rows) for row in chosen) or "none"
+def _holds_for_other_rows(row: ComparedRow) -> bool:
+    low, high = row.difference_rows_low, row.difference_rows_high
+    return low is not None and high is not None and (low > 0 or high < 0)
 
 
-def _called(row: Record, rows: list[Record]) -> str:
+def _listed(chosen: Sequence[ComparedRow], rows: Sequence[ComparedRow]) -> str:
+    return ", ".join(_name(row, rows) for row in chosen) or "none"
+
+
+def _name(row: ComparedRow, rows: Sequence[ComparedRow]) -> str:
     """Return a row's name, with its side where others of the same name have another one."""
-    sides = {other["side"] for other in rows if other["name"] == row["name"]}
-    return row["name"] if len(sides) == 1 else f"{row['name']} ({row['side']})"
+    sides = {other.side for other in rows if other.name == row.name}
+    return row.name if len(sides) == 1 else f"{row.name} ({row.side})"

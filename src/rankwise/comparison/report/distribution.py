@@ -3,45 +3,45 @@
 from __future__ import annotations
 
 from statistics import median
-from typing import Any
 
 import plotly.graph_objects as go
 
-from rankwise.comparison.report import series
+from rankwise.comparison.report.comparison import Comparison
 from rankwise.comparison.report.drawing import escaped, figure_of, span_of
 from rankwise.comparison.report.palette import colours
-from rankwise.comparison.report.series import Row, Run
+from rankwise.comparison.report.writing import listed
+from rankwise.training.records import MethodIdentity, RunRecord
 
 
-def spread_of(row: Row, runs: list[Run]) -> list[float]:
+def spread_of(row: MethodIdentity, comparison: Comparison) -> list[float]:
     """Return the validation scores of every run of a row: all its learning rates and seeds."""
-    scores = (run.get("score_validation") for run in series.runs_of(row, runs))
-    return sorted(score for score in scores if series.is_number(score))
+    done = [run for run in comparison.runs_of(row) if isinstance(run, RunRecord)]
+    return sorted(run.score_validation for run in done)
 
 
-def distribution(summary: dict[str, Any], runs: list[Run]) -> go.Figure:
+def draw(comparison: Comparison, _view: str | None) -> go.Figure:
     """Draw validation score by row, as boxes with a point for each run."""
-    colour_of = colours(summary)
+    colour_of = colours(comparison.summary)
     boxes, shown = [], []
-    for row in summary["methods"]:
-        if scores := spread_of(row, runs):
+    for row in comparison.rows:
+        if scores := spread_of(row, comparison):
             shown += scores
             boxes.append(
                 go.Box(
                     x=scores,
                     orientation="h",
-                    name=escaped(row["name"]),
-                    meta={"method": row["name"], "role": "box"},
+                    name=escaped(row.name),
+                    meta={"method": row.name, "role": "box"},
                     boxpoints="all",
                     jitter=0.4,
                     pointpos=0,
-                    line={"color": colour_of[row["name"]], "width": 1.5},
+                    line={"color": colour_of[row.name], "width": 1.5},
                     marker={"size": 6, "opacity": 0.7},
                     fillcolor="rgba(0,0,0,0)",
                 )
             )
-    axis = {"title": {"text": f"validation {series.metric(runs)}"}, "range": span_of(shown)}
-    title = " × ".join(summary["protocol"]["varied"])
+    axis = {"title": {"text": f"validation {comparison.metric}"}, "range": span_of(shown)}
+    title = " × ".join(comparison.summary.protocol.varied)
     figure = figure_of(boxes, x_axis=axis, y_title=title, span=(0, 1))
     return figure.update_layout(
         margin={"r": 24},
@@ -51,12 +51,13 @@ def distribution(summary: dict[str, Any], runs: list[Run]) -> go.Figure:
     )
 
 
-def told(summary: dict[str, Any], runs: list[Run]) -> str:
+def tell(comparison: Comparison, _view: str | None) -> str:
     """Say the median and the ends of each box."""
-    parts = [
-        f"{row['name']}: median {median(scores):.3f}, {scores[0]:.3f} to {scores[-1]:.3f} "
-        f"in {len(scores)} runs"
-        for row in summary["methods"]
-        if (scores := spread_of(row, runs))
-    ]
-    return "; ".join(parts) + "." if parts else "There is nothing to draw."
+    return listed(
+        [
+            f"{row.name}: median {median(scores):.3f}, {scores[0]:.3f} to {scores[-1]:.3f} "
+            f"in {len(scores)} runs"
+            for row in comparison.rows
+            if (scores := spread_of(row, comparison))
+        ]
+    )

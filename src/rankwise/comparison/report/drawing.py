@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from rankwise.comparison.report import series
+from rankwise.comparison.report.comparison import Comparison
 from rankwise.comparison.report.palette import GRID, INK, MUTED, colours
-from rankwise.comparison.report.series import Row, Run, Series
+from rankwise.comparison.report.series import Series, folds_within
+from rankwise.training.records import MethodIdentity, SummaryRow
 
 HEIGHT, LABEL_HEIGHT = 420, 17
 MARGIN = {"l": 52, "r": 172, "t": 34, "b": 48}
@@ -31,31 +32,30 @@ MARGIN = {"l": 52, "r": 172, "t": 34, "b": 48}
 class Stroke:
     """A row, the series to draw for it, and the colour that its method has in every chart."""
 
-    row: Row
+    row: SummaryRow
     series: Series
     colour: str
 
     def trace(self, role: str, **properties: Any) -> go.Scatter:
         """Make a trace of this row; ``role`` says what it shows."""
-        name = escaped(series.label(self.row))
-        return go.Scatter(name=name, meta={"method": self.row["name"], "role": role}, **properties)
+        name = escaped(self.row.label)
+        return go.Scatter(name=name, meta={"method": self.row.name, "role": role}, **properties)
 
 
-def strokes_of(summary: dict[str, Any], series_of: Callable[[Row], Series]) -> list[Stroke]:
+def strokes_of(comparison: Comparison, series_of: Callable[[SummaryRow], Series]) -> list[Stroke]:
     """Pair every scored row that has something to draw with its series and its colour."""
-    colour_of = colours(summary)
-    scored = [row for row in summary["methods"] if series.is_scored(row)]
-    strokes = [Stroke(row, series_of(row), colour_of[row["name"]]) for row in scored]
+    colour_of = colours(comparison.summary)
+    strokes = [Stroke(row, series_of(row), colour_of[row.name]) for row in comparison.scored]
     return [stroke for stroke in strokes if stroke.series.points]
 
 
-def shown_in(strokes: list[Stroke], summary: dict[str, Any], view: str | None) -> list[Stroke]:
-    rows = series.rows_in_view(summary["methods"], view)
-    return [stroke for stroke in strokes if stroke.row in rows]
+def shown_in(strokes: list[Stroke], comparison: Comparison, view: str | None) -> list[Stroke]:
+    shown = {row.identity for row in comparison.rows_in(view)}
+    return [stroke for stroke in strokes if stroke.row.identity in shown]
 
 
 def line(stroke: Stroke, *, mode: str, view: str | None) -> go.Scatter:
-    is_reference = view is not None and series.budget_of(stroke.row) != view
+    is_reference = view is not None and stroke.row.budget != view
     return stroke.trace(
         "line",
         x=stroke.series.x,
@@ -87,8 +87,8 @@ def band(stroke: Stroke) -> go.Scatter:
     )
 
 
-def folds(stroke: Stroke, runs: list[Run]) -> go.Scatter:
-    steps = series.folds_within(stroke.row, runs, stroke.series)
+def folds(stroke: Stroke, comparison: Comparison) -> go.Scatter:
+    steps = folds_within(stroke.row, comparison, stroke.series)
     evaluated, means = zip(*stroke.series.points)
     return stroke.trace(
         "folds",
@@ -102,7 +102,7 @@ def folds(stroke: Stroke, runs: list[Run]) -> go.Scatter:
 
 def end_labels(strokes: list[Stroke], *, x: float, span: tuple[float, float]) -> list[go.Scatter]:
     """Name each line at the right edge, spread so that no two names touch, with a thin leader."""
-    names = [stroke.row["name"] for stroke in strokes]
+    names = [stroke.row.name for stroke in strokes]
     ends = [stroke.series.points[-1] for stroke in strokes]
     plot_height = HEIGHT - MARGIN["t"] - MARGIN["b"]
     gap = (span[1] - span[0]) * LABEL_HEIGHT / plot_height
@@ -124,9 +124,9 @@ def end_labels(strokes: list[Stroke], *, x: float, span: tuple[float, float]) ->
     ]
 
 
-def _short_label(row: Row, names: list[str]) -> str:
+def _short_label(row: MethodIdentity, names: list[str]) -> str:
     """The name alone where it is alone in the view, else the full label."""
-    return escaped(row["name"] if names.count(row["name"]) == 1 else series.label(row))
+    return escaped(row.name if names.count(row.name) == 1 else row.label)
 
 
 def escaped(text: str) -> str:

@@ -8,7 +8,8 @@ for a light background; ``DARK`` maps each to its twin.
 from __future__ import annotations
 
 from itertools import cycle
-from typing import Any
+
+from rankwise.training.records import Summary
 
 PAPER, INK, MUTED, GRID = "#FBFAF8", "#1B1E23", "#5A616C", "#E4E1DB"
 PALETTE = (
@@ -41,8 +42,8 @@ DARK = {
 }
 
 
-def colours(summary: dict[str, Any]) -> dict[str, str]:
+def colours(summary: Summary) -> dict[str, str]:
     """Give every method name its colour, in order of appearance; past the tenth they come again."""
-    baseline = summary["protocol"]["baseline"]
-    names = dict.fromkeys(row["name"] for row in summary["methods"] if row["name"] != baseline)
+    baseline = summary.protocol.baseline
+    names = dict.fromkeys(row.name for row in summary.methods if row.name != baseline)
     return {baseline: INK, **dict(zip(names, cycle(PALETTE)))}

@@ -1,34 +1,39 @@
-"""The table of the report: for each cell the text that is read and the value that it sorts by."""
+"""The tables of the page: for each cell the text that is read and the value that it sorts by."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
-from rankwise.comparison.report import series
-from rankwise.comparison.report.series import Row, Run
+from rankwise.comparison.report.comparison import Comparison, best_of
+from rankwise.comparison.report.writing import duration, signed, size
+from rankwise.methods.inits.report import LayerStart, MonitoredLayer
+from rankwise.training.records import ComparedRow, SummaryRow
 
 ABSENT = "–"
-STARTS = {
-    "relative_strength": "‖ΔW₀‖ / ‖W‖",
-    "captured_before": "Gradient followed before",
-    "captured_after": "Gradient followed after",
-    "match_before": "Boundaries met before",
-    "match_after": "Boundaries met after",
-}
-"""What an init reports of each layer, and the headings of its averages."""
+Bounds = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True)
 class Column:
-    """A measured column: the key of its value in a row, its heading, and how a value is written."""
+    """A measured column of the results.
 
-    key: str
+    Attributes:
+        title: Its heading.
+        value: What a row has in it.
+        write: How a value is written.
+        bounds: Of the interval that stands below a value.
+        absent: What is written where a method that was scored has no value.
+        falling_first: Whether the first click sorts from the highest down.
+    """
+
     title: str
+    value: Callable[[SummaryRow], float | None]
     write: Callable[[float], str]
+    bounds: Callable[[SummaryRow], Bounds] = lambda _: (None, None)
+    absent: str = ABSENT
     falling_first: bool = False
 
 
@@ -42,13 +47,21 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Line:
-    """A row of the table; ``extent`` is its low, mean and high in percent of the common scale."""
+class Extent:
+    """The low end, the mean and the high end of a score, in percent of the common scale."""
 
-    row: Row
-    label: str
+    low: float
+    mean: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table; the cell of its score is drawn with ``extent``."""
+
+    row: SummaryRow
     cells: list[Cell]
-    extent: tuple[float, float, float] | None
+    extent: Extent | None
     is_best: bool
 
 
@@ -61,165 +74,207 @@ class Group:
     baseline: float | None
 
 
-def size(count: float) -> str:
-    """Write a number of bytes with three digits: ``1.2 kB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.5:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
-
-
-def duration(seconds: float) -> str:
-    """Write a time in a fitting unit: ``42 ms``, ``4.2 s``, ``3 min 05 s``, ``2 h 10 min``."""
-    if seconds < 0.9995:
-        return f"{1000 * seconds:.0f} ms"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def signed(difference: float) -> str:
-    """Write a difference with its sign, a typographic minus included: ``−0.012``."""
-    return f"{difference:+.3f}".replace("-", "−")
-
-
-def columns(summary: dict[str, Any], metric: str) -> list[Column]:
-    """List the columns that at least one row has a value for."""
-    baseline = summary["protocol"]["baseline"]
-    known = [
-        Column("score_mean", f"Test {metric}", "{:.3f}".format, falling_first=True),
-        Column("published", "In the paper", "{:.3f}".format, falling_first=True),
-        Column("difference_mean", f"Against {baseline}", signed, falling_first=True),
-        Column("difference_rows_mean", "Other rows too", signed, falling_first=True),
-        Column("score_validation", "Validation", "{:.3f}".format, falling_first=True),
-        Column("learning_rate", "Learning rate", "{:g}".format),
-        Column("trainable_parameters", "Trainable parameters", "{:,}".format),
-        Column("stored_bytes", "Stored", size),
-        Column("peak_memory_bytes", "Peak memory", size),
-        Column("steps_to_baseline", f"Steps to {baseline}’s score", "{:,}".format),
-        Column("samples_to_baseline", "Samples to it", "{:,}".format),
-        Column("seconds_to_baseline", "Time to it", duration),
-        Column("init_seconds", "Initialise", duration),
-        Column("train_seconds", "Train", duration),
-        Column("sweep_seconds", "All runs", duration),
+def columns(comparison: Comparison) -> list[Column]:
+    """List the columns that at least one row has a value for; the first is the score."""
+    known = [*_score_columns(comparison), *_cost_columns(comparison.baseline)]
+    return [
+        column for column in known if any(column.value(row) is not None for row in comparison.rows)
     ]
-    rows = summary["methods"]
-    return [col for col in known if any(series.is_number(row.get(col.key)) for row in rows)]
 
 
-def groups(summary: dict[str, Any], shown: list[Column]) -> list[Group]:
+def _score_columns(comparison: Comparison) -> list[Column]:
+    three = "{:.3f}".format
+    return [
+        Column(
+            f"Test {comparison.metric}",
+            lambda row: row.score_mean,
+            three,
+            bounds=lambda row: (row.score_low, row.score_high),
+            falling_first=True,
+        ),
+        Column("In the paper", lambda row: row.published, three, falling_first=True),
+        Column(
+            f"Against {comparison.baseline}",
+            lambda row: row.difference_mean,
+            signed,
+            bounds=lambda row: (row.difference_low, row.difference_high),
+            falling_first=True,
+        ),
+        Column(
+            "Other rows too",
+            lambda row: row.difference_rows_mean,
+            signed,
+            bounds=lambda row: (row.difference_rows_low, row.difference_rows_high),
+            falling_first=True,
+        ),
+        Column("Validation", lambda row: row.score_validation, three, falling_first=True),
+    ]
+
+
+def _cost_columns(baseline: str) -> list[Column]:
+    unreached, count = "not reached", "{:,}".format
+    return [
+        Column("Learning rate", lambda row: row.learning_rate, "{:g}".format),
+        Column("Trainable parameters", lambda row: row.trainable_parameters, count),
+        Column("Stored", lambda row: row.stored_bytes, size),
+        Column("Peak memory", lambda row: row.peak_memory_bytes, size),
+        Column(
+            f"Steps to {baseline}’s score",
+            lambda row: row.steps_to_baseline,
+            count,
+            absent=unreached,
+        ),
+        Column("Samples to it", lambda row: row.samples_to_baseline, count, absent=unreached),
+        Column("Time to it", lambda row: row.seconds_to_baseline, duration, absent=unreached),
+        Column("Initialise", lambda row: row.init_seconds, duration),
+        Column("Train", lambda row: row.train_seconds, duration),
+        Column("All runs", lambda row: row.sweep_seconds or None, duration),
+    ]
+
+
+def groups(comparison: Comparison, shown: Sequence[Column]) -> list[Group]:
     """Make the table: one group a budget in order of appearance, failed rows at the end of each."""
-    scale = _scale(summary["methods"])
+    scale = _scale(comparison.scored)
     made = []
-    for budget in series.budgets(summary["methods"]):
-        rows = [row for row in summary["methods"] if series.budget_of(row) == budget]
-        rows.sort(key=lambda row: -row["score_mean"] if series.is_scored(row) else math.inf)
-        best = series.best_of_budget(rows, budget)
+    for budget in comparison.budgets:
+        rows = [row for row in comparison.rows if row.budget == budget]
+        rows.sort(key=lambda row: math.inf if row.score_mean is None else -row.score_mean)
+        best = best_of(rows)
         lines = [
-            Line(
-                row,
-                label=series.label(row),
-                cells=[_cell(row, column) for column in shown],
-                extent=_extent(row, scale),
-                is_best=row is best,
-            )
+            Line(row, [_cell(row, column) for column in shown], _extent(row, scale), row is best)
             for row in rows
         ]
-        made.append(Group(budget, lines, _baseline(lines, summary["protocol"]["baseline"])))
+        made.append(Group(budget, lines, _baseline(lines, comparison.baseline)))
     return made
 
 
-def equal_ranks(summary: dict[str, Any], metric: str) -> tuple[list[str], list[dict[str, Any]]]:
-    """Make the table at equal rank.
+@dataclass(frozen=True)
+class RankLine:
+    """A row at equal rank: ``aside`` is what tells rows of one name apart."""
 
-    Returns:
-        The headings, and for each r its verdict and its lines: a name, then what tells rows of one
-        name apart, then one cell for each heading.
-    """
-    shown = [
-        Column("score_mean", f"Test {metric}", "{:.3f}".format),
-        Column("difference_mean", f"Against {summary['protocol']['baseline']}", signed),
-        Column("trainable_parameters", "Trainable parameters", "{:,}".format),
+    row: ComparedRow
+    aside: str
+    cells: list[Cell]
+
+
+@dataclass(frozen=True)
+class RankGroup:
+    """The rows of one rank, and what may be said of them."""
+
+    r: int
+    verdict: tuple[str, ...]
+    lines: list[RankLine]
+
+
+def equal_ranks(comparison: Comparison) -> tuple[list[str], list[RankGroup]]:
+    """Make the table at equal rank: its headings, and its rows by rank."""
+    headings = [
+        f"Test {comparison.metric}",
+        f"Against {comparison.baseline}",
+        "Trainable parameters",
     ]
     entries = []
-    for entry in summary.get("equal_rank", []):
+    for entry in comparison.summary.equal_rank:
         lines = [
-            (row["name"], [_aside(row), *(_cell(row | {"status": "ok"}, col) for col in shown)])
-            for row in entry["rows"]
+            RankLine(row, ", ".join(filter(None, (row.side, row.budget))), _rank_cells(row))
+            for row in entry.rows
         ]
-        entries.append({"r": entry["r"], "verdict": entry["verdict"], "lines": lines})
-    return [column.title for column in shown], entries
+        entries.append(RankGroup(entry.r, entry.verdict, lines))
+    return headings, entries
 
 
-def _aside(row: Row) -> str:
-    return ", ".join(str(row[key]) for key in ("side", "budget") if row[key])
+def _rank_cells(row: ComparedRow) -> list[Cell]:
+    difference = (row.difference_low, row.difference_high)
+    return [
+        _written(row.score_mean, "{:.3f}".format),
+        _written(row.difference_mean, signed, bounds=difference),
+        _written(row.trainable_parameters, "{:,}".format),
+    ]
 
 
-def starts(summary: dict[str, Any], runs: list[Run]) -> tuple[list[str], dict[str, list[str]]]:
+STARTS: tuple[tuple[str, Callable[[LayerStart | MonitoredLayer], float | None]], ...] = (
+    ("‖ΔW₀‖ / ‖W‖", lambda it: it.relative_strength if isinstance(it, LayerStart) else None),
+    (
+        "Captured share before",
+        lambda it: it.captured_before if isinstance(it, LayerStart) else None,
+    ),
+    ("Captured share after", lambda it: it.captured_after if isinstance(it, LayerStart) else None),
+    (
+        "Boundaries met before",
+        lambda it: it.match_before if isinstance(it, MonitoredLayer) else None,
+    ),
+    (
+        "Boundaries met after",
+        lambda it: it.match_after if isinstance(it, MonitoredLayer) else None,
+    ),
+)
+"""What an init reports of each layer: the headings of its averages, and where they are."""
+
+
+def starts(comparison: Comparison) -> tuple[list[str], dict[str, list[str]]]:
     """Average what the inits reported of their layers, over the layers of the chosen runs.
 
     Returns:
         The headings of what was measured, and by the label of each row that has an init one text
         for each heading.
     """
-    layers = {}
-    for row in summary["methods"]:
-        reports = [run["init"] for run in series.chosen_runs(row, runs) if run.get("init")]
-        layers[series.label(row)] = [
-            part for r in reports for part in (*r["layers"], *r["monitored"])
-        ]
-    means = {
-        label: {key: _mean_of(parts, key) for key in STARTS}
-        for label, parts in layers.items()
-        if parts
-    }
-    keys = [key for key in STARTS if any(row[key] != ABSENT for row in means.values())]
-    return [STARTS[key] for key in keys], {
-        label: [row[key] for key in keys] for label, row in means.items()
-    }
+    means: dict[str, list[str]] = {}
+    for row in comparison.rows:
+        inits = [run.init for run in comparison.chosen_runs(row) if run.init is not None]
+        if layers := [layer for init in inits for layer in (*init.layers, *init.monitored)]:
+            means[row.label] = [_mean_of(layers, measure) for _, measure in STARTS]
+    shown = [i for i in range(len(STARTS)) if any(row[i] != ABSENT for row in means.values())]
+    headings = [STARTS[i][0] for i in shown]
+    return headings, {label: [row[i] for i in shown] for label, row in means.items()}
 
 
-def _mean_of(layers: list[dict[str, Any]], key: str) -> str:
-    values = [layer[key] for layer in layers if series.is_number(layer.get(key))]
+def _mean_of(
+    layers: Sequence[LayerStart | MonitoredLayer],
+    measure: Callable[[LayerStart | MonitoredLayer], float | None],
+) -> str:
+    values = [value for layer in layers if (value := measure(layer)) is not None]
     return f"{fmean(values):.3f}" if values else ABSENT
 
 
-def _cell(row: Row, column: Column) -> Cell:
-    value = row.get(column.key)
-    if not series.is_number(value):
-        unreached = column.key.endswith("_to_baseline") and series.is_scored(row)
-        return Cell("not reached" if unreached else ABSENT, None)
-    return Cell(column.write(value), value, _interval(row, column))
+def _cell(row: SummaryRow, column: Column) -> Cell:
+    absent = column.absent if row.is_scored else ABSENT
+    return _written(column.value(row), column.write, bounds=column.bounds(row), absent=absent)
 
 
-def _interval(row: Row, column: Column) -> str:
-    quantity = column.key.removesuffix("_mean")
-    bounds = [row.get(f"{quantity}_{end}") for end in ("low", "high")]
-    return " to ".join(column.write(bound) for bound in bounds if series.is_number(bound))
+def _written(
+    value: float | None,
+    write: Callable[[float], str],
+    *,
+    bounds: Bounds = (None, None),
+    absent: str = ABSENT,
+) -> Cell:
+    if value is None:
+        return Cell(absent, None)
+    return Cell(write(value), value, " to ".join(write(end) for end in bounds if end is not None))
 
 
-def _bounds(row: Row) -> tuple[float, float, float]:
-    mean, low, high = row["score_mean"], row["score_low"], row["score_high"]
-    return low if series.is_number(low) else mean, mean, high if series.is_number(high) else mean
+def _bounds(row: SummaryRow, mean: float) -> tuple[float, float, float]:
+    low, high = row.score_low, row.score_high
+    return mean if low is None else low, mean, mean if high is None else high
 
 
-def _scale(rows: list[Row]) -> tuple[float, float]:
-    scores = [bound for row in rows if series.is_scored(row) for bound in _bounds(row)]
+def _scale(rows: Sequence[SummaryRow]) -> tuple[float, float]:
+    scores = [
+        bound
+        for row in rows
+        if row.score_mean is not None
+        for bound in _bounds(row, row.score_mean)
+    ]
     return min(scores, default=0.0), max(scores, default=1.0)
 
 
-def _extent(row: Row, scale: tuple[float, float]) -> tuple[float, float, float] | None:
-    if not series.is_scored(row):
+def _extent(row: SummaryRow, scale: tuple[float, float]) -> Extent | None:
+    if row.score_mean is None:
         return None
     length = scale[1] - scale[0] or 1.0
-    low, mean, high = (100 * (bound - scale[0]) / length for bound in _bounds(row))
-    return low, mean, high
+    return Extent(*(100 * (end - scale[0]) / length for end in _bounds(row, row.score_mean)))
 
 
-def _baseline(lines: list[Line], name: str) -> float | None:
-    extents = [line.extent for line in lines if line.row["name"] == name and line.extent]
-    return extents[0][1] if extents else None
+def _baseline(lines: Sequence[Line], name: str) -> float | None:
+    means = [line.extent.mean for line in lines if line.row.name == name and line.extent]
+    return means[0] if means else None

@@ -1,0 +1,169 @@
+"""The charts of the page, in its order: how each is drawn and told, and when it is shown.
+
+A new chart is a file that draws and tells it, and one entry here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+from rankwise.comparison.report import curves, distribution, parameters, ranks, rates
+from rankwise.comparison.report.comparison import Comparison
+from rankwise.training.records import RunRecord
+
+View = str | None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One entry of the table of charts.
+
+    Attributes:
+        id: Of its element in the page.
+        title: Its heading.
+        note: How to read it.
+        draw: The figure for one budget, or, where it is not drawn by budget, for all of them.
+        caption: The same in words.
+        is_shown: Whether there is anything to draw.
+        is_by_budget: Whether there is one figure for each budget that holds a contest.
+    """
+
+    id: str
+    title: str
+    note: Callable[[Comparison], str]
+    draw: Callable[[Comparison, View], go.Figure]
+    caption: Callable[[Comparison, View], str]
+    is_shown: Callable[[Comparison], bool] = lambda _: True
+    is_by_budget: bool = True
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure of a chart, for one budget or, where ``view`` is ``None``, for all of them."""
+
+    view: View
+    figure: dict[str, Any]
+    caption: str
+
+
+def pictures_of(chart: Chart, comparison: Comparison) -> list[Picture]:
+    """Return the figures of a chart, one a view, with their words."""
+    views: list[View] = [*comparison.views] if chart.is_by_budget else []
+    return [
+        Picture(
+            view,
+            chart.draw(comparison, view).to_plotly_json(),
+            chart.caption(comparison, view),
+        )
+        for view in views or [None]
+    ]
+
+
+def shown_charts(comparison: Comparison) -> list[Chart]:
+    """Return the charts that have something to show."""
+    return [chart for chart in CHARTS if chart.is_shown(comparison)]
+
+
+def _was_measured(quantity: curves.Quantity) -> Callable[[Comparison], bool]:
+    return lambda comparison: any(
+        quantity.measure(point) is not None
+        for run in comparison.runs
+        if isinstance(run, RunRecord)
+        for point in run.diagnostics
+    )
+
+
+CHARTS = (
+    Chart(
+        "learning-curves",
+        "Learning curves",
+        lambda it: (
+            f"Validation {it.metric} at the learning rate chosen for each method: mean over seeds, "
+            "shaded from the lowest seed to the highest. Dotted: reference from another budget. A "
+            "tick marks the fold of a chain. The first rise may begin below the scale."
+        ),
+        draw=curves.draw_learning_curves,
+        caption=curves.tell_learning_curves,
+    ),
+    Chart(
+        "score-by-parameters",
+        "What parameters buy",
+        lambda it: (
+            f"Test {it.metric} with its 95 % interval. Along the dotted line, the Pareto front, no "
+            f"method does better with fewer parameters. Budgets: {parameters.marker_key(it)}."
+        ),
+        draw=parameters.draw,
+        caption=parameters.tell,
+        is_by_budget=False,
+    ),
+    Chart(
+        "score-by-learning-rate",
+        "How much the learning rate matters",
+        lambda it: (
+            f"Validation {it.metric}, mean over seeds. A ring marks the rate that was chosen; a "
+            "cross on the axis marks a rate at which a run failed."
+        ),
+        draw=rates.draw,
+        caption=rates.tell,
+    ),
+    Chart(
+        "score-by-rank",
+        "What rank buys",
+        lambda it: (
+            f"Test {it.metric} over rank, a line for each method that was scored at several; what "
+            "has no rank is level."
+        ),
+        draw=ranks.draw,
+        caption=ranks.tell,
+        is_shown=lambda it: bool(ranks.lines_of(it)),
+        is_by_budget=False,
+    ),
+    Chart(
+        "relative-norm",
+        "How far the weights move",
+        lambda _: (
+            "Norm of the change relative to the weights that it changes, over all adapted layers, "
+            "at the learning rate chosen: mean over seeds, shaded from the lowest to the highest. "
+            "The change of a chain is that of all its blocks; a tick marks a fold."
+        ),
+        draw=curves.RELATIVE_NORM.draw,
+        caption=curves.RELATIVE_NORM.tell,
+        is_shown=_was_measured(curves.RELATIVE_NORM),
+    ),
+    Chart(
+        "captured-share",
+        "How much of the gradient is captured",
+        lambda _: (
+            "Share of the squared gradient of one batch that the parameters can follow at first "
+            "order. One minus it is the relative information loss of ABM-LoRA. Shares of different "
+            "methods are of different gradients as soon as they have trained."
+        ),
+        draw=curves.CAPTURED_SHARE.draw,
+        caption=curves.CAPTURED_SHARE.tell,
+        is_shown=_was_measured(curves.CAPTURED_SHARE),
+    ),
+    Chart(
+        "batch-loss",
+        "The loss of the first steps",
+        lambda _: "Mean loss of that batch, the first that is trained on, without dropout.",
+        draw=curves.BATCH_LOSS.draw,
+        caption=curves.BATCH_LOSS.tell,
+        is_shown=_was_measured(curves.BATCH_LOSS),
+    ),
+    Chart(
+        "distribution",
+        "How the values differ",
+        lambda _: (
+            "Validation score of every run, all learning rates and seeds: the box holds the middle "
+            "half of them, the line in it is the median."
+        ),
+        draw=distribution.draw,
+        caption=distribution.tell,
+        is_shown=lambda it: bool(it.summary.protocol.varied),
+        is_by_budget=False,
+    ),
+)

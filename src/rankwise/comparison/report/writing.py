@@ -1,0 +1,40 @@
+"""Numbers and lists as the page writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+NOTHING = "There is nothing to draw."
+
+
+def size(count: float) -> str:
+    """Write a number of bytes with three digits: ``1.2 kB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def duration(seconds: float) -> str:
+    """Write a time in a fitting unit: ``42 ms``, ``4.2 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    if seconds < 0.9995:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def signed(difference: float) -> str:
+    """Write a difference with its sign, a typographic minus included: ``−0.012``."""
+    return f"{difference:+.3f}".replace("-", "−")
+
+
+def listed(items: Sequence[str], *, opening: str = "") -> str:
+    """Join the items of a caption behind its opening; say so where there are none."""
+    if not items:
+        return NOTHING
+    return (f"{opening}. " if opening else "") + "; ".join(items) + "."

@@ -1,0 +1,46 @@
+"""Numbers in fitting units."""
+
+from __future__ import annotations
+
+import pytest
+
+from rankwise.comparison.report.writing import NOTHING, duration, listed, signed, size
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (2108, "2.11 kB"),
+        (999_600, "1 MB"),
+        (5e6, "5 MB"),
+        (7e12, "7 TB"),
+    ],
+)
+def test_sizes(count, text):
+    assert size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0031, "3 ms"),
+        (0.9996, "1.0 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (7800, "2 h 10 min"),
+    ],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_differences_carry_their_sign():
+    assert (signed(0.0123), signed(-0.0123)) == ("+0.012", "−0.012")
+
+
+def test_a_list_has_its_opening_and_an_empty_one_says_so():
+    assert listed(["a", "b"], opening="In order") == "In order. a; b."
+    assert listed([], opening="In order") == NOTHING
