@@ -21,7 +21,7 @@ from rankwise.core.records import read_record
 from rankwise.export.ledger import export_ledger
 from rankwise.methods.adapters.directory import check_adapter_directory
 from rankwise.methods.chain.ledger import FILE_NAME, read_ledger
-from rankwise.training.scoring import open_run
+from rankwise.training.finished import FinishedRun
 from rankwise.training.settings.recipe import load_recipe
 from tests.models.chains import build, chained
 
@@ -143,7 +143,7 @@ def test_records(tmp_path_factory, content, edits):
         for raw in (text.encode(), mutated(text.encode(), edits)):
             path.write_bytes(raw)
             survives(read_record, path)
-            survives(open_run, path.parent)
+            survives(FinishedRun.open, path.parent)
 
 
 RECIPE = (

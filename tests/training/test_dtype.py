@@ -9,12 +9,12 @@ from safetensors.torch import load_file
 from rankwise.core.errors import SettingsError
 from rankwise.training.build import build_task
 from rankwise.training.evaluating import open_causal, score_adapter
+from rankwise.training.finished import FinishedRun
 from rankwise.training.folder import RunFolder
 from rankwise.training.probes.doctor import examine
 from rankwise.training.probes.dry_run import dry_run
 from rankwise.training.publishing import publish_lora, publish_merged
 from rankwise.training.run import train_run
-from rankwise.training.scoring import score_split, trained_model
 from rankwise.training.settings.recipe import load_recipe
 from tests.models.saved import make_bert, make_t5
 from tests.tasks.generation.generation_files import boolq_rows, tiny_llama, write_lines
@@ -88,13 +88,13 @@ def test_a_causal_run_trains_in_float32_beside_weights_of_fewer_digits(
     causal_run, tmp_path, name, method
 ):
     run = causal_run(name, method=method)
-    folder = RunFolder(tmp_path, run.name)
+    folder = RunFolder.below(tmp_path, run.name)
     base = build_task(run).base_model(folder.base)
     assert dtypes(base)[0] == {torch.bfloat16}
     record = train_run(run, tmp_path)
-    first, *_, last = (point["validation_loss"] for point in record["curve"])
+    first, *_, last = (point.validation_loss for point in record.curve)
     assert last < first
-    model = trained_model(run, folder)
+    model = FinishedRun.below(tmp_path, run.name).trained_model()
     adapter = {key for key, each in model.state_dict().items() if each.dtype == torch.float32}
     assert adapter
     weights = dict(base.named_parameters())
@@ -102,8 +102,8 @@ def test_a_causal_run_trains_in_float32_beside_weights_of_fewer_digits(
     for key, weight in weights.items():
         assert torch.equal(plain[f"base_model.model.{key}"], weight)
     # Nothing was lost on disk either.
-    again = score_split(run, folder, split="validation")
-    assert again.score == pytest.approx(record["score_validation"], rel=1e-2)
+    again = FinishedRun.below(tmp_path, run.name).score("validation")
+    assert again.score == pytest.approx(record.score_validation, rel=1e-2)
     published = publish_lora(folder.path, tmp_path / "lora")
     assert published.lora.largest_difference < 1e-6
 
@@ -112,14 +112,14 @@ def test_a_causal_run_trains_in_float32_beside_weights_of_fewer_digits(
 def test_a_classifier_s_head_is_float32_too(glue_run, tmp_path, name, method):
     run = glue_run(name, method=method)
     record = train_run(run, tmp_path)
-    folder = RunFolder(tmp_path, run.name)
-    model = trained_model(run, folder)
+    folder = RunFolder.below(tmp_path, run.name)
+    model = FinishedRun.below(tmp_path, run.name).trained_model()
     head = model.get_base_model().classifier
     assert {each.dtype for each in head.parameters()} == {torch.float32}
     assert model.get_base_model().bert.embeddings.word_embeddings.weight.dtype == torch.bfloat16
     _, again = score_adapter(folder.path, split="validation")
-    assert again.score == record["score_validation"]
-    assert record["curve"][-1]["validation_loss"] < record["curve"][0]["validation_loss"]
+    assert again.score == record.score_validation
+    assert record.curve[-1].validation_loss < record.curve[0].validation_loss
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -127,27 +127,27 @@ def test_text_to_text_runs_on_such_weights(glue_run, tmp_path, dtype):
     t5 = make_t5(tmp_path / "t5", TEXTS, gated=True)
     task = {"model": t5, "form": "text", "max_length": 96}
     record = train_run(glue_run(dtype=dtype, task=task), tmp_path / "out")
-    assert record["curve"][-1]["validation_loss"] < record["curve"][0]["validation_loss"]
+    assert record.curve[-1].validation_loss < record.curve[0].validation_loss
 
 
 def test_float16_goes_too(causal_run, tmp_path):
     run = causal_run(dtype="float16")
     record = train_run(run, tmp_path)
-    assert record["curve"][-1]["validation_loss"] < record["curve"][0]["validation_loss"]
-    model = trained_model(run, RunFolder(tmp_path, run.name))
+    assert record.curve[-1].validation_loss < record.curve[0].validation_loss
+    model = FinishedRun.below(tmp_path, run.name).trained_model()
     assert {each.dtype for each in model.parameters()} == {torch.float16, torch.float32}
 
 
 def test_it_goes_with_computing_in_bfloat16_and_recomputed_activations(causal_run, tmp_path):
     run = causal_run("lora-sb", method=METHODS[4][1], bf16=True, gradient_checkpointing=True)
     record = train_run(run, tmp_path)
-    assert record["curve"][-1]["validation_loss"] < record["curve"][0]["validation_loss"]
+    assert record.curve[-1].validation_loss < record.curve[0].validation_loss
 
 
 def test_merged_weights_have_the_dtype_that_they_had(causal_run, tmp_path):
     run = causal_run("delora")
     train_run(run, tmp_path)
-    publish_merged(RunFolder(tmp_path, run.name).path, tmp_path / "merged")
+    publish_merged(RunFolder.below(tmp_path, run.name).path, tmp_path / "merged")
     merged = load_file(tmp_path / "merged" / "model.safetensors")
     assert {each.dtype for each in merged.values()} == {torch.bfloat16}
 
@@ -155,14 +155,14 @@ def test_merged_weights_have_the_dtype_that_they_had(causal_run, tmp_path):
 def test_another_dtype_can_be_chosen_afterwards(causal_run, tmp_path):
     run = causal_run()
     train_run(run, tmp_path)
-    causal = open_causal(RunFolder(tmp_path, run.name).path, {"dtype": "float32"})
+    causal = open_causal(RunFolder.below(tmp_path, run.name).path, {"dtype": "float32"})
     assert {each.dtype for each in causal.model.parameters()} == {torch.float32}
 
 
 def test_the_doctor_sees_no_jump_that_float32_does_not_have(causal_run, tmp_path):
     method = {"init": {"samples": 4}}
     found, plain = (
-        examine(causal_run("lora-sb", dtype, method=method), RunFolder(tmp_path, "x"))
+        examine(causal_run("lora-sb", dtype, method=method), RunFolder.below(tmp_path, "x"))
         for dtype in ("bfloat16", "float32")
     )
     for name in ("jump", "strength", "followed", "gradient_norm"):

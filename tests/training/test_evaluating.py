@@ -8,8 +8,8 @@ import pytest
 
 from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.training.evaluating import score_adapter
+from rankwise.training.finished import score_test
 from rankwise.training.run import train_run
-from rankwise.training.scoring import score_test
 from rankwise.training.settings.recipe import load_recipe
 from tests.models.saved import make_bert
 from tests.tasks.glue.glue_files import write_mrpc
@@ -39,8 +39,8 @@ def finished(tmp_path_factory):
 def test_a_recorded_adapter_scores_what_its_record_says(finished, part, task):
     run, test, _ = finished
     _, result = score_adapter(run / part, split="test", task=task)
-    assert result.scores == test["scores"]
-    assert result.predictions == test["predictions"]
+    assert result.scores == test.scores
+    assert result.predictions == list(test.predictions)
 
 
 def test_an_adapter_from_anywhere_scores_the_same(finished, tmp_path):
@@ -48,7 +48,21 @@ def test_an_adapter_from_anywhere_scores_the_same(finished, tmp_path):
     shutil.copytree(run / "adapter", tmp_path / "adapter")
     options = {"data_root": str(root), "protocol": "official", "max_length": 32}
     _, result = score_adapter(tmp_path / "adapter", split="test", task="glue/mrpc", options=options)
-    assert result.predictions == test["predictions"]
+    assert result.predictions == list(test.predictions)
+
+
+@pytest.mark.parametrize("options", [{"split_seed": 1}, {"rows": 8}, {"protocol": "held-out"}])
+def test_the_splits_of_a_run_are_its_own(finished, options):
+    with pytest.raises(SettingsError, match=r"would cut other splits .* rows that it has seen"):
+        score_adapter(finished[0], split="test", options=options)
+
+
+def test_data_that_were_moved_are_found_where_they_are_now(finished, tmp_path):
+    run, test, root = finished
+    shutil.copytree(root, tmp_path / "moved")
+    options = {"data_root": str(tmp_path / "moved")}
+    _, result = score_adapter(run, split="test", options=options)
+    assert result.predictions == list(test.predictions)
 
 
 def test_an_adapter_without_a_record_needs_its_task(finished, tmp_path):

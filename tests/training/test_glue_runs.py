@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 from rankwise.core.errors import ModelError, SettingsError
 from rankwise.tasks.glue.classes import GlueClasses
 from rankwise.training.build import build_task
+from rankwise.training.finished import FinishedRun, score_test
 from rankwise.training.folder import RunFolder
+from rankwise.training.initial_adapter import write_initial_adapter
 from rankwise.training.job import Job
 from rankwise.training.loops.trainer import JobTrainer
-from rankwise.training.preparing import prepare_adapter
 from rankwise.training.run import train_run
-from rankwise.training.scoring import score_split, score_test, trained_model
 from rankwise.training.settings.recipe import load_recipe
 from tests.models.saved import make_bert, make_t5
 from tests.tasks.glue.glue_files import write_mrpc
@@ -54,26 +54,25 @@ def test_a_run_leaves_the_model_that_its_record_describes(run_of, tmp_path, name
     method = {"schedule": {"every_epochs": 1}} if name == "rac-lora" else {}
     run = run_of(name, method=method)
     record = train_run(run, tmp_path)
-    assert (
-        score_split(run, RunFolder(tmp_path, run.name), split="validation").score
-        == (record["score_validation"])
+    assert FinishedRun.below(tmp_path, run.name).score("validation").score == (
+        record.score_validation
     )
-    assert record["metric"] == "accuracy"
-    assert set(score_test(run, tmp_path)["scores"]) == {"accuracy", "f1"}
+    assert record.metric == "accuracy"
+    assert set(score_test(run, tmp_path).scores) == {"accuracy", "f1"}
 
 
 def test_adapter_and_head_are_counted_apart(run_of, tmp_path):
     record = train_run(run_of("lora-sb", epochs=1), tmp_path)
     # Two blocks of six linear layers and the pooler; two classes and their biases.
-    assert record["trainable_parameters"] == 13 * 2 * 2
-    assert record["head_parameters"] == 2 * 16 + 2
+    assert record.trainable_parameters == 13 * 2 * 2
+    assert record.head_parameters == 2 * 16 + 2
 
 
 def test_the_head_is_trained_and_saved_with_the_adapter(run_of, tmp_path):
     run = run_of("lora", epochs=1)
     train_run(run, tmp_path)
-    saved = load_file(RunFolder(tmp_path, run.name).adapter / "adapter_model.safetensors")
-    model = trained_model(run, RunFolder(tmp_path, run.name)).get_base_model()
+    saved = load_file(RunFolder.below(tmp_path, run.name).adapter / "adapter_model.safetensors")
+    model = FinishedRun.below(tmp_path, run.name).trained_model().get_base_model()
     (key,) = [key for key in saved if key.endswith("classifier.weight")]
     trained = model.classifier.modules_to_save["default"].weight
     assert torch.equal(saved[key], trained)
@@ -104,11 +103,11 @@ def test_the_best_epoch_on_validation_is_kept(run_of, tmp_path, monkeypatch, nam
     )
     long = run_of(name, method=method, epochs=3, **STEADY)
     record = train_run(long, tmp_path)
-    assert (record["step_kept"], record["score_validation"]) == (10, 0.9)
+    assert (record.step_kept, record.score_validation) == (10, 0.9)
     short = run_of(name, method=method, epochs=2, keep="last", **STEADY)
     train_run(short, tmp_path)
     kept, expected = (
-        trained_model(run, RunFolder(tmp_path, run.name)).state_dict() for run in (long, short)
+        FinishedRun.below(tmp_path, run.name).trained_model().state_dict() for run in (long, short)
     )
     assert kept.keys() == expected.keys()
     for key, value in kept.items():
@@ -131,10 +130,10 @@ def test_a_run_that_was_stopped_ends_as_if_it_were_not(run_of, tmp_path, monkeyp
         train_run(run, tmp_path)
     monkeypatch.setattr(JobTrainer, "evaluate", evaluate)
     resumed = train_run(run, tmp_path, resume=True)
-    assert resumed["curve"] == whole["curve"]
-    assert resumed["step_kept"] == whole["step_kept"]
+    assert resumed.curve == whole.curve
+    assert resumed.step_kept == whole.step_kept
     states = [
-        trained_model(run, RunFolder(folder, run.name)).state_dict()
+        FinishedRun.below(folder, run.name).trained_model().state_dict()
         for folder in (tmp_path, tmp_path / "whole")
     ]
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
@@ -145,21 +144,21 @@ def test_accumulated_batches_train_like_one_large_one(run_of, tmp_path):
     plain = {"group_by_length": False, "epochs": 2, "keep": "last"}
     large = train_run(run_of("lora", **plain), tmp_path)
     small = train_run(run_of("lora", batch_size=2, accumulation_steps=4, **plain), tmp_path)
-    for ours, theirs in zip(small["curve"], large["curve"], strict=True):
-        assert ours["step"] == theirs["step"]
-        assert ours["validation_loss"] == pytest.approx(theirs["validation_loss"], rel=1e-4)
+    for ours, theirs in zip(small.curve, large.curve, strict=True):
+        assert ours.step == theirs.step
+        assert ours.validation_loss == pytest.approx(theirs.validation_loss, rel=1e-4)
 
 
 def test_bf16_and_recomputed_activations_train(run_of, tmp_path):
     record = train_run(run_of("delora", bf16=True, gradient_checkpointing=True), tmp_path)
-    assert record["curve"][-1]["train_loss"] < 1
+    assert record.curve[-1].train_loss < 1
 
 
 def test_the_record_says_where_rows_come_from_and_how_many_were_cut(run_of, tmp_path):
     record = train_run(run_of("lora", task={"rows": 16, "max_length": 6}, epochs=1), tmp_path)
-    assert record["data"]["train"]["rows"] == 16
-    assert record["data"]["train"]["truncated"] > 0
-    assert "test_labelled" in record["data"]["test"]["source"]
+    assert record.data["train"]["rows"] == 16
+    assert record.data["train"]["truncated"] > 0
+    assert "test_labelled" in record.data["test"]["source"]
 
 
 @pytest.mark.parametrize("gated", [False, True])
@@ -170,12 +169,12 @@ def test_text_to_text_runs_from_files_to_scores(run_of, tmp_path, gated, name):
     init = {"init": {"steps": 3}} if name.startswith("abm") else {}
     run = run_of(name, task=task, method=init, epochs=1)
     record = train_run(run, tmp_path / "out")
-    assert record["head_parameters"] == 0
-    assert record["curve"][-1]["validation_loss"] < record["curve"][0]["validation_loss"]
+    assert record.head_parameters == 0
+    assert record.curve[-1].validation_loss < record.curve[0].validation_loss
     test = score_test(run, tmp_path / "out")
     # A T5 that has seen 40 rows writes nonsense, which counts as wrong.
-    assert test["invalid"] == sum(each is None for each in test["predictions"])
-    assert len(test["predictions"]) == 12
+    assert test.invalid == sum(each is None for each in test.predictions)
+    assert len(test.predictions) == 12
 
 
 def test_a_model_that_has_no_head_for_classes_is_refused(run_of, tmp_path, monkeypatch):
@@ -200,6 +199,6 @@ def test_a_tracker_that_does_not_exist_is_refused(run_of, tmp_path):
 
 
 def test_a_start_on_a_published_model_needs_no_copy_of_it(run_of, tmp_path):
-    prepare_adapter(run_of("lora-sb"), tmp_path / "start")
+    write_initial_adapter(run_of("lora-sb"), tmp_path / "start")
     assert (tmp_path / "start" / "adapter_model.safetensors").is_file()
     assert not (tmp_path / "start" / "base").exists()

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 
 from rankwise.core.errors import SettingsError, TrainingError
-from rankwise.core.records import read_record
 from rankwise.training import run as run_module
+from rankwise.training.finished import FinishedRun
 from rankwise.training.folder import RunFolder
 from rankwise.training.loops.trainer import JobTrainer
+from rankwise.training.records import read_run
 from rankwise.training.run import run_and_record, train_run
-from rankwise.training.scoring import trained_model
-from rankwise.training.settings.run import RunSettings
 
 
 def test_the_record_holds_settings_versions_costs_and_the_curve(settings, output):
     run = settings("lora")
     record = train_run(run, output)
-    assert record == read_record(RunFolder(output, run.name).record)
-    assert RunSettings.model_validate(record["settings"]) == run
-    assert record["versions"]["torch"] == torch.__version__
-    assert record["seconds"].keys() == {"build", "init", "train", "diagnose", "save", "total"}
-    assert record["peak_memory_bytes"] > 0
-    assert record["status"] == "done"
-    assert record["score_validation"] == record["curve"][-1]["validation_score"]
-    json.dumps(record, allow_nan=False)
+    assert record == read_run(RunFolder.below(output, run.name).record)
+    assert record.run_settings() == run
+    assert record.versions["torch"] == torch.__version__
+    assert record.seconds.total > record.seconds.train > 0
+    assert record.peak_memory_bytes > 0
+    assert record.status == "done"
+    assert record.score_validation == record.curve[-1].validation_score
 
 
 @pytest.mark.parametrize(
@@ -41,7 +37,7 @@ def test_the_record_holds_settings_versions_costs_and_the_curve(settings, output
     ],
 )
 def test_trainable_parameters_are_those_of_the_formula(settings, output, name, r, trained):
-    assert train_run(settings(name, r=r, epochs=1), output)["trainable_parameters"] == trained
+    assert train_run(settings(name, r=r, epochs=1), output).trainable_parameters == trained
 
 
 def test_the_same_settings_give_the_same_weights_whatever_ran_before(settings, output, tmp_path):
@@ -49,7 +45,7 @@ def test_the_same_settings_give_the_same_weights_whatever_ran_before(settings, o
     first = train_run(run, output)
     torch.manual_seed(99)
     second = train_run(run, tmp_path / "elsewhere")
-    assert first["curve"] == second["curve"]
+    assert first.curve == second.curve
 
 
 @pytest.mark.parametrize("loop", ["lean", "trainer"])
@@ -58,27 +54,26 @@ def test_dropout_draws_from_the_seed_of_the_run(settings, output, tmp_path, loop
     first = train_run(run, output)
     torch.manual_seed(99)
     state = torch.get_rng_state()
-    assert train_run(run, tmp_path / "elsewhere")["curve"] == first["curve"]
+    assert train_run(run, tmp_path / "elsewhere").curve == first.curve
     assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("loop", ["lean", "trainer"])
 def test_patience_ends_a_run_that_no_longer_improves(settings, output, loop):
     run = settings("full", loop=loop, epochs=30, patience=1, learning_rate=0.3)
-    curve = train_run(run, output)["curve"]
+    curve = train_run(run, output).curve
     assert len(curve) < 31
-    assert curve[-1]["validation_loss"] >= min(point["validation_loss"] for point in curve[:-1])
+    assert curve[-1].validation_loss >= min(point.validation_loss for point in curve[:-1])
 
 
 def test_another_seed_is_another_run(settings, output):
-    curves = [train_run(settings("lora", seed=seed), output)["curve"] for seed in (0, 1)]
+    curves = [train_run(settings("lora", seed=seed), output).curve for seed in (0, 1)]
     assert curves[0] != curves[1]
 
 
 def test_all_methods_of_a_seed_start_from_the_same_base(settings, output):
     starts = {
-        train_run(settings(name), output)["curve"][0]["validation_loss"]
-        for name in ("full", "lora")
+        train_run(settings(name), output).curve[0].validation_loss for name in ("full", "lora")
     }
     assert len(starts) == 1
 
@@ -86,27 +81,27 @@ def test_all_methods_of_a_seed_start_from_the_same_base(settings, output):
 def test_the_reference_of_abm_is_charged_to_it(settings, output):
     run = settings("abm-lora-task", method={"init": {"steps": 3}})
     record = train_run(run, output)
-    assert record["init"]["reference"] == "adapter"
-    assert record["seconds"]["init"] > record["init"]["seconds"]
+    assert record.init.reference == "adapter"
+    assert record.seconds.init > record.init.seconds
 
 
 def test_a_folder_that_holds_the_run_is_not_overwritten(settings, output):
     train_run(settings("lora"), output)
     with pytest.raises(SettingsError, match="holds this run already: add --resume"):
         train_run(settings("lora"), output)
-    assert train_run(settings("lora"), output, resume=True)["status"] == "done"
+    assert train_run(settings("lora"), output, resume=True).status == "done"
 
 
 def test_a_failed_run_leaves_nothing_half_written(settings, output):
     run = settings("full", learning_rate=1e30)
     with pytest.raises(TrainingError):
         train_run(run, output)
-    assert not RunFolder(output, run.name).path.exists()
+    assert not RunFolder.below(output, run.name).path.exists()
 
 
 def test_a_resume_that_fails_loses_nothing(settings, output):
     run = settings("full", learning_rate=1e30)
-    checkpoint = RunFolder(output, run.name).checkpoints / "checkpoint-5" / "state"
+    checkpoint = RunFolder.below(output, run.name).checkpoints / "checkpoint-5" / "state"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_text("hours of work")
     with pytest.raises(TrainingError):
@@ -116,16 +111,16 @@ def test_a_resume_that_fails_loses_nothing(settings, output):
 
 def test_a_failed_run_of_many_is_a_record_that_says_why(settings, output):
     record = run_and_record(settings("full", learning_rate=1e30), output)
-    assert record["status"] == "failed"
-    assert record["error"].startswith("the loss became")
-    assert record["traceback"] is None
+    assert record.status == "failed"
+    assert record.error.startswith("the loss became")
+    assert record.traceback is None
 
 
 def test_a_fault_of_ours_in_one_run_of_many_keeps_its_traceback(settings, output, monkeypatch):
-    monkeypatch.setattr(run_module, "start", lambda *_: 1 / 0)
+    monkeypatch.setattr(run_module, "initialize_adapter", lambda *_: 1 / 0)
     record = run_and_record(settings("lora"), output)
-    assert record["error"] == "ZeroDivisionError: division by zero"
-    assert "in _perform" in record["traceback"]
+    assert record.error == "ZeroDivisionError: division by zero"
+    assert "in _perform" in record.traceback
 
 
 def test_a_run_that_is_done_is_not_done_again(settings, output, monkeypatch):
@@ -167,9 +162,9 @@ def test_an_interrupted_trainer_run_resumes_to_the_same_weights(
         train_run(run, output)
     monkeypatch.setattr(JobTrainer, "evaluate", evaluate)
     resumed = train_run(run, output, resume=True)
-    assert resumed["curve"] == whole["curve"]
+    assert resumed.curve == whole.curve
     states = [
-        trained_model(run, RunFolder(folder, run.name)).state_dict()
+        FinishedRun.below(folder, run.name).trained_model().state_dict()
         for folder in (output, tmp_path / "whole")
     ]
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())

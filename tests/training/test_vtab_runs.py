@@ -17,9 +17,9 @@ from transformers import ViTForImageClassification
 from rankwise.core.errors import DataError, SettingsError
 from rankwise.methods.table import METHODS
 from rankwise.tasks.vtab.task import VtabTask
+from rankwise.training.finished import FinishedRun, score_test
 from rankwise.training.folder import RunFolder
 from rankwise.training.run import train_run
-from rankwise.training.scoring import score_split, score_test
 from rankwise.training.settings.recipe import load_recipe
 from tests.models.saved import make_vit
 
@@ -109,27 +109,27 @@ def test_a_run_learns_and_leaves_the_model_that_its_record_describes(
 ):
     run = run_of(name, task, method=method)
     record = train_run(run, tmp_path)
-    first, *_, last = record["curve"]
-    assert last["validation_loss"] < first["validation_loss"]
-    scored = score_split(run, RunFolder(tmp_path, run.name), split="validation")
-    assert scored.score == record["score_validation"]
+    first, *_, last = record.curve
+    assert last.validation_loss < first.validation_loss
+    scored = FinishedRun.below(tmp_path, run.name).score("validation")
+    assert scored.score == record.score_validation
     classes = {"svhn": 10, "dsprites-orientation": 16}[task]
-    assert record["head_parameters"] == (16 + 1) * classes
+    assert record.head_parameters == (16 + 1) * classes
     test = score_test(run, tmp_path)
-    assert len(test["predictions"]) == TEST
-    assert test["score_test"] > 2 / classes
+    assert len(test.predictions) == TEST
+    assert test.score_test > 2 / classes
 
 
 def test_boundaries_are_matched_on_the_mlps(run_of, tmp_path):
     record = train_run(run_of("abm-lora", method=SHORT, epochs=1), tmp_path)
-    monitored = record["init"]["monitored"]
+    monitored = record.init.monitored
     assert [layer["name"] for layer in monitored] == ["vit.layers.1.mlp.activation_fn"]
 
 
 def test_the_final_run_trains_on_the_rows_it_was_tuned_with(run_of, tmp_path):
     record = train_run(run_of("lora", protocol="final", epochs=1), tmp_path)
-    assert record["data"]["train"]["rows"] == TRAIN
-    assert record["data"]["validation"]["trained_on"] is True
+    assert record.data["train"]["rows"] == TRAIN
+    assert record.data["validation"]["trained_on"] is True
 
 
 @pytest.mark.parametrize("choice", [{"keep": "best"}, {"patience": 3}])
@@ -141,7 +141,7 @@ def test_the_final_run_chooses_nothing(run_of, choice):
 def test_the_head_is_trained_from_the_one_of_the_seed(run_of, root, vit, tmp_path):
     run = run_of("lora", epochs=1)
     train_run(run, tmp_path)
-    saved = load_file(RunFolder(tmp_path, run.name).adapter / "adapter_model.safetensors")
+    saved = load_file(RunFolder.below(tmp_path, run.name).adapter / "adapter_model.safetensors")
     (key,) = [key for key in saved if key.endswith("classifier.weight")]
     begun = VtabTask("svhn", vit, root, head_seed=run.seed).base_model(tmp_path).classifier.weight
     distance = (saved[key] - begun).norm() / begun.norm()

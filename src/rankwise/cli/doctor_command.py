@@ -23,7 +23,7 @@ from rankwise.training.settings.run import Recipe, RunSettings
 
 _COLUMNS = (
     "trained",
-    "follows",
+    "captured",
     "‖ΔW₀‖/‖W‖",
     "jump",
     "outputs",
@@ -53,7 +53,7 @@ def _examined(recipe: Recipe, method: MethodSettings, folder: Path) -> Findings 
         task=recipe.task, method=method, training=recipe.training, seed=recipe.seed
     )
     try:
-        return examine(settings, RunFolder(folder, settings.name))
+        return examine(settings, RunFolder.below(folder, settings.name))
     except RankwiseError as error:
         return str(error)
     except Exception as error:  # of PEFT or torch, for a config that they cannot carry
@@ -88,7 +88,11 @@ def _show(
         remarks += [f"{name}: {warning}" for warning in found.warnings]
         table.add_row(found.name, "–" if found.r is None else str(found.r), *_cells(found))
         for layer in found.layers if is_by_layer else ():
-            shares = (_percent(layer.followed), _percent(layer.strength), _percent(layer.jump))
+            shares = (
+                _percent(layer.captured_share),
+                _percent(layer.relative_norm),
+                _percent(layer.jump),
+            )
             table.add_row(f"  {layer.name}", "", "", *shares)
     show_table(table)
     console = Console(highlight=False, soft_wrap=True)
@@ -101,8 +105,8 @@ def _show(
 def _cells(found: Findings) -> list[str]:
     return [
         f"{found.trainable_parameters:,}",
-        _percent(found.followed),
-        _percent(found.strength),
+        _percent(found.captured_share),
+        _percent(found.relative_norm),
         _percent(found.jump),
         _percent(found.output_change),
         f"{found.gradient_norm:.2g}",

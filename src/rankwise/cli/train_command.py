@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.console import Console
 
+from rankwise.training.finished import score_test
 from rankwise.training.probes.dry_run import dry_run
 from rankwise.training.run import train_run
-from rankwise.training.scoring import score_test
 from rankwise.training.settings.recipe import load_recipe
 from rankwise.training.settings.run import RunSettings
 
@@ -27,16 +27,16 @@ def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
         show_progress=console.is_terminal,
     )
     test = score_test(settings, arguments.output)
-    head = f" beside a head of {count:,}" if (count := record["head_parameters"]) else ""
+    head = f" beside a head of {count:,}" if (count := record.head_parameters) else ""
     console.print(
-        f"{record['run']}: {record['trainable_parameters']:,} trainable parameters{head}, "
-        f"{record['metric']} {record['score_validation']:.3f} on validation, "
-        f"{test['score_test']:.3f} on test, {record['seconds']['total']:.1f} s",
+        f"{record.run}: {record.trainable_parameters:,} trainable parameters{head}, "
+        f"{record.metric} {record.score_validation:.3f} on validation, "
+        f"{test.score_test:.3f} on test, {record.seconds.total:.1f} s",
         highlight=False,
         soft_wrap=True,
     )
     console.print(
-        f"written to {arguments.output / 'runs' / record['run']}", highlight=False, soft_wrap=True
+        f"written to {arguments.output / 'runs' / record.run}", highlight=False, soft_wrap=True
     )
     return 0
 

@@ -70,4 +70,4 @@ def read_runs(output: Path, summary: Summary) -> list[RunRecord | FailedRun]:
     Raises:
         AdapterError: One is missing, damaged, or written by a newer version.
     """
-    return [read_run(RunFolder(output, run).record) for run in summary.runs]
+    return [read_run(RunFolder.below(output, run).record) for run in summary.runs]

@@ -10,15 +10,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from pydantic import TypeAdapter
-
 from rankwise.comparison.analysis.choice import MethodSweep
 from rankwise.comparison.engines.protocol import Engine
 from rankwise.comparison.grid import comparison_of, runs_of, widened
-from rankwise.training.records import AnyRun, FailedRun, RunRecord, TestResult
+from rankwise.training.records import FailedRun, RunRecord, TestResult
 from rankwise.training.settings.run import Recipe, RunSettings
-
-_RUN: TypeAdapter[RunRecord | FailedRun] = TypeAdapter(AnyRun)
 
 
 class Watcher(Protocol):
@@ -98,10 +94,10 @@ def _make_base_model(settings: RunSettings, output: Path) -> None:
 def _perform(settings: RunSettings, output: Path) -> RunRecord | FailedRun:
     from rankwise.training.run import run_and_record
 
-    return _RUN.validate_python(run_and_record(settings, output))
+    return run_and_record(settings, output)
 
 
 def _score(settings: RunSettings, output: Path) -> TestResult:
-    from rankwise.training.scoring import score_test
+    from rankwise.training.finished import score_test
 
-    return TestResult.model_validate(score_test(settings, output))
+    return score_test(settings, output)

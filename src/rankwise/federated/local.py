@@ -13,11 +13,9 @@ from rankwise.core.seeds import derive_seed
 from rankwise.federated.split import Share, split_by_label, split_evenly
 from rankwise.federated.strategies import Strategy, build_strategy
 from rankwise.tasks.splits import Rows, Splits
-from rankwise.training.adapter import attach_adapter
-from rankwise.training.build import build_task
 from rankwise.training.folder import RunFolder
-from rankwise.training.initialization import start
-from rankwise.training.job import Job
+from rankwise.training.initialization import initialize_adapter
+from rankwise.training.job import Job, prepare_job
 from rankwise.training.loops.optimization import build_optimizer
 from rankwise.training.loops.results import finite_loss_required
 from rankwise.training.loops.step import take_step
@@ -39,15 +37,14 @@ class Participant:
 
     def __init__(self, plan: Plan, cache: Path, *, client: int | None = None) -> None:
         self.plan = plan
-        self.folder = RunFolder(cache, plan.run.name)
-        task = build_task(plan.run)
-        splits = task.splits()
+        self.folder = RunFolder.below(cache, plan.run.name)
+        job = prepare_job(plan.run, self.folder.base)
         if client is not None:
-            splits = with_rows_of(splits, plan.federated, client=client, seed=plan.run.seed)
-        base = task.base_model(self.folder.base)
-        model = attach_adapter(base, plan.run.method, task=task, seed=plan.run.seed)
-        self.job = Job(plan.run, task, model, splits)
-        self.strategy: Strategy = build_strategy(model, plan.run.method, seed=plan.run.seed)
+            seed = plan.run.seed
+            splits = with_rows_of(job.splits, plan.federated, client=client, seed=seed)
+            job = replace(job, splits=splits)
+        self.job = job
+        self.strategy: Strategy = build_strategy(job.model, plan.run.method, seed=plan.run.seed)
 
     @property
     def needs_rows_to_start(self) -> bool:
@@ -56,7 +53,7 @@ class Participant:
 
     def begin(self) -> dict[str, Tensor]:
         """Initialise the adapter from this client's rows, and return what others need of it."""
-        start(self.job, self.folder)
+        initialize_adapter(self.job, self.folder)
         return self.strategy.start_entries()
 
     def train(self, round_number: int) -> dict[str, Tensor]:

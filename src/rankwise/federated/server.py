@@ -14,8 +14,6 @@ from typing import Any
 import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
-from peft import PeftModel
-from safetensors.torch import save_file
 
 from rankwise.core.seeds import derive_seed
 from rankwise.evaluation.scores import evaluate
@@ -31,6 +29,7 @@ from rankwise.federated.local import Participant
 from rankwise.federated.messages import Update
 from rankwise.federated.progress import Progress
 from rankwise.training.records import FederationRecord, Round
+from rankwise.training.saving import save_trained
 from rankwise.training.settings.federated import FederatedSettings
 from rankwise.training.settings.federation_plan import Plan
 
@@ -143,7 +142,7 @@ class Server:
             score_test=test.score,
         )
         self._strategy.finish()
-        _save(job.model, progress.folder / "adapter")
+        save_trained(job.model, progress.folder / "adapter")
         record.write(progress.record)
         return record
 
@@ -154,11 +153,3 @@ def sample(federated: FederatedSettings, number: int, *, seed: int) -> list[int]
     return sorted(
         torch.randperm(federated.clients, generator=generator)[: federated.sampled].tolist()
     )
-
-
-def _save(model: torch.nn.Module, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    if isinstance(model, PeftModel):
-        model.save_pretrained(str(folder))
-    else:
-        save_file(model.state_dict(), folder / "model.safetensors")

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import nn
 
 from rankwise.core.errors import SettingsError
@@ -36,8 +35,7 @@ from rankwise.tasks.generation.questions import (
     some_questions,
 )
 from rankwise.training.build import build_causal_task
-from rankwise.training.folder import RunFolder
-from rankwise.training.scoring import open_run, trained_model
+from rankwise.training.finished import FinishedRun, on_accelerator
 
 Protocol = Literal["greedy", "sampled", "likelihood"]
 # LoRA-SB's evaluation of the commonsense tasks.
@@ -124,12 +122,11 @@ def open_respondent(path: Path, data_root: Path | None = None) -> Respondent:
         AdapterError: The run cannot be read.
         SettingsError: Its task has no causal language model, or no data root is named.
     """
-    settings, folder = open_run(path)
-    task = build_causal_task(settings)
+    run = FinishedRun.open(path)
+    task = build_causal_task(run.settings)
     root = required_data_root(data_root or task.data_root, task="evaluation")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = trained_model(settings, folder).to(device)
-    return Respondent(model, task.prompts(), _answers(folder), root, settings.name)
+    model = on_accelerator(run.trained_model())
+    return Respondent(model, task.prompts(), run.folder.answers, root, run.name)
 
 
 def ask(
@@ -158,10 +155,6 @@ def ask(
     content |= {"seed": asking.seed, "seconds": seconds} | found.to_dict()
     write_record(respondent.folder / f"{stem}.json", content)
     return Result(name, asking.protocol, len(questions), len(every), seconds, grades=found)
-
-
-def _answers(folder: RunFolder) -> Path:
-    return folder.path / "answers"
 
 
 def _stem(name: str, rows: int, asking: Asking) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 from rankwise.core.errors import SettingsError
 from rankwise.tasks.data_root import find_data_root
@@ -102,8 +101,3 @@ def settings_errors(place: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise SettingsError(f"{place}: {error}") from error
-
-
-def state_bytes(folder: Path) -> int:
-    """Return the bytes of the tensors stored in ``folder``."""
-    return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))

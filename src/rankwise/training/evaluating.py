@@ -1,12 +1,11 @@
-"""An adapter opened again, one that a run left or a directory from anywhere, and its score."""
+"""Any adapter opened again, one that a run left or a directory from anywhere, and its score."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedTokenizerBase
@@ -16,23 +15,24 @@ from rankwise.evaluation.scores import Evaluation, evaluate
 from rankwise.methods.adapters.directory import check_adapter_directory, read_config
 from rankwise.tasks.table import Task
 from rankwise.training.build import build_causal_task, build_task
-from rankwise.training.folder import RunFolder
-from rankwise.training.scoring import open_run, score_split, trained_model
+from rankwise.training.finished import FinishedRun, on_accelerator, split_of
 from rankwise.training.settings.recipe import settings_of_run
 from rankwise.training.settings.run import RunSettings
 
-Tree = dict[str, Any]
+Options = dict[str, Any]
+# What changes nothing about the rows that a run was trained and chosen on.
+_BESIDE_THE_ROWS = {"data_root", "dtype"}
 
 
 @dataclass(frozen=True)
-class Causal:
-    """A causal model with its adapter, ready to be asked.
+class CausalModel:
+    """A causal model with its adapter, ready to generate.
 
     Attributes:
         model: On a GPU where there is one.
         tokenizer: Its own; shared by the process, not to be changed.
         name: Of the run, or of the adapter's directory.
-        folder: Where answers are kept.
+        folder: Where completions are kept.
     """
 
     model: nn.Module
@@ -42,7 +42,7 @@ class Causal:
 
 
 def score_adapter(
-    path: Path, *, split: str, task: str | None = None, options: Tree | None = None
+    path: Path, *, split: str, task: str | None = None, options: Options | None = None
 ) -> tuple[RunSettings, Evaluation]:
     """Score what lies at ``path`` on ``split``; return the settings that say how, and the result.
 
@@ -50,22 +50,25 @@ def score_adapter(
         path: The folder of a finished run, the ``adapter`` folder in it, or any adapter directory.
         split: ``train``, ``validation`` or ``test``.
         task: Its name, ``mrpc`` or ``glue/mrpc``; None is the run's own.
-        options: Further settings of the task, such as ``{"data_root": ...}``.
+        options: Further settings of the task, such as ``{"data_root": ...}``. On its own task a
+            run keeps the splits that it was trained with, so only what leaves them alone.
 
     Raises:
         AdapterError: There is no adapter, or it cannot be read.
         SettingsError: A directory without a record needs ``task``, or a setting is wrong.
     """
     changes = ({} if task is None else {"name": task.removeprefix("glue/")}) | (options or {})
-    settings, run = _find(path, changes)
-    if run is not None:
-        return settings, score_split(settings, run, split=split)
-    built = build_task(settings)
-    rows = getattr(built.splits(), split)
-    return settings, evaluate(_adapted(path, built), rows, built)
+    run = _find_run(path)
+    if run is None:
+        settings = _settings_of_directory(path, changes)
+        built = build_task(settings)
+        return settings, evaluate(_adapted(path, built), split_of(built.splits(), split), built)
+    _check_own_splits(run, changes)
+    run = _with_task(run, changes)
+    return run.settings, run.score(split)
 
 
-def open_causal(path: Path, options: Tree | None = None) -> Causal:
+def open_causal(path: Path, options: Options | None = None) -> CausalModel:
     """Return the causal model whose adapter lies at ``path``, as :func:`score_adapter` finds it.
 
     Args:
@@ -77,38 +80,65 @@ def open_causal(path: Path, options: Tree | None = None) -> Causal:
         ModelError: The base cannot be loaded, or is no causal model.
         SettingsError: A run's model is no causal one, or a setting is wrong.
     """
+    run = _find_run(path)
+    if run is not None:
+        run = _with_task(run, options or {})
+        tokenizer = build_causal_task(run.settings).language.tokenizer()
+        model = on_accelerator(run.trained_model())
+        return CausalModel(model, tokenizer, run.name, run.folder.answers)
     # No row of a corpus is read, so that of a directory without a record is as good as any.
-    settings, run = _find(path, options or {}, name="alpaca")
-    built = build_causal_task(settings)
-    tokenizer = built.language.tokenizer()
-    model = _adapted(path, built) if run is None else trained_model(settings, run)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    home = path.resolve() if run is None else run.path
-    return Causal(model.to(device), tokenizer, home.name, home / "answers")
+    task = build_causal_task(_settings_of_directory(path, {"name": "alpaca"} | (options or {})))
+    model = on_accelerator(_adapted(path, task))
+    home = path.resolve()
+    return CausalModel(model, task.language.tokenizer(), home.name, home / "answers")
 
 
-def _find(path: Path, changes: Tree, **otherwise: Any) -> tuple[RunSettings, RunFolder | None]:
-    """Return the settings of what lies at ``path``, and its run if one left it.
-
-    ``changes`` go above what the record says; where there is none, ``otherwise`` goes below them.
-    """
-    for folder in (path, path.resolve().parent):
-        if (folder / "record.json").is_file():
-            settings, run = open_run(folder)
-            tree = settings.model_dump()
-            return settings_of_run(tree | {"task": tree["task"] | changes}), run
+def _find_run(path: Path) -> FinishedRun | None:
+    """Return the run that lies at ``path``, None for an adapter directory without a record."""
+    if any((folder / "record.json").is_file() for folder in (path, path.resolve().parent)):
+        return FinishedRun.open(path)
     if not (path / "adapter_config.json").is_file():
         raise AdapterError(
             f"{path} holds neither a record.json nor an adapter_config.json: name the folder of a "
             "run, OUTPUT/runs/NAME, or an adapter directory"
         )
-    changes = otherwise | changes
+    return None
+
+
+def _check_own_splits(run: FinishedRun, changes: Options) -> None:
+    """Refuse to cut the rows of a run's own task anew: some of them it was trained on."""
+    own = run.settings.task
+    if changes.get("name", own.name) != own.name:
+        return
+    recorded = own.model_dump(mode="json")
+    odd = [
+        key
+        for key, value in changes.items()
+        if key not in _BESIDE_THE_ROWS and recorded.get(key) != value
+    ]
+    if odd:
+        raise SettingsError(
+            f"task.{odd[0]} {changes[odd[0]]!r} would cut other splits than those that "
+            f"{run.name} was trained with ({recorded.get(odd[0])!r}), and score rows that it has "
+            "seen: leave it out"
+        )
+
+
+def _with_task(run: FinishedRun, changes: Options) -> FinishedRun:
+    """Return ``run`` with ``changes`` above the settings of its task."""
+    if not changes:
+        return run
+    tree = run.settings.model_dump()
+    return replace(run, settings=settings_of_run(tree | {"task": tree["task"] | changes}))
+
+
+def _settings_of_directory(path: Path, changes: Options) -> RunSettings:
     if "name" not in changes:
         raise SettingsError(f"{path} has no record that says its task: add --task TASK")
     check_adapter_directory(path)
     base = read_config(path).get("base_model_name_or_path")
     # The method plays no part in building the task.
-    return settings_of_run({"task": {"model": base} | changes, "method": "lora"}), None
+    return settings_of_run({"task": {"model": base} | changes, "method": "lora"})
 
 
 def _adapted(path: Path, task: Task) -> nn.Module:

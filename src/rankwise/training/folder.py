@@ -8,6 +8,7 @@ OUTPUT/runs/NAME/
     adapter/             the trained adapter, or model.safetensors for full fine-tuning
     reference/           the task-trained reference of abm-lora-task
     checkpoints/         the Trainer's own state while it trains
+    answers/             completions on the evaluation sets
 """
 
 from __future__ import annotations
@@ -19,18 +20,30 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The paths of the run ``name`` below ``output``."""
+    """The paths of one run.
 
-    output: Path
-    name: str
+    Attributes:
+        path: Its own folder.
+        base: Where base models that the task had to make are kept.
+    """
 
-    @property
-    def path(self) -> Path:
-        return self.output / "runs" / self.name
+    path: Path
+    base: Path
 
-    @property
-    def base(self) -> Path:
-        return self.output / "base"
+    @classmethod
+    def below(cls, output: Path, name: str) -> RunFolder:
+        """Return the folder of the run ``name`` of those that ``output`` holds."""
+        return cls(output / "runs" / name, output / "base")
+
+    @classmethod
+    def at(cls, path: Path) -> RunFolder:
+        """Return the folder of a run that lies at ``path``, wherever it was moved or copied to.
+
+        Its base models are those of the output folder that it still lies in, or else its own.
+        """
+        path = path.resolve()
+        places = [path / "base", path.parent / "base", path.parent.parent / "base"]
+        return cls(path, next((place for place in places if place.is_dir()), places[0]))
 
     @property
     def settings(self) -> Path:
@@ -55,6 +68,10 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    @property
+    def answers(self) -> Path:
+        return self.path / "answers"
 
     def clear(self) -> None:
         """Remove everything that the run has written."""

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from torch import nn
+
+from rankwise.core.errors import AdapterError, SettingsError
+from rankwise.methods.adapters.directory import check_adapter_directory, read_config
 from rankwise.methods.inits.boundary import BoundaryMatching
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
@@ -11,7 +17,7 @@ from rankwise.training.build import settings_errors
 from rankwise.training.folder import RunFolder
 from rankwise.training.job import Job
 from rankwise.training.loops.optimization import first_step_learning_rate
-from rankwise.training.saved_start import load_start
+from rankwise.training.records import InitializationRecord
 from rankwise.training.settings.method import (
     BoundaryInit,
     MethodSettings,
@@ -21,6 +27,9 @@ from rankwise.training.settings.method import (
     UpdateInit,
 )
 from rankwise.training.settings.run import RunSettings
+
+# What decides how the tensors act. A directory that differs there would start another adapter.
+_DECISIVE = ("peft_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "delora_lambda")
 
 
 def needs_reference(method: MethodSettings) -> bool:
@@ -44,7 +53,7 @@ def reference_settings(settings: RunSettings) -> RunSettings:
     )
 
 
-def start(job: Job, folder: RunFolder) -> dict[str, Any] | None:
+def initialize_adapter(job: Job, folder: RunFolder) -> InitializationRecord | None:
     """Initialise the job's adapter as its settings say, and return the report; None if random.
 
     The reference of ``reference: task`` is expected in ``folder.reference``.
@@ -63,16 +72,56 @@ def start(job: Job, folder: RunFolder) -> dict[str, Any] | None:
                 reference=_reference(init, folder),
             )
         case SavedInit():
-            return load_start(job.model, init.path)
+            load_adapter(job.model, init.path)
+            return InitializationRecord(path=str(init.path))
         case _:
             return None
     with settings_errors("method.init"):
         size = init.batch_size if isinstance(init, BoundaryInit) else None
         batches = job.first_rows(init.samples, batch_size=size)
-        return initialize(job.model, method, batches).to_dict()
+        report = initialize(job.model, method, batches)
+    return InitializationRecord.model_validate(report.to_dict())
 
 
 def _reference(init: BoundaryInit, folder: RunFolder) -> str | None:
     if init.reference == "pretrained":
         return None
     return str(folder.reference) if init.reference == "task" else init.reference
+
+
+def load_adapter(model: nn.Module, path: Path) -> None:
+    """Give the adapter of ``model`` the tensors in ``path``, such as `rankwise init` writes.
+
+    Raises:
+        AdapterError: There is no adapter in ``path``, or it is damaged.
+        SettingsError: It is not the adapter that the run's settings describe; every setting that
+            differs is named. The model was not changed.
+    """
+    assert isinstance(model, PeftModel)  # settings refuse an init without an adapter
+    if not (path / "adapter_config.json").is_file():
+        raise AdapterError(
+            f"method.init.path: no adapter in {path}: write one with `rankwise init`"
+        )
+    tensors = check_adapter_directory(path)
+    written, own = read_config(path), model.peft_config["default"].to_dict()
+    differing = [
+        f"{key} is {written.get(key)!r} there and {_plain(own.get(key))!r} here"
+        for key in _DECISIVE
+        if written.get(key) != _plain(own.get(key))
+    ]
+    expected = {key: each.shape for key, each in get_peft_model_state_dict(model).items()}
+    found = {key: each.shape for key, each in tensors.items()}
+    odd = sorted(key for key in expected | found if expected.get(key) != found.get(key))
+    if odd:
+        differing.append(f"{len(odd)} tensors, the first {odd[0]}")
+    if differing:
+        raise SettingsError(
+            f"method.init.path: {path} holds another adapter than this run's: "
+            + "; ".join(differing)
+        )
+    set_peft_model_state_dict(model, tensors)
+
+
+def _plain(value: Any) -> Any:
+    """Return an option as JSON has it."""
+    return getattr(value, "value", value)

@@ -1,15 +1,19 @@
-"""A model that is ready to train, with everything that decides how."""
+"""A model that is ready to train, with everything that decides how, and the one way to make it."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor, nn
 
+from rankwise.core.errors import TrainingError
 from rankwise.evaluation.scores import Evaluation, evaluate
 from rankwise.tasks.splits import Batch, Splits
 from rankwise.tasks.table import Task
+from rankwise.training.adapter import attach_adapter
+from rankwise.training.build import build_task
 from rankwise.training.loops.order import epoch_order
 from rankwise.training.settings.method import ChainSchedule
 from rankwise.training.settings.run import RunSettings, TrainingSettings
@@ -64,8 +68,35 @@ class Job:
         ]
 
     def validate(self) -> Evaluation:
-        """Score the model on validation."""
-        return evaluate(self.model, self.splits.validation, self.task)
+        """Score the model on validation.
+
+        Raises:
+            TrainingError: Its loss there is not finite.
+        """
+        result = evaluate(self.model, self.splits.validation, self.task)
+        if not math.isfinite(result.loss):
+            raise TrainingError(
+                f"the loss on validation became {result.loss}: lower training.learning_rate, "
+                "or set training.max_grad_norm"
+            )
+        return result
+
+
+def prepare_job(settings: RunSettings, base: Path, *, task: Task | None = None) -> Job:
+    """Make the job of a run: its task, its rows, its base model, and its adapter on it.
+
+    Args:
+        settings: Of the run.
+        base: The folder where base models that the task has to make are kept.
+        task: The run's own, where it was built before.
+
+    Raises:
+        SettingsError: A setting does not fit the task or the model.
+    """
+    task = task or build_task(settings)
+    splits = task.splits()
+    model = attach_adapter(task.base_model(base), settings.method, task=task, seed=settings.seed)
+    return Job(settings, task, model, splits)
 
 
 def steps_of(training: TrainingSettings, *, rows: int) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rankwise.core.directories import draft_of
 from rankwise.core.errors import AdapterError, SettingsError
-from rankwise.core.records import read_record, write_text
+from rankwise.core.records import write_text
 from rankwise.export.card import export_card
 from rankwise.export.compressed import compress_directory
 from rankwise.export.gguf import make_gguf_ready
@@ -21,9 +21,7 @@ from rankwise.export.lora import LoraExport, export_lora
 from rankwise.export.merged import export_merged
 from rankwise.tasks.pretrained import torch_dtype
 from rankwise.tasks.splits import Rows
-from rankwise.training.build import build_task
-from rankwise.training.folder import RunFolder
-from rankwise.training.scoring import open_run, trained_model
+from rankwise.training.finished import FinishedRun
 from rankwise.training.settings.run import RunSettings
 from rankwise.training.settings.task import dtype_of
 
@@ -66,17 +64,17 @@ def publish_lora(
     if rank is not None and rank < 1:
         raise SettingsError(f"--rank must be at least 1, got {rank}")
     with draft_of(directory) as draft:
-        settings, folder = open_run(run)
-        model = trained_model(settings, folder)
+        opened = FinishedRun.open(run)
+        model = opened.trained_model()
         lora = export_lora(model, draft)
         errors = {} if rank is None else compress_directory(draft, rank)
         if target == "gguf-ready":
             make_gguf_ready(draft)
-        base = build_task(settings).base_model(folder.base)
+        base: Any = opened.base_model()
         plain = PeftModel.from_pretrained(base, str(draft))
-        limit = float("inf") if any(errors.values()) else _limit(settings)
-        rows, difference = _compared(model, plain, settings, limit=limit)
-        _write_card(folder, draft, target=target, rows=rows, difference=difference)
+        limit = float("inf") if any(errors.values()) else _limit(opened.settings)
+        rows, difference = _compared(model, plain, opened, limit=limit)
+        _write_card(opened, draft, target=target, rows=rows, difference=difference)
     written = lora.rank if rank is None else min(rank, lora.rank)
     return Published(
         LoraExport(directory, written, lora.largest_difference), rows, difference, errors
@@ -93,24 +91,24 @@ def publish_merged(run: Path, directory: Path) -> tuple[int, float]:
         SettingsError: The directory is not empty.
     """
     with draft_of(directory) as draft:
-        settings, folder = open_run(run)
-        model = trained_model(settings, folder)
+        opened = FinishedRun.open(run)
+        model = opened.trained_model()
         export_merged(model, draft)
-        base = build_task(settings).base_model(folder.base)
+        base = opened.base_model()
         load_torch_model(base, draft, safe=True)
-        rows, difference = _compared(model, base, settings, limit=_limit(settings))
-        _write_card(folder, draft, target="merged", rows=rows, difference=difference)
+        rows, difference = _compared(model, base, opened, limit=_limit(opened.settings))
+        _write_card(opened, draft, target="merged", rows=rows, difference=difference)
     return rows, difference
 
 
 def _compared(
-    model: nn.Module, other: nn.Module, settings: RunSettings, *, limit: float
+    model: nn.Module, other: nn.Module, run: FinishedRun, *, limit: float
 ) -> tuple[int, float]:
-    rows = build_task(settings).splits().validation
+    rows = run.splits.validation
     difference = _largest_difference(model, other, rows)
     if not difference <= limit:
         raise AdapterError(
-            f"the outputs of the export differ from those of {settings.name} by {difference:.1e} "
+            f"the outputs of the export differ from those of {run.name} by {difference:.1e} "
             f"of the largest logit, more than {limit:.0e}: nothing was exported"
         )
     return len(rows), difference
@@ -122,14 +120,14 @@ def _limit(settings: RunSettings) -> float:
 
 
 def _write_card(
-    folder: RunFolder, directory: Path, *, target: Target, rows: int, difference: float
+    run: FinishedRun, directory: Path, *, target: Target, rows: int, difference: float
 ) -> None:
-    record: dict[str, Any] = read_record(folder.record)
     found = (
         f"on {rows} validation rows the largest difference of a logit is {difference:.1e} "
         "of the largest logit"
     )
-    write_text(directory / "README.md", export_card(record, target=target, found=found))
+    card = run.record.model_dump(mode="json") | {"settings": run.settings.model_dump(mode="json")}
+    write_text(directory / "README.md", export_card(card, target=target, found=found))
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
     OUTPUT/runs/NAME/record.json    RunRecord or FailedRun
     OUTPUT/runs/NAME/test.json      TestResult
+    ADAPTER/rankwise_init.json      InitialAdapterRecord
     OUTPUT/summary.json             Summary, of one SummaryRow a compared method
     FEDERATION/record.json          FederationRecord
     OUTPUT/federated.json           Federations
@@ -20,6 +21,7 @@ from pydantic import (
     Discriminator,
     Field,
     JsonValue,
+    Tag,
     TypeAdapter,
     ValidationError,
     model_validator,
@@ -108,6 +110,15 @@ class InitializationRecord(Record):
     path: str | None = None
 
 
+class InitialAdapterRecord(Record):
+    """What `rankwise init` says of the adapter that it wrote."""
+
+    settings: Json
+    versions: dict[str, str] = Field(default_factory=dict)
+    commit: str | None = None
+    init: InitializationRecord | None = None
+
+
 class Seconds(Record):
     """Wall-clock seconds by the part of a run; diagnostics are no part of training."""
 
@@ -136,12 +147,7 @@ class RunIdentity(Record):
         Raises:
             AdapterError: They are of another version of Rankwise.
         """
-        try:
-            return RunSettings.model_validate(self.settings)
-        except ValidationError as error:
-            raise AdapterError(
-                f"the settings of run {self.run} are not of this version ({error}): run it again"
-            ) from None
+        return _run_settings(self.settings, of=f"run {self.run}")
 
 
 class RunRecord(RunIdentity):
@@ -196,7 +202,10 @@ def read_run(path: Path) -> RunRecord | FailedRun:
 
 
 class TestResult(Record):
-    """The score of one run on test, with what it predicted row by row."""
+    """The score of one run on test, with what it predicted row by row.
+
+    ``adapter_digest`` says which tensors were scored; version 0.1 did not write it.
+    """
 
     __test__ = False  # it is no test, whatever pytest makes of its name
 
@@ -206,6 +215,7 @@ class TestResult(Record):
     invalid: int = 0
     predictions: tuple[int | float | None, ...] = ()
     labels: tuple[int | float, ...] = ()
+    adapter_digest: str | None = None
 
 
 class ComparedRow(MethodIdentity):
@@ -365,3 +375,38 @@ class Federations(Record):
     """The federations of one recipe, in its order."""
 
     federations: tuple[FederationRecord, ...] = Field(min_length=1)
+
+
+def _kind(record: Any) -> str:
+    """Say what a record is: ``done``, ``failed``, ``federation``, or nothing known."""
+    if not isinstance(record, dict):
+        return ""
+    return "federation" if "plan" in record else str(record.get("status"))
+
+
+_FINISHED: TypeAdapter[RunRecord | FailedRun | FederationRecord] = TypeAdapter(
+    Annotated[
+        Annotated[RunRecord, Tag("done")]
+        | Annotated[FailedRun, Tag("failed")]
+        | Annotated[FederationRecord, Tag("federation")],
+        Discriminator(_kind),
+    ]
+)
+
+
+def read_any(path: Path) -> RunRecord | FailedRun | FederationRecord:
+    """Read the record of a run or of a federation.
+
+    Raises:
+        AdapterError: It is missing, damaged, or written by a newer version.
+    """
+    return read_as(_FINISHED, path)
+
+
+def _run_settings(settings: JsonValue, *, of: str) -> RunSettings:
+    try:
+        return RunSettings.model_validate(settings)
+    except ValidationError as error:
+        raise AdapterError(
+            f"the settings of {of} are not of this version ({error}): run it again"
+        ) from None

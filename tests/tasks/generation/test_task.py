@@ -11,9 +11,8 @@ from rankwise.core.errors import ModelError, SettingsError
 from rankwise.tasks.generation.small import SmallLanguage
 from rankwise.tasks.generation.task import response_likelihood
 from rankwise.training.build import build_task
-from rankwise.training.folder import RunFolder
+from rankwise.training.finished import FinishedRun
 from rankwise.training.run import train_run
-from rankwise.training.scoring import score_split
 from rankwise.training.settings.recipe import load_recipe
 from tests.tasks.generation.generation_files import boolq_rows, tiny_llama, write_lines
 
@@ -50,14 +49,14 @@ def run_of(root, llama):
 def test_a_run_trains_and_leaves_the_model_that_its_record_describes(run_of, tmp_path, name, init):
     run = run_of(name, init=init)
     record = train_run(run, tmp_path)
-    assert record["metric"] == "likelihood"
-    first, *_, last = (point["validation_loss"] for point in record["curve"])
+    assert record.metric == "likelihood"
+    first, *_, last = (point.validation_loss for point in record.curve)
     assert last < first
-    kept = min(point["validation_loss"] for point in record["curve"][1:])
-    assert record["score_validation"] == pytest.approx(math.exp(-kept), rel=1e-5)
-    again = score_split(run, RunFolder(tmp_path, run.name), split="validation")
-    assert again.score == pytest.approx(record["score_validation"], rel=1e-6)
-    assert record["data"]["train"] == {
+    kept = min(point.validation_loss for point in record.curve[1:])
+    assert record.score_validation == pytest.approx(math.exp(-kept), rel=1e-5)
+    again = FinishedRun.below(tmp_path, run.name).score("validation")
+    assert again.score == pytest.approx(record.score_validation, rel=1e-6)
+    assert record.data["train"] == {
         "rows": 16,
         "truncated": 0,
         "left_out": 0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rankwise.training.loops.checkpoints import MARK, finish_checkpoint, last_checkpoint
+from rankwise.training.loops.trainer import MARK, finish_checkpoint, last_checkpoint
 
 
 @pytest.fixture

@@ -7,9 +7,8 @@ import torch
 
 from rankwise.core.errors import TrainingError
 from rankwise.methods.table import METHODS
-from rankwise.training.folder import RunFolder
+from rankwise.training.finished import FinishedRun
 from rankwise.training.run import train_run
-from rankwise.training.scoring import trained_model
 
 SHORT = {
     "chain": {"schedule": {"every_epochs": 1}},
@@ -32,22 +31,22 @@ def test_both_loops_train_the_same(name, settings, output):
     for loop in ("lean", "trainer"):
         run = settings(name, method=short(name), loop=loop, max_grad_norm=1.0, scheduler="cosine")
         record = train_run(run, output)
-        model = trained_model(run, RunFolder(output, run.name))
+        model = FinishedRun.below(output, run.name).trained_model()
         ends.append((record, model.state_dict()))
     (lean, lean_state), (trainer, trainer_state) = ends
-    assert lean["trainable_parameters"] == trainer["trainable_parameters"]
-    for ours, theirs in zip(lean["curve"], trainer["curve"], strict=True):
-        assert ours["step"] == theirs["step"]
-        assert ours["validation_loss"] == pytest.approx(theirs["validation_loss"], rel=1e-5)
+    assert lean.trainable_parameters == trainer.trainable_parameters
+    for ours, theirs in zip(lean.curve, trainer.curve, strict=True):
+        assert ours.step == theirs.step
+        assert ours.validation_loss == pytest.approx(theirs.validation_loss, rel=1e-5)
     assert lean_state.keys() == trainer_state.keys()
     for key, value in lean_state.items():
         torch.testing.assert_close(value, trainer_state[key], rtol=1e-4, atol=1e-6, msg=key)
 
 
 def test_the_curve_begins_with_the_initialised_model(settings, output):
-    curve = train_run(settings("lora"), output)["curve"]
-    assert [point["step"] for point in curve] == [0, 5, 10, 15]
-    assert curve[0]["train_loss"] is None
+    curve = train_run(settings("lora"), output).curve
+    assert [point.step for point in curve] == [0, 5, 10, 15]
+    assert curve[0].train_loss is None
 
 
 @pytest.mark.parametrize("loop", ["lean", "trainer"])

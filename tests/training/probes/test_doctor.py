@@ -22,7 +22,7 @@ def seen(tmp_path_factory):
             "method": method,
         }
         settings = load_recipe("digits", overrides).run()
-        return examine(settings, RunFolder(output, settings.name))
+        return examine(settings, RunFolder.below(output, settings.name))
 
     return examined
 
@@ -49,20 +49,20 @@ def test_a_jump_of_the_learning_rate_is_told_from_one_of_the_method(seen):
     assert warning.endswith("lower training.learning_rate")
 
 
-def test_full_fine_tuning_follows_everything_and_starts_at_the_base(seen):
+def test_full_fine_tuning_captures_everything_and_starts_at_the_base(seen):
     full = seen({"name": "full"})
-    assert (full.followed, full.strength, full.output_change) == (1.0, 0.0, 0.0)
+    assert (full.captured_share, full.relative_norm, full.output_change) == (1.0, 0.0, 0.0)
     assert [layer.name for layer in full.layers] == ["layers.0", "layers.2", "layers.4"]
 
 
-def test_what_an_adapter_follows_grows_with_its_rank(seen):
-    shares = [seen({"name": "lora", "r": r}).followed for r in (1, 4)]
+def test_what_an_adapter_captures_grows_with_its_rank(seen):
+    shares = [seen({"name": "lora", "r": r}).captured_share for r in (1, 4)]
     assert 0 < shares[0] < shares[1] < 1
 
 
-def test_a_sketch_of_the_gradient_follows_more_of_it_than_a_random_one(seen):
+def test_a_sketch_of_the_gradient_captures_more_of_it_than_a_random_one(seen):
     random, gradient = (seen({"name": n, "r": 4}) for n in ("rac-lora", "rac-lora-gradient"))
-    assert 0 < random.followed < gradient.followed <= 1
+    assert 0 < random.captured_share < gradient.captured_share <= 1
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_a_sketch_of_the_gradient_follows_more_of_it_than_a_random_one(seen):
 )
 def test_any_config_of_peft_is_measured(seen, method):
     found = seen(method)
-    assert 0 < found.followed < 1
-    assert found.strength == pytest.approx(0, abs=1e-6)
+    assert 0 < found.captured_share < 1
+    assert found.relative_norm == pytest.approx(0, abs=1e-6)
     assert 0 < found.jump < 0.05
 
 

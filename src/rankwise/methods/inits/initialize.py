@@ -16,8 +16,8 @@ from rankwise.capture.gradients import Loss, capture_gradients
 from rankwise.capture.losses import summed_loss
 from rankwise.core.errors import ModelError
 from rankwise.core.modules import preserved_state
-from rankwise.diagnostics.strength import relative_strength
-from rankwise.diagnostics.tangent import Trained, captured_share
+from rankwise.diagnostics.captured import Trained, captured_share
+from rankwise.diagnostics.relative_norm import relative_norm
 from rankwise.methods.adapters.bridge import (
     adapted_layers,
     adapter_parameters,
@@ -200,4 +200,4 @@ def _what_trains(name: str, layer: BaseTunerLayer, adapter_name: str) -> Trained
 @torch.no_grad()
 def _strength(layer: BaseTunerLayer, adapter_name: str) -> float:
     B, A = factors(layer, adapter_name)
-    return float(relative_strength(B, A, base_weight(layer)))
+    return float(relative_norm(B, A, base_weight(layer)))

@@ -16,14 +16,14 @@ from rankwise.training.job import Job
 from rankwise.training.loops.chains import build_chain, final_rank, resets_optimizer
 from rankwise.training.loops.optimization import build_optimizer, build_schedule
 from rankwise.training.loops.results import (
-    CurvePoint,
     Trained,
     count_parameters,
     finite_loss_required,
     is_stalled,
 )
 from rankwise.training.loops.step import take_step
-from rankwise.training.probes.during_training import Diagnoser
+from rankwise.training.probes.during_training import Diagnostics
+from rankwise.training.records import CurvePoint
 
 
 def train_lean(job: Job) -> Trained:
@@ -32,21 +32,27 @@ def train_lean(job: Job) -> Trained:
     with chain or nullcontext(), finite_loss_required(job.model):
         optimizer = build_optimizer(job.model, job.settings)
         parameters = count_parameters(job.model)
-        diagnoser = Diagnoser(job)
-        diagnoser.observe(0)
+        diagnostics = Diagnostics(job)
+        diagnostics.measure(0)
         curve = [_point(job, step=0, train_loss=None)]
-        for point in _train(job, optimizer, chain, diagnoser):
+        for point in _train(job, optimizer, chain, diagnostics):
             curve.append(point)
             losses = [each.validation_loss for each in curve]
             if is_stalled(losses, job.settings.training.patience):
                 break
         if chain is not None:
             chain.finish(final_rank=final_rank(job))
-    return Trained(curve, parameters, best=curve[-1], diagnosis=diagnoser.diagnosis())
+    return Trained(
+        curve,
+        parameters,
+        best=curve[-1],
+        diagnostics=diagnostics.points,
+        diagnostics_seconds=diagnostics.seconds,
+    )
 
 
 def _train(
-    job: Job, optimizer: torch.optim.Optimizer, chain: Chain | None, diagnoser: Diagnoser
+    job: Job, optimizer: torch.optim.Optimizer, chain: Chain | None, diagnostics: Diagnostics
 ) -> Iterator[CurvePoint]:
     training, folds, step = job.settings.training, job.fold_steps, 0
     schedule = build_schedule(optimizer, training, steps=job.steps)
@@ -59,10 +65,15 @@ def _train(
             step += 1
             if chain is not None and step in folds:
                 chain.fold(optimizer if resets_optimizer(job) else None)
-            diagnoser.observe(step)
+            diagnostics.measure(step)
         yield _point(job, step=step, train_loss=sum(losses) / len(losses))
 
 
 def _point(job: Job, *, step: int, train_loss: float | None) -> CurvePoint:
     result = job.validate()
-    return CurvePoint(step, train_loss, result.loss, result.score)
+    return CurvePoint(
+        step=step,
+        train_loss=train_loss,
+        validation_loss=result.loss,
+        validation_score=result.score,
+    )

@@ -11,17 +11,7 @@ import torch
 from torch import nn
 
 from rankwise.core.errors import TrainingError
-from rankwise.training.probes.during_training import Diagnosis
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """The state after ``step`` optimizer steps; 0 is the initialised model, untrained."""
-
-    step: int
-    train_loss: float | None
-    validation_loss: float
-    validation_score: float
+from rankwise.training.records import CurvePoint, DiagnosticPoint
 
 
 class TrainedParameters(NamedTuple):
@@ -36,16 +26,21 @@ class TrainedParameters(NamedTuple):
 
 @dataclass(frozen=True)
 class Trained:
-    """What a loop returns: the learning curve, one point an epoch, and what it trained.
+    """What a loop returns.
 
-    ``best`` is the point whose weights the model is left with, ``diagnosis`` what was seen of the
-    change meanwhile.
+    Attributes:
+        curve: One point an epoch.
+        parameters: What it trained.
+        best: The point whose weights the model is left with.
+        diagnostics: What was measured of the change meanwhile.
+        diagnostics_seconds: What that took.
     """
 
     curve: list[CurvePoint]
     parameters: TrainedParameters
     best: CurvePoint
-    diagnosis: Diagnosis
+    diagnostics: list[DiagnosticPoint]
+    diagnostics_seconds: float
 
 
 def count_parameters(model: nn.Module) -> TrainedParameters:

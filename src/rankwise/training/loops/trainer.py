@@ -1,7 +1,12 @@
-"""Training by Transformers' ``Trainer``: checkpoints at each epoch, resumed exactly."""
+"""Training by Transformers' ``Trainer``: checkpoints at each epoch, resumed exactly.
+
+A process that is killed while it writes or deletes a checkpoint leaves a part of one, under the
+name that the Trainer would take for the newest. So whole ones bear a mark that is written last.
+"""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +20,26 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints, sort_checkpoints
 
 from rankwise.core.errors import SettingsError
+from rankwise.core.records import write_text
 from rankwise.tasks.splits import Batch
 from rankwise.training.job import Job
 from rankwise.training.loops.chains import build_callback
-from rankwise.training.loops.checkpoints import finish_checkpoint, last_checkpoint
 from rankwise.training.loops.optimization import build_optimizer, build_schedule
 from rankwise.training.loops.order import EpochOrder
 from rankwise.training.loops.results import (
-    CurvePoint,
     Trained,
     count_parameters,
     finite_loss_required,
     is_stalled,
 )
-from rankwise.training.probes.during_training import DiagnoserCallback
+from rankwise.training.probes.during_training import DiagnosticsCallback
+from rankwise.training.records import CurvePoint
 
 KEPT_CHECKPOINTS = 2
+MARK = "complete"
 
 
 class RowNumbers(Dataset[int]):
@@ -119,13 +126,13 @@ def train_with_trainer(
     parameters = count_parameters(job.model)
     schedule = build_schedule(optimizer, job.settings.training, steps=job.steps)
     patience = job.settings.training.patience
-    watch = DiagnoserCallback(job)
+    diagnostics = DiagnosticsCallback(job)
     callbacks = [PatienceCallback(patience)] if patience is not None else []
     try:
         trainer = JobTrainer(
             job,
             args=_arguments(job, checkpoints, is_fresh=last is None, show_progress=show_progress),
-            callbacks=[*callbacks, *([chain] if chain is not None else []), watch],
+            callbacks=[*callbacks, *([chain] if chain is not None else []), diagnostics],
             optimizers=(optimizer, schedule),
         )
     except (ValueError, RuntimeError, ImportError) as error:  # a tracker that is not there
@@ -140,7 +147,8 @@ def train_with_trainer(
         curve,
         parameters,
         best=_best(curve) if keeps_best else curve[-1],
-        diagnosis=watch.diagnosis(trainer.state),
+        diagnostics=diagnostics.points(trainer.state),
+        diagnostics_seconds=diagnostics.seconds,
     )
 
 
@@ -189,3 +197,26 @@ def _curve(log: list[dict[str, Any]]) -> list[CurvePoint]:
         for entry in log
         if "eval_score" in entry
     ]
+
+
+def finish_checkpoint(folder: Path, step: int, *, keep: int, best: str | None) -> None:
+    """Mark the checkpoint of ``step`` as whole, then delete all but the newest and ``best``.
+
+    In that order: whenever the process dies, the newest checkpoint with a mark is whole.
+    """
+    write_text(folder / f"{PREFIX_CHECKPOINT_DIR}-{step}" / MARK, f"{step}\n")
+    # By number: what is left of a deletion that was interrupted is the newest by its time.
+    rotate_checkpoints(
+        str(folder), save_total_limit=keep, best_model_checkpoint=best, use_mtime=False
+    )
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """Return the newest whole checkpoint in ``folder``, if any; newer parts of one are deleted."""
+    if not folder.is_dir():
+        return None
+    for checkpoint in reversed(sort_checkpoints(str(folder))):
+        if (Path(checkpoint) / MARK).is_file():
+            return checkpoint
+        shutil.rmtree(checkpoint)
+    return None

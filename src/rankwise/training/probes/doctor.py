@@ -1,7 +1,7 @@
 """What one batch and one optimizer step can tell of a run before its hours begin.
 
-    followed         ‖P G‖² / ‖G‖²: the share of the gradient that the adapter can follow
-    strength         ‖ΔW₀‖ / ‖W‖: how far from the base it begins
+    captured_share   ‖P G‖² / ‖G‖²: the share of the gradient that the adapter can follow
+    relative_norm    ‖ΔW₀‖ / ‖W‖: how far from the base it begins
     jump             ‖ΔW₁ - ΔW₀‖ / ‖W‖: how far one optimizer step takes it
 
 Norms are Frobenius norms, by layer and over all layers together. PEFT's DeLoRA is the reason for
@@ -14,10 +14,11 @@ import math
 import statistics
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
 
 from rankwise.capture.gradients import capture_gradients
@@ -25,34 +26,32 @@ from rankwise.core import runtime
 from rankwise.core.errors import ModelError
 from rankwise.core.seeds import derive_seed
 from rankwise.tasks.splits import Batch
-from rankwise.training.adapter import attach_adapter
-from rankwise.training.build import build_task
 from rankwise.training.folder import RunFolder
-from rankwise.training.initialization import needs_reference, start
-from rankwise.training.job import Job
+from rankwise.training.initialization import initialize_adapter, needs_reference
+from rankwise.training.job import Job, prepare_job
 from rankwise.training.loops.chains import build_chain
 from rankwise.training.loops.optimization import build_optimizer, trained_parameters
 from rankwise.training.probes.layers import (
-    WatchedLayer,
-    share_in_all,
-    strength_in_all,
-    watched_layers,
+    ProbedLayer,
+    adapted_layers_of,
+    captured_share_of_all,
+    relative_norm_of_all,
 )
 from rankwise.training.settings.run import RunSettings
 
 LARGE_JUMP = 0.1
 LARGE_OUTPUT_CHANGE = 0.1
-LITTLE_FOLLOWED = 1e-4
+LITTLE_CAPTURED = 1e-4
 TIMED_STEPS = 3
 
 
 @dataclass(frozen=True)
 class LayerFindings:
-    """What was found of one layer; ``followed`` is None where its gradient could not be taken."""
+    """What was found of one layer; ``captured_share`` is None where it has no gradient."""
 
     name: str
-    followed: float | None
-    strength: float
+    captured_share: float | None
+    relative_norm: float
     jump: float
 
 
@@ -65,8 +64,8 @@ class Findings:
     budget: str
     learning_rate: float
     trainable_parameters: int
-    followed: float | None
-    strength: float
+    captured_share: float | None
+    relative_norm: float
     jump: float
     output_change: float
     gradient_norm: float
@@ -86,38 +85,35 @@ def examine(settings: RunSettings, folder: RunFolder) -> Findings:
         SettingsError: The run could not begin.
     """
     runtime.reset_peak_memory()
-    task = build_task(settings)
-    splits = task.splits()
-    base = task.base_model(folder.base).eval()
-    order = Job(settings, task, base, splits).order(0)
-    batch = splits.train.take(order[: settings.training.batch_size])
-    before = _outputs(base, batch)
-    model = attach_adapter(base, settings.method, task=task, seed=settings.seed)
-    job = Job(settings, task, model, splits)
+    job = prepare_job(settings, folder.base)
+    batch = job.splits.train.take(job.order(0)[: settings.training.batch_size])
+    job.model.eval()
+    with _base_alone(job.model):
+        before = _outputs(job.model, batch)
     begun, warnings = time.perf_counter(), []
     if needs_reference(settings.method):
         warnings.append("its reference is not trained here: seen before its initialization")
     else:
-        start(job, folder)
+        initialize_adapter(job, folder)
     with build_chain(job) or nullcontext():
         seconds = time.perf_counter() - begun
-        model.eval()
-        output_change = float((_outputs(model, batch) - before).norm() / before.norm())
+        job.model.eval()
+        output_change = float((_outputs(job.model, batch) - before).norm() / before.norm())
         return _examined(job, batch, output_change, seconds, warnings)
 
 
 def _examined(
     job: Job, batch: Batch, output_change: float, init_seconds: float, warnings: list[str]
 ) -> Findings:
-    layers = watched_layers(job.model)
+    layers = adapted_layers_of(job.model)
     gradients = _gradients(job, layers, batch, warnings)
-    followed = {name: layers[name].followed(gradient) for name, gradient in gradients.items()}
+    shares = {name: layers[name].captured_share(gradient) for name, gradient in gradients.items()}
     starts = {name: float(layer.change().norm()) for name, layer in layers.items()}
     jumps, norm, step_seconds = _jumps(job, layers, batch)
     method, parts = job.settings.method, []
     for name, layer in layers.items():
-        strength, jump = (norms[name] / layer.weight_norm for norms in (starts, jumps))
-        parts.append(LayerFindings(name, followed.get(name), strength, jump))
+        relative_norm, jump = (norms[name] / layer.weight_norm for norms in (starts, jumps))
+        parts.append(LayerFindings(name, shares.get(name), relative_norm, jump))
         if method.adapter.kind not in ("full", "peft"):
             warnings += _warnings_of_rank(name, layer)
     findings = Findings(
@@ -126,9 +122,9 @@ def _examined(
         method.budget,
         job.settings.training.learning_rate,
         trainable_parameters=sum(p.numel() for p in job.model.parameters() if p.requires_grad),
-        followed=share_in_all(followed, gradients),
-        strength=strength_in_all(starts, layers),
-        jump=strength_in_all(jumps, layers),
+        captured_share=captured_share_of_all(shares, gradients),
+        relative_norm=relative_norm_of_all(starts, layers),
+        jump=relative_norm_of_all(jumps, layers),
         output_change=output_change,
         gradient_norm=norm,
         init_seconds=init_seconds,
@@ -143,13 +139,18 @@ def _examined(
     return findings
 
 
+def _base_alone(model: nn.Module) -> AbstractContextManager[None]:
+    """Switch the adapter off, if there is one."""
+    return model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()
+
+
 def _outputs(model: nn.Module, batch: Batch) -> Tensor:
     with torch.no_grad():
         return model(**batch)["logits"].float()
 
 
 def _gradients(
-    job: Job, layers: Mapping[str, WatchedLayer], batch: Batch, warnings: list[str]
+    job: Job, layers: Mapping[str, ProbedLayer], batch: Batch, warnings: list[str]
 ) -> dict[str, Tensor]:
     gradients: dict[str, Tensor] = {}
     try:
@@ -165,7 +166,7 @@ def _gradients(
 
 
 def _jumps(
-    job: Job, layers: Mapping[str, WatchedLayer], batch: Batch, *, slowed: float = 1.0
+    job: Job, layers: Mapping[str, ProbedLayer], batch: Batch, *, slowed: float = 1.0
 ) -> tuple[dict[str, float], float, float]:
     """Take one step at the run's rate divided by ``slowed``, and undo it.
 
@@ -208,9 +209,9 @@ def _warnings(findings: Findings) -> list[str]:
     warnings = []
     if not findings.gradient_norm:
         warnings.append("no gradient reaches what trains: it will not learn")
-    elif findings.followed is not None and findings.followed < LITTLE_FOLLOWED:
+    elif findings.captured_share is not None and findings.captured_share < LITTLE_CAPTURED:
         warnings.append(
-            f"it can follow {findings.followed:.1e} of the gradient: its first steps go elsewhere"
+            f"it captures {findings.captured_share:.1e} of the gradient: it begins elsewhere"
         )
     if findings.output_change > LARGE_OUTPUT_CHANGE:
         warnings.append(
@@ -219,7 +220,7 @@ def _warnings(findings: Findings) -> list[str]:
     return warnings
 
 
-def _warnings_of_rank(name: str, layer: WatchedLayer) -> list[str]:
+def _warnings_of_rank(name: str, layer: ProbedLayer) -> list[str]:
     rank, size = _rank(layer.module), min(layer.shape)
     if rank is None or rank <= size:
         return []
@@ -231,12 +232,10 @@ def _rank(module: nn.Module) -> int | None:
     return ranks.get("default") if isinstance(ranks, dict) else None
 
 
-def _warning_of_jump(
-    job: Job, layers: Mapping[str, WatchedLayer], batch: Batch, jump: float
-) -> str:
+def _warning_of_jump(job: Job, layers: Mapping[str, ProbedLayer], batch: Batch, jump: float) -> str:
     """Say whether the jump is the learning rate's or the method's own."""
     jumps, *_ = _jumps(job, layers, batch, slowed=100)
-    slow = strength_in_all(jumps, layers)
+    slow = relative_norm_of_all(jumps, layers)
     warning = f"one step moves the weights by {jump:.0%} of their norm"
     if slow > jump / 2:
         return f"{warning}, at any learning rate: at a hundredth of it still by {slow:.0%}"

@@ -1,21 +1,20 @@
-"""What changes while a run trains: the strength of the change, and what it can follow next.
+"""What changes while a run trains: how far the weights move, and what they can follow next.
 
-    strength    ‖ΔW‖ / ‖W‖ over all adapted layers, at the first steps and after each epoch
-    followed    share of the gradient of one fixed batch that the next moves can follow, at the
-                first steps; one minus it is ABM-LoRA's relative information loss (arXiv 2511.19145,
-                Fig. 1)
-    batch_loss  mean loss of that batch in eval mode, at the first steps
+    relative_norm    ‖ΔW‖ / ‖W‖ over all adapted layers, at the first steps and after each epoch
+    captured_share   share of the gradient of one fixed batch that the next steps can follow, at
+                     the first steps; one minus it is ABM-LoRA's relative information loss
+                     (arXiv 2511.19145, Fig. 1)
+    batch_loss       mean loss of that batch in eval mode, at the first steps
 
-Observing changes nothing of the training, not even its random numbers.
+Measuring changes nothing of the training, not even its random numbers.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,83 +25,67 @@ from rankwise.capture.gradients import capture_gradients
 from rankwise.core.errors import RankwiseError
 from rankwise.core.modules import device_of
 from rankwise.training.job import Job
-from rankwise.training.probes.layers import share_in_all, strength_in_all, watched_layers
+from rankwise.training.probes.layers import (
+    adapted_layers_of,
+    captured_share_of_all,
+    relative_norm_of_all,
+)
+from rankwise.training.records import DiagnosticPoint
 
 FIRST_STEPS = (0, 1, 2, 3, 5, 8, 13, 20)
-FOLLOWED_STEPS = (0, 1, 3, 8, 20)
-MOST_NUMBERS = 20_000_000
-"""Weights of the watched layers up to which a model is observed: ΔW and gradients are dense."""
+GRADIENT_STEPS = (0, 1, 3, 8, 20)
+MOST_WEIGHTS = 20_000_000
+"""Weights of the adapted layers up to which a model is probed: ΔW and gradients are dense."""
 
 
-@dataclass(frozen=True)
-class DiagnosticPoint:
-    """What was seen after ``step`` optimizer steps; None is what was not asked for there."""
-
-    step: int
-    strength: float
-    followed: float | None
-    batch_loss: float | None
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """What was seen while a run trained, and the seconds that looking has cost."""
-
-    points: list[DiagnosticPoint] = field(default_factory=list)
-    seconds: float = 0.0
-
-
-class Diagnoser:
-    """Looks at a job's model after optimizer steps; a loop calls ``observe`` after each of them.
+class Diagnostics:
+    """Measures a job's model after optimizer steps; a loop calls ``measure`` after each of them.
 
     Make it when the model is as it will train: the chain open, the adapter initialised.
 
+    Attributes:
+        points: What was measured so far.
+        seconds: What measuring has cost.
     """
 
     def __init__(self, job: Job) -> None:
-        self._points: list[DiagnosticPoint] = []
-        self._seconds = 0.0
+        self.points: list[DiagnosticPoint] = []
+        self.seconds = 0.0
         self._job = job
-        self._layers = watched_layers(job.model)
-        numbers = sum(layer.shape.numel() for layer in self._layers.values())
-        self._is_watching = 0 < numbers <= MOST_NUMBERS
+        self._layers = adapted_layers_of(job.model)
+        weights = sum(layer.shape.numel() for layer in self._layers.values())
+        self._is_active = 0 < weights <= MOST_WEIGHTS
         rows = job.order(0)[: job.settings.training.batch_size]
-        self._batch = job.splits.train.take(rows) if self._is_watching else {}
+        self._batch = job.splits.train.take(rows) if self._is_active else {}
 
-    def observe(self, step: int) -> DiagnosticPoint | None:
-        """Look, if this step is one of those to look at."""
-        if not self._is_watching:
-            return None
-        if step not in FIRST_STEPS and step % self._job.steps_per_epoch:
+    def measure(self, step: int) -> DiagnosticPoint | None:
+        """Measure, if this step is one of those to be measured."""
+        is_due = step in FIRST_STEPS or step % self._job.steps_per_epoch == 0
+        if not (self._is_active and is_due):
             return None
         begun = time.perf_counter()
         point = DiagnosticPoint(
-            step, self._strength(), self._followed(step), self._batch_loss(step)
+            step=step,
+            relative_norm=_if_finite(self._relative_norm()),
+            captured_share=self._captured_share() if step in GRADIENT_STEPS else None,
+            batch_loss=_if_finite(self._batch_loss()) if step in FIRST_STEPS else None,
         )
-        self._points.append(point)
-        self._seconds += time.perf_counter() - begun
+        self.points.append(point)
+        self.seconds += time.perf_counter() - begun
         return point
 
-    def diagnosis(self) -> Diagnosis:
-        """Return what was seen so far."""
-        return Diagnosis(list(self._points), self._seconds)
-
-    def _strength(self) -> float:
-        with _evaluating(self._job.model):
+    def _relative_norm(self) -> float:
+        with _eval_mode(self._job.model):
             norms = {name: float(layer.change().norm()) for name, layer in self._layers.items()}
-        return strength_in_all(norms, self._layers)
+        return relative_norm_of_all(norms, self._layers)
 
     @torch.no_grad()
-    def _batch_loss(self, step: int) -> float | None:
-        if step not in FIRST_STEPS:
-            return None
+    def _batch_loss(self) -> float:
         model = self._job.model
-        with _evaluating(model):
+        with _eval_mode(model):
             return float(model(**to_device(self._batch, device_of(model)))["loss"])
 
-    def _followed(self, step: int) -> float | None:
-        if step not in FOLLOWED_STEPS:
-            return None
+    def _captured_share(self) -> float | None:
         gradients: dict[str, Tensor] = {}
         modules = {name: layer.module for name, layer in self._layers.items()}
         try:
@@ -111,29 +94,31 @@ class Diagnoser:
             )
         except RankwiseError:  # no plain mean loss, or a layer without a gradient: nothing to say
             return None
-        with _evaluating(self._job.model):
-            shares = {name: self._layers[name].followed(G) for name, G in gradients.items()}
-        return share_in_all(shares, gradients)
+        with _eval_mode(self._job.model):
+            shares = {name: self._layers[name].captured_share(G) for name, G in gradients.items()}
+        return captured_share_of_all(shares, gradients)
 
 
-class DiagnoserCallback(TrainerCallback):
+class DiagnosticsCallback(TrainerCallback):
     """The same in a ``Trainer``; the points go to its log, which its checkpoints carry along."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._diagnoser: Diagnoser | None = None
+        self._diagnostics: Diagnostics | None = None
 
-    def diagnosis(self, state: TrainerState) -> Diagnosis:
-        """Return what is in the log, and the seconds of this process."""
-        points = [
-            DiagnosticPoint(
-                int(entry["step"]), entry["strength"], entry["followed"], entry.get("batch_loss")
-            )
+    @property
+    def seconds(self) -> float:
+        """What measuring has cost in this process."""
+        return 0.0 if self._diagnostics is None else self._diagnostics.seconds
+
+    def points(self, state: TrainerState) -> list[DiagnosticPoint]:
+        """Return what is in the log; a checkpoint of version 0.1 has its own words for it."""
+        keys = ("relative_norm", "strength")
+        return [
+            DiagnosticPoint.model_validate(entry)
             for entry in state.log_history
-            if "strength" in entry
+            if any(key in entry for key in keys)
         ]
-        diagnoser = self._diagnoser
-        return Diagnosis(points, 0.0 if diagnoser is None else diagnoser.diagnosis().seconds)
 
     def on_train_begin(
         self,
@@ -142,10 +127,10 @@ class DiagnoserCallback(TrainerCallback):
         control: TrainerControl,
         **kwargs: object,
     ) -> None:
-        """Look at the start, unless the run is resumed."""
-        self._diagnoser = Diagnoser(self._job)
+        """Measure the start, unless the run is resumed."""
+        self._diagnostics = Diagnostics(self._job)
         if state.global_step == 0:
-            self._look(state)
+            self._measure(state)
 
     def on_step_end(
         self,
@@ -154,19 +139,23 @@ class DiagnoserCallback(TrainerCallback):
         control: TrainerControl,
         **kwargs: object,
     ) -> None:
-        """Look after a step."""
-        self._look(state)
+        """Measure after a step."""
+        self._measure(state)
 
-    def _look(self, state: TrainerState) -> None:
-        assert self._diagnoser is not None
-        point = self._diagnoser.observe(state.global_step)
+    def _measure(self, state: TrainerState) -> None:
+        assert self._diagnostics is not None
+        point = self._diagnostics.measure(state.global_step)
         if point is not None:
-            entry: dict[str, Any] = asdict(point)
-            state.log_history.append(entry)
+            state.log_history.append(point.model_dump())
+
+
+def _if_finite(value: float) -> float | None:
+    """Return a number that a record can hold: training that diverged is refused elsewhere."""
+    return value if math.isfinite(value) else None
 
 
 @contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def _eval_mode(model: nn.Module) -> Iterator[None]:
     """Switch dropout off: a layer that drops inputs at random is no linear map."""
     was_training = model.training
     model.eval()

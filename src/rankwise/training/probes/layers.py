@@ -11,32 +11,32 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from rankwise.diagnostics.following import followed_share
+from rankwise.diagnostics.captured import captured_share_by_jacobian
 from rankwise.methods.adapters.bridge import adapted_layers, base_weight, delta
 from rankwise.methods.adapters.movement import Change, Parameters, change_of
 from rankwise.methods.chain.layer import OpenedLayer
 
 
 @dataclass(frozen=True)
-class WatchedLayer:
-    """A layer, and what is asked of it while it trains.
+class ProbedLayer:
+    """A layer, and what can be asked of it while it trains.
 
     Attributes:
         weight_norm: ‖W‖_F of the base weight.
         shape: (out, in) of the weight.
         change: Returns a copy of the present ΔW (out, in).
-        followed: Returns the share of a gradient (out, in) that its next moves can follow; None
-            where the change has no derivative that says so.
+        captured_share: Returns the share of a gradient (out, in) that its next steps can follow;
+            None where the change has no derivative that says so.
     """
 
     module: nn.Module
     weight_norm: float
     shape: torch.Size
     change: Callable[[], Tensor]
-    followed: Callable[[Tensor], float | None]
+    captured_share: Callable[[Tensor], float | None]
 
 
-def watched_layers(model: nn.Module) -> dict[str, WatchedLayer]:
+def adapted_layers_of(model: nn.Module) -> dict[str, ProbedLayer]:
     """Return the adapted layers, or without an adapter the linear layers that train, by name."""
     if not isinstance(model, PeftModel):
         return {
@@ -50,46 +50,46 @@ def watched_layers(model: nn.Module) -> dict[str, WatchedLayer]:
     }
 
 
-def share_in_all(
-    followed: Mapping[str, float | None], gradients: Mapping[str, Tensor]
+def captured_share_of_all(
+    shares: Mapping[str, float | None], gradients: Mapping[str, Tensor]
 ) -> float | None:
     """Return the share of the gradient of all layers together; None if one is not known."""
     squares = {
         name: float(gradient.double().square().sum()) for name, gradient in gradients.items()
     }
-    shares = [(followed[name], square) for name, square in squares.items()]
-    known = [(share, square) for share, square in shares if share is not None]
-    if not known or len(known) < len(shares):
+    weighted = [(shares[name], square) for name, square in squares.items()]
+    known = [(share, square) for share, square in weighted if share is not None]
+    if not known or len(known) < len(weighted):
         return None
     return sum(share * square for share, square in known) / sum(square for _, square in known)
 
 
-def strength_in_all(changes: Mapping[str, float], layers: Mapping[str, WatchedLayer]) -> float:
+def relative_norm_of_all(changes: Mapping[str, float], layers: Mapping[str, ProbedLayer]) -> float:
     """Return ‖ΔW‖ / ‖W‖ over all layers together, from the norms of the changes."""
     return math.hypot(*changes.values()) / math.hypot(*(x.weight_norm for x in layers.values()))
 
 
-def _full_layer(module: nn.Linear) -> WatchedLayer:
+def _full_layer(module: nn.Linear) -> ProbedLayer:
     first = module.weight.detach().clone()
-    return WatchedLayer(
+    return ProbedLayer(
         module,
         _norm(first),
         first.shape,
         change=lambda: module.weight.detach() - first,
-        followed=lambda _: 1.0,
+        captured_share=lambda _: 1.0,
     )
 
 
-def _adapted_layer(layer: BaseTunerLayer) -> WatchedLayer:
+def _adapted_layer(layer: BaseTunerLayer) -> ProbedLayer:
     change, parameters = change_of(layer)
     weight = base_weight(layer).detach()
     module: nn.Module = layer  # type: ignore[assignment]
-    return WatchedLayer(
+    return ProbedLayer(
         module,
         _norm(weight),
         weight.shape,
         change=lambda: _whole_change(layer, change, parameters),
-        followed=lambda gradient: _followed(gradient, change, parameters),
+        captured_share=lambda gradient: _captured_share(gradient, change, parameters),
     )
 
 
@@ -107,9 +107,11 @@ def _whole_change(layer: BaseTunerLayer, change: Change, parameters: Parameters)
     return change(parameters).clone()
 
 
-def _followed(gradient: Tensor, change: Change, parameters: Parameters) -> float | None:
+def _captured_share(gradient: Tensor, change: Change, parameters: Parameters) -> float | None:
     try:
-        share = followed_share(gradient, change, parameters, iterations=30, tolerance=0.01)
+        share = captured_share_by_jacobian(
+            gradient, change, parameters, iterations=30, tolerance=0.01
+        )
     except RuntimeError:  # an operation of PEFT's that autograd cannot derive twice
         return None
     return share if math.isfinite(share) else None

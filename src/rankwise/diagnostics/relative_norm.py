@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def relative_strength(B: Tensor, A: Tensor, weight: Tensor) -> Tensor:
+def relative_norm(B: Tensor, A: Tensor, weight: Tensor) -> Tensor:
     """Return ‖B A‖_F / ‖W‖_F in float32 at least: infinite where only the weight is zero.
 
     The dense product is never made: ‖B A‖ = ‖R A‖ where B = Q R with orthonormal Q.
@@ -16,7 +16,7 @@ def relative_strength(B: Tensor, A: Tensor, weight: Tensor) -> Tensor:
 
     Example:
         >>> B, A = torch.tensor([[1.0]]), torch.tensor([[3.0, 4.0]])
-        >>> relative_strength(B, A, torch.tensor([[0.0, 10.0]]))
+        >>> relative_norm(B, A, torch.tensor([[0.0, 10.0]]))
         tensor(0.5000)
     """
     if B.shape[1:] != A.shape[:1] or (B.shape[0], A.shape[1]) != weight.shape:

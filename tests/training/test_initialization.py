@@ -6,16 +6,17 @@ import pytest
 import torch
 
 from rankwise.core.errors import AdapterError, SettingsError
+from rankwise.training.finished import FinishedRun
 from rankwise.training.folder import RunFolder
-from rankwise.training.preparing import prepare_adapter
+from rankwise.training.initial_adapter import write_initial_adapter
+from rankwise.training.records import InitializationRecord
 from rankwise.training.run import train_run
-from rankwise.training.scoring import trained_model
 
 SHORT = {"steps": 3, "learning_rate": 1e-2}
 
 
 def weights(run, output):
-    return trained_model(run, RunFolder(output, run.name)).state_dict()
+    return FinishedRun.below(output, run.name).trained_model().state_dict()
 
 
 def assert_same(run, other, output):
@@ -28,12 +29,12 @@ def assert_same(run, other, output):
 def test_a_run_from_a_written_start_is_the_run_that_makes_it(settings, output, tmp_path, name):
     init = {"init": SHORT} if name == "abm-lora" else {}
     whole = settings(name, method=init)
-    prepare_adapter(whole, tmp_path / "start")
+    write_initial_adapter(whole, tmp_path / "start")
     saved = {"init": {"kind": "saved", "path": str(tmp_path / "start")}}
     second = settings(name, method=saved)
     train_run(whole, output)
     record = train_run(second, output)
-    assert record["init"] == {"path": str(tmp_path / "start")}
+    assert record.init == InitializationRecord(path=str(tmp_path / "start"))
     assert_same(whole, second, output)
 
 
@@ -42,8 +43,8 @@ def test_reference_then_init_then_training_is_the_pipeline(settings, output, tmp
     train_run(pipeline, output)
     teacher = settings("lora")
     train_run(teacher, output)
-    reference = str(RunFolder(output, teacher.name).adapter)
-    prepare_adapter(
+    reference = str(RunFolder.below(output, teacher.name).adapter)
+    write_initial_adapter(
         settings("abm-lora", method={"init": SHORT | {"reference": reference}}), tmp_path / "start"
     )
     last = settings("lora", method={"init": {"kind": "saved", "path": str(tmp_path / "start")}})
@@ -56,12 +57,12 @@ def test_the_reference_may_have_its_own_learning_rate(settings, output):
         settings("abm-lora-task", method={"init": SHORT | {"reference_learning_rate": rate}})
         for rate in (1e-3, 1e-2)
     ]
-    curves = [train_run(run, output)["curve"] for run in runs]
+    curves = [train_run(run, output).curve for run in runs]
     assert curves[0] != curves[1]
 
 
 def test_another_adapter_than_the_runs_is_refused_with_what_differs(settings, output, tmp_path):
-    prepare_adapter(settings("lora", r=3), tmp_path / "start")
+    write_initial_adapter(settings("lora", r=3), tmp_path / "start")
     saved = {"init": {"kind": "saved", "path": str(tmp_path / "start")}}
     with pytest.raises(SettingsError, match=r"r is 3 there and 2 here; lora_alpha is 3.*tensors"):
         train_run(settings("lora", r=2, method=saved), output)

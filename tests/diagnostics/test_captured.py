@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rankwise.diagnostics.following import followed_share
-from rankwise.diagnostics.tangent import captured_share
+from rankwise.diagnostics.captured import captured_share, captured_share_by_jacobian
 
 
 @pytest.fixture
@@ -25,14 +24,14 @@ def product(parameters):
 
 def test_a_product_follows_its_tangent_space(matrices):
     G, B, A = (matrices[name] for name in "GBA")
-    share = followed_share(G, product, {"B": B, "A": A}, tolerance=1e-9)
+    share = captured_share_by_jacobian(G, product, {"B": B, "A": A}, tolerance=1e-9)
     assert share == pytest.approx(float(captured_share(G, B, A)), abs=1e-9)
 
 
 def test_a_fresh_lora_follows_the_rows_of_A(matrices):
     G, A = matrices["G"], matrices["A"]
     B = torch.zeros_like(matrices["B"])
-    share = followed_share(G, product, {"B": B, "A": A}, tolerance=1e-9)
+    share = captured_share_by_jacobian(G, product, {"B": B, "A": A}, tolerance=1e-9)
     assert share == pytest.approx(float(captured_share(G, B, A)), abs=1e-9)
 
 
@@ -44,7 +43,7 @@ def test_what_is_frozen_does_not_move(matrices, trains):
         "A": (lambda p: B @ p["A"], {"A": A}),
         "core": (lambda p: B @ p["R"] @ A, {"R": R}),
     }
-    share = followed_share(G, *changes[trains], tolerance=1e-9)
+    share = captured_share_by_jacobian(G, *changes[trains], tolerance=1e-9)
     assert share == pytest.approx(float(captured_share(G, B, A, trains=trains)), abs=1e-9)
 
 
@@ -59,24 +58,28 @@ def test_a_change_that_is_no_product_is_held_against_the_projector_on_its_jacobi
     J = torch.func.jacrev(lambda B: turned({"B": B}))(matrices["B"]).reshape(35, 14)
     projected = J @ torch.linalg.lstsq(J, G.reshape(35, 1), driver="gelsd").solution
     expected = float(projected.square().sum() / G.square().sum())
-    share = followed_share(G, turned, {"B": matrices["B"]}, tolerance=1e-10, iterations=500)
+    share = captured_share_by_jacobian(
+        G, turned, {"B": matrices["B"]}, tolerance=1e-10, iterations=500
+    )
     assert share == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_change_that_cannot_move_follows_nothing(matrices):
     zero = {"B": torch.zeros(7, 2), "A": torch.zeros(2, 5)}
-    assert followed_share(matrices["G"].float(), product, zero) == 0
+    assert captured_share_by_jacobian(matrices["G"].float(), product, zero) == 0
 
 
 def test_small_gradients_do_not_underflow(matrices):
     G, B, A = (matrices[name].float() for name in "GBA")
-    share = followed_share(G, product, {"B": B, "A": A})
-    assert followed_share(1e-30 * G, product, {"B": B, "A": A}) == pytest.approx(share, abs=1e-3)
+    share = captured_share_by_jacobian(G, product, {"B": B, "A": A})
+    assert captured_share_by_jacobian(1e-30 * G, product, {"B": B, "A": A}) == pytest.approx(
+        share, abs=1e-3
+    )
 
 
 def test_what_cannot_be_measured_is_refused(matrices):
     parameters = {"B": matrices["B"], "A": matrices["A"]}
     with pytest.raises(ValueError, match=r"shape of the change, \(7, 5\), got \(5, 7\)"):
-        followed_share(matrices["G"].T, product, parameters)
+        captured_share_by_jacobian(matrices["G"].T, product, parameters)
     with pytest.raises(ValueError, match="gradient is zero"):
-        followed_share(torch.zeros(7, 5), product, parameters)
+        captured_share_by_jacobian(torch.zeros(7, 5), product, parameters)

@@ -1,22 +1,66 @@
-"""How much of a gradient a change can follow, for any change that depends on parameters.
+"""How much of a gradient a change of weights can follow at first order: its captured share.
 
-Near θ the change ΔW(θ) moves along J dθ, with J its Jacobian. The share of a gradient G that such
-moves can follow is ‖P G‖² / ‖G‖², with P the projector on the image of J. For ΔW = B A this is
-:func:`rankwise.diagnostics.tangent.captured_share` (ABM-LoRA 2025, arXiv 2511.19145, Fig. 1); here
-J is never formed, but only applied, so that any adapter can be asked.
+Near θ a change ΔW(θ) moves along J dθ, with J its Jacobian. The captured share of a gradient G is
+‖P G‖² / ‖G‖², with P the projector on the image of J. For ΔW = B A and B R A there is a closed form
+(ABM-LoRA 2025, arXiv 2511.19145, Fig. 1); of any other adapter J is applied and never formed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from rankwise.functional.tangent import information_loss, tangent_projection
+
+Trained = Literal["both", "B", "A", "core"]
 Parameters = dict[str, Tensor]
 
 
-def followed_share(
+def captured_share(gradient: Tensor, B: Tensor, A: Tensor, *, trains: Trained = "both") -> Tensor:
+    """Return the share of ‖G‖_F² that lies in the directions in which ΔW = B A or B R A can move.
+
+    With P_B and P_A the projectors on the columns of B and the rows of A, the captured part
+    is G − (I−P_B) G (I−P_A) where both factors train, G P_A where B does, P_B G where A does, and
+    P_B G P_A where only a core between them does. One minus the first is ABM-LoRA's relative
+    information loss (arXiv 2511.19145, Fig. 1); the last is in LoRA-SB's Theorem 3 (arXiv
+    2411.19557).
+
+    Args:
+        gradient: G (out, in), not zero.
+        B: (out, r).
+        A: (r, in).
+        trains: What of the adapter trains.
+
+    Returns:
+        A scalar between 0 and 1.
+
+    Raises:
+        ValueError: ``trains`` is unknown, the shapes do not fit, or ``gradient`` is zero.
+
+    Example:
+        >>> captured_share(torch.eye(2), torch.zeros(2, 1), torch.tensor([[1.0, 0.0]]))
+        tensor(0.5000)
+    """
+    match trains:
+        case "both":
+            left, right = B, A
+        case "B":
+            left, right = torch.zeros_like(B), A
+        case "A":
+            left, right = B, torch.zeros_like(A)
+        case "core":
+            beside = tangent_projection(gradient, torch.zeros_like(B), A)
+            share = captured_share(gradient, B, A, trains="B")
+            return share * captured_share(beside, B, A, trains="A") if share else share
+        case _:
+            raise ValueError(f"trains must be 'both', 'B', 'A' or 'core', got {trains!r}")
+    return 1 - information_loss(gradient, left, right, relative=True)
+
+
+def captured_share_by_jacobian(
     gradient: Tensor,
     change: Callable[[Parameters], Tensor],
     parameters: Mapping[str, Tensor],
@@ -24,7 +68,7 @@ def followed_share(
     iterations: int = 100,
     tolerance: float = 1e-3,
 ) -> float:
-    """Return the share of ‖G‖_F² that first-order moves of ``parameters`` can follow.
+    """Return the share of ‖G‖_F² that first-order moves of ``parameters`` capture.
 
     min_x ‖J x - G‖² is solved by conjugate gradients on its normal equations (CGLS, Björck 1996,
     Algorithm 7.4.1): one product with J and one with Jᵀ an iteration. The share grows from one
@@ -45,7 +89,7 @@ def followed_share(
 
     Example:
         >>> A = torch.tensor([[1.0, 0.0]])
-        >>> followed_share(torch.eye(2), lambda p: p["B"] @ A, {"B": torch.zeros(2, 1)})
+        >>> captured_share_by_jacobian(torch.eye(2), lambda p: p["B"] @ A, {"B": torch.zeros(2, 1)})
         0.5
     """
     leaves = {name: value.detach().requires_grad_() for name, value in parameters.items()}

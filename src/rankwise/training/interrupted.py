@@ -1,4 +1,4 @@
-"""What `--resume` may go on with: a run of the same settings, and none that is only like it."""
+"""Interrupted runs: `--resume` continues one of the same settings, none that is only like it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rankwise.training.settings.run import RunSettings
 Tree = dict[str, Any]
 
 
-def write_settings(settings: RunSettings, folder: RunFolder) -> None:
+def keep_settings(settings: RunSettings, folder: RunFolder) -> None:
     """Keep the settings of a run from its beginning: its record comes only at its end."""
     write_record(folder.settings, {"settings": settings.model_dump(mode="json")})
 

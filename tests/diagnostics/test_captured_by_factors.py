@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rankwise.diagnostics.tangent import captured_share
+from rankwise.diagnostics.captured import captured_share
 from rankwise.functional.tangent import information_loss
 
 

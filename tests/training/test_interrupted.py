@@ -7,13 +7,13 @@ import pytest
 from rankwise.core.errors import SettingsError
 from rankwise.core.records import read_record, write_record
 from rankwise.training.folder import RunFolder
-from rankwise.training.resuming import refuse_other_run, write_settings
+from rankwise.training.interrupted import keep_settings, refuse_other_run
 from rankwise.training.run import train_run
 from rankwise.training.settings.recipe import load_recipe
 
 
 def interrupted(run, output):
-    write_settings(run, RunFolder(output, run.name))
+    keep_settings(run, RunFolder.below(output, run.name))
 
 
 def test_an_interrupted_run_of_other_settings_is_refused_with_what_differs(settings, output):
@@ -36,18 +36,18 @@ def test_the_nearest_one_is_named(settings, output):
 
 def test_without_resume_a_new_run_begins(settings, output):
     interrupted(settings("lora", epochs=5), output)
-    assert train_run(settings("lora"), output)["status"] == "done"
+    assert train_run(settings("lora"), output).status == "done"
 
 
 def test_another_seed_is_another_run_of_the_same_series(settings, output):
     interrupted(settings("lora", seed=1), output)
-    assert train_run(settings("lora", seed=2), output, resume=True)["status"] == "done"
+    assert train_run(settings("lora", seed=2), output, resume=True).status == "done"
 
 
 def test_a_setting_that_came_later_has_its_default_in_what_was_interrupted_before(tmp_path):
     run = load_recipe("glue-tutorial").run()
-    folder = RunFolder(tmp_path, run.name)
-    write_settings(run, folder)
+    folder = RunFolder.below(tmp_path, run.name)
+    keep_settings(run, folder)
     tree = read_record(folder.settings)["settings"]
     del tree["task"]["dtype"]
     write_record(folder.settings, {"settings": tree})
@@ -60,4 +60,4 @@ def test_a_setting_that_came_later_has_its_default_in_what_was_interrupted_befor
 
 def test_a_finished_run_is_in_nobodys_way(settings, output):
     train_run(settings("lora", epochs=1), output)
-    assert train_run(settings("lora"), output, resume=True)["status"] == "done"
+    assert train_run(settings("lora"), output, resume=True).status == "done"

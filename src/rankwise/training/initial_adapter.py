@@ -12,30 +12,26 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from peft import PeftModel, get_peft_model_state_dict
 
 from rankwise.core import runtime
 from rankwise.core.directories import draft_of
 from rankwise.core.errors import AdapterError, SettingsError
-from rankwise.core.records import write_record, write_text
+from rankwise.core.records import write_text
 from rankwise.export.card import start_card
 from rankwise.methods.adapters.directory import check_adapter_directory
-from rankwise.training.adapter import attach_adapter
-from rankwise.training.build import build_task
 from rankwise.training.folder import RunFolder
-from rankwise.training.initialization import needs_reference, start
-from rankwise.training.job import Job
+from rankwise.training.initialization import initialize_adapter, needs_reference
+from rankwise.training.job import prepare_job
+from rankwise.training.records import InitialAdapterRecord
 from rankwise.training.run import train_reference
 from rankwise.training.settings.method import MethodSettings, SingleSchedule
 from rankwise.training.settings.run import RunSettings
 
-Record = dict[str, Any]
 
-
-def prepare_adapter(settings: RunSettings, directory: Path) -> Record:
-    """Write the adapter of a run as it is before its first step, and return the record of it.
+def write_initial_adapter(settings: RunSettings, directory: Path) -> None:
+    """Write the adapter of a run as it is before its first step.
 
     Raises:
         SettingsError: The directory is not empty, or the method has no adapter to write.
@@ -44,28 +40,25 @@ def prepare_adapter(settings: RunSettings, directory: Path) -> Record:
     _check(settings.method)
     with draft_of(directory) as draft:
         # What is needed meanwhile lies beside the draft, and goes with the hidden directory.
-        folder = RunFolder(draft.parent, "init")
-        task = build_task(settings)
-        base = task.base_model(folder.base)
-        model = attach_adapter(base, settings.method, task=task, seed=settings.seed)
+        folder = RunFolder(draft.parent / ".run", draft.parent / ".base")
+        job = prepare_job(settings, folder.base)
+        model = job.model
         assert isinstance(model, PeftModel)  # a full fine-tuning was refused above
-        job = Job(settings, task, model, task.splits())
         if needs_reference(settings.method):
             train_reference(job, folder, resume=False)
-        report = start(job, folder)
+        report = initialize_adapter(job, folder)
         model.save_pretrained(str(draft))
         if folder.base.exists():
             os.replace(folder.base, draft / "base")
         _check_reread(model, draft)
-        record = {
-            "settings": settings.model_dump(mode="json"),
-            "versions": runtime.versions(),
-            "commit": runtime.commit(),
-            "init": report,
-        }
-        write_record(draft / "rankwise_init.json", record)
-        write_text(draft / "README.md", start_card(record))
-    return record
+        record = InitialAdapterRecord(
+            settings=settings.model_dump(mode="json"),
+            versions=runtime.versions(),
+            commit=runtime.commit(),
+            init=report,
+        )
+        record.write(draft / "rankwise_init.json")
+        write_text(draft / "README.md", start_card(record.model_dump(mode="json")))
 
 
 def _check(method: MethodSettings) -> None:

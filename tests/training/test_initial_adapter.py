@@ -9,10 +9,10 @@ from transformers import Trainer, TrainingArguments
 
 from rankwise.cli.main import main
 from rankwise.core.errors import AdapterError, SettingsError
-from rankwise.core.records import read_record
 from rankwise.tasks.digits import DigitsTask
-from rankwise.training import preparing
-from rankwise.training.preparing import prepare_adapter
+from rankwise.training import initial_adapter
+from rankwise.training.initial_adapter import write_initial_adapter
+from rankwise.training.records import InitialAdapterRecord
 
 STEPS, ROWS = 20, 16
 FEW = {"init": {"steps": 3}}
@@ -24,9 +24,10 @@ FEW = {"init": {"steps": 3}}
 )
 def test_each_init_writes_an_adapter_that_peft_reads(settings, tmp_path, name, method):
     run = settings(name, method=method)
-    record = prepare_adapter(run, tmp_path / "start")
-    assert read_record(tmp_path / "start" / "rankwise_init.json") == record
-    assert (record["init"] is None) == (name in ("lora", "delora"))
+    write_initial_adapter(run, tmp_path / "start")
+    record = InitialAdapterRecord.read(tmp_path / "start" / "rankwise_init.json")
+    assert record.settings == run.model_dump(mode="json")
+    assert (record.init is None) == (name in ("lora", "delora"))
     model = trainable(tmp_path / "start")
     assert any(parameter.requires_grad for parameter in model.parameters())
     card = (tmp_path / "start" / "README.md").read_text()
@@ -82,7 +83,7 @@ def trainer_losses(model, rows, folder):
 @pytest.mark.parametrize("name", ["lora", "lora-sb", "delora"])
 def test_a_plain_loop_and_a_trainer_have_the_same_losses(settings, tmp_path, name):
     directory = tmp_path / "start"
-    prepare_adapter(settings(name), directory)
+    write_initial_adapter(settings(name), directory)
     rows = DigitsTask(pretrain_epochs=2).splits().train
     plain = plain_losses(trainable(directory).train(), rows)
     hugging = trainer_losses(trainable(directory), rows, tmp_path / "trainer")
@@ -97,7 +98,7 @@ def test_a_plain_loop_and_a_trainer_have_the_same_losses(settings, tmp_path, nam
 )
 def test_what_has_no_start_of_its_own_is_refused(settings, tmp_path, name, message):
     with pytest.raises(SettingsError, match=message):
-        prepare_adapter(settings(name), tmp_path / "start")
+        write_initial_adapter(settings(name), tmp_path / "start")
     assert not list(tmp_path.iterdir())
 
 
@@ -105,13 +106,13 @@ def test_a_full_directory_is_refused(settings, tmp_path):
     (tmp_path / "start").mkdir()
     (tmp_path / "start" / "mine").write_text("keep")
     with pytest.raises(SettingsError, match="is not empty: choose a new directory"):
-        prepare_adapter(settings("lora"), tmp_path / "start")
+        write_initial_adapter(settings("lora"), tmp_path / "start")
 
 
 def test_what_is_read_back_otherwise_leaves_nothing(settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(preparing, "check_adapter_directory", lambda _: {})
+    monkeypatch.setattr(initial_adapter, "check_adapter_directory", lambda _: {})
     with pytest.raises(AdapterError, match="not what was written: nothing is kept"):
-        prepare_adapter(settings("lora"), tmp_path / "start")
+        write_initial_adapter(settings("lora"), tmp_path / "start")
     assert not list(tmp_path.iterdir())
 
 

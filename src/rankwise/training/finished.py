@@ -1,0 +1,198 @@
+"""A run that came to its end, opened again wherever it lies: its task, its model, its scores.
+
+A federation leaves the same, and is opened the same way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from rankwise.core.errors import AdapterError, SettingsError
+from rankwise.evaluation.scores import Evaluation, evaluate
+from rankwise.methods.adapters.directory import check_adapter_directory
+from rankwise.tasks.splits import Splits
+from rankwise.tasks.table import Task
+from rankwise.training.build import build_task
+from rankwise.training.folder import RunFolder
+from rankwise.training.records import (
+    FailedRun,
+    FederationRecord,
+    RunRecord,
+    TestResult,
+    read_any,
+)
+from rankwise.training.settings.run import RunSettings
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a run left behind.
+
+    Attributes:
+        folder: Where it lies.
+        name: Its own name, whatever its folder is called now.
+        settings: What it was run with; ``data_root`` may have been changed since.
+        record: What it recorded.
+    """
+
+    folder: RunFolder
+    name: str
+    settings: RunSettings
+    record: RunRecord | FederationRecord
+
+    @classmethod
+    def open(cls, path: Path, *, data_root: Path | None = None) -> FinishedRun:
+        """Open the run whose folder is ``path``, or whose ``adapter`` folder it is.
+
+        Args:
+            path: ``OUTPUT/runs/NAME``, wherever it was moved or copied to, or what a federation
+                left.
+            data_root: Where its data lie now; None: where they lay.
+
+        Raises:
+            AdapterError: There is no record, it is damaged, or the run did not come to its end.
+        """
+        folder = RunFolder.at(path if (path / "record.json").is_file() else path.resolve().parent)
+        if not folder.record.is_file():
+            raise AdapterError(
+                f"{path} holds no record.json: name the folder of a run, OUTPUT/runs/NAME"
+            )
+        return cls._of(folder, data_root)
+
+    @classmethod
+    def below(cls, output: Path, name: str) -> FinishedRun:
+        """Open the run ``name`` of those that ``output`` holds.
+
+        Raises:
+            AdapterError: There is none, it is damaged, or it did not come to its end.
+        """
+        return cls._of(RunFolder.below(output, name), None)
+
+    @classmethod
+    def _of(cls, folder: RunFolder, data_root: Path | None) -> FinishedRun:
+        record = read_any(folder.record)
+        if isinstance(record, FailedRun):
+            raise AdapterError(
+                f"{folder.path} holds no finished run ({record.error}): run it again with --resume"
+            )
+        settings = record.run_settings()
+        if data_root is not None:
+            task = settings.task.model_copy(update={"data_root": data_root})
+            settings = settings.model_copy(update={"task": task})
+        name = settings.name if isinstance(record, FederationRecord) else record.run
+        return cls(folder, name, settings, record)
+
+    @cached_property
+    def task(self) -> Task:
+        """The task that it was trained on."""
+        return build_task(self.settings)
+
+    @cached_property
+    def splits(self) -> Splits:
+        """The rows of its task, cut as they were for its training."""
+        return self.task.splits()
+
+    def base_model(self) -> nn.Module:
+        """Return the model that it began with, fresh."""
+        return self.task.base_model(self.folder.base)
+
+    def trained_model(self) -> nn.Module:
+        """Return the model that it saved, on a fresh base.
+
+        Raises:
+            AdapterError: The saved files are missing or damaged.
+        """
+        base: Any = self.base_model()
+        try:
+            if self.settings.method.adapter.kind == "full":
+                base.load_state_dict(load_file(self.folder.adapter / "model.safetensors"))
+                return base
+            check_adapter_directory(self.folder.adapter)
+            return PeftModel.from_pretrained(base, str(self.folder.adapter))
+        except (SafetensorError, OSError, ValueError) as error:
+            raise AdapterError(
+                f"{self.folder.adapter} cannot be read ({error}): remove {self.folder.path} and "
+                "run again"
+            ) from None
+
+    def score(self, split: str) -> Evaluation:
+        """Score the trained model on ``train``, ``validation`` or ``test``.
+
+        Raises:
+            SettingsError: There is no such split.
+        """
+        return evaluate(self.trained_model(), split_of(self.splits, split), self.task)
+
+    def score_test(self) -> TestResult:
+        """Score the trained model on test, once: a second call reads what the first wrote.
+
+        Raises:
+            AdapterError: What was scored before is not the adapter that is here now.
+        """
+        digest = _digest(self.folder.adapter)
+        if self.folder.test.exists():
+            return self._recorded_test(digest)
+        found = self.score("test")
+        result = TestResult(
+            run=self.name,
+            score_test=found.score,
+            scores=found.scores,
+            invalid=found.invalid,
+            predictions=tuple(found.predictions),
+            labels=tuple(found.labels),
+            adapter_digest=digest,
+        )
+        result.write(self.folder.test)
+        return result
+
+    def _recorded_test(self, digest: str) -> TestResult:
+        result = TestResult.read(self.folder.test)
+        if result.adapter_digest not in (None, digest):
+            raise AdapterError(
+                f"{self.folder.test} is the score of another adapter than the one in "
+                f"{self.folder.adapter}: delete the score to take it anew"
+            )
+        return result
+
+
+def split_of(splits: Splits, name: str) -> Any:
+    """Return the split of that name.
+
+    Raises:
+        SettingsError: There is no such split.
+    """
+    if name not in SPLITS:
+        raise SettingsError(f"split must be train, validation or test, got {name!r}")
+    return getattr(splits, name)
+
+
+def score_test(settings: RunSettings, output: Path) -> TestResult:
+    """Score the run of ``settings`` below ``output`` on test, once."""
+    return FinishedRun.below(output, settings.name).score_test()
+
+
+def on_accelerator(model: nn.Module) -> nn.Module:
+    """Return ``model`` on a GPU where there is one."""
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _digest(folder: Path) -> str:
+    """Return the SHA-256 digest of the tensors saved in ``folder``."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.safetensors")):
+        digest.update(f"{file.relative_to(folder)}\n".encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()

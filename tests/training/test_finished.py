@@ -1,0 +1,94 @@
+"""A run is opened again as it was left, wherever it lies now, and its test is read once."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from rankwise.core.errors import AdapterError, SettingsError
+from rankwise.training import finished
+from rankwise.training.finished import FinishedRun, score_test
+from rankwise.training.folder import RunFolder
+from rankwise.training.run import run_and_record, train_run
+
+
+@pytest.fixture
+def trained(settings, output):
+    """Train a method and return its settings, record and folder."""
+
+    def train(name, **choices):
+        run = settings(name, **choices)
+        return run, train_run(run, output), RunFolder.below(output, run.name).path
+
+    return train
+
+
+@pytest.mark.parametrize("name", ["full", "lora", "cola", "lora-sb", "delora"])
+def test_the_saved_model_scores_what_the_record_says(trained, name):
+    _, record, path = trained(name)
+    assert FinishedRun.open(path).score("validation").score == record.score_validation
+
+
+def test_a_run_is_opened_by_its_folder_and_by_its_adapter(trained):
+    run, record, path = trained("lora")
+    for place in (path, path / "adapter"):
+        opened = FinishedRun.open(place)
+        assert (opened.settings, opened.record, opened.name) == (run, record, run.name)
+        assert opened.folder.path == path.resolve()
+
+
+@pytest.mark.parametrize("place", ["copy", "archive/2026/best run"])
+def test_a_run_that_was_moved_is_opened_where_it_lies(trained, tmp_path, place):
+    run, record, path = trained("lora")
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(path, tmp_path / place)
+    opened = FinishedRun.open(tmp_path / place)
+    assert opened.name == run.name
+    assert opened.score("validation").score == record.score_validation
+
+
+def test_test_is_read_once_and_kept(trained, output, monkeypatch):
+    run, *_ = trained("lora")
+    first = score_test(run, output)
+    right = [mine == label for mine, label in zip(first.predictions, first.labels, strict=True)]
+    assert first.score_test == sum(right) / len(right)
+    monkeypatch.setattr(finished, "evaluate", lambda *_: pytest.fail("read again"))
+    assert score_test(run, output) == first
+
+
+def test_the_score_of_another_adapter_is_not_taken_for_this_ones(trained, output):
+    run, _, path = trained("lora")
+    _, _, other = trained("lora", seed=1)
+    score_test(run, output)
+    shutil.rmtree(path / "adapter")
+    shutil.copytree(other / "adapter", path / "adapter")
+    with pytest.raises(AdapterError, match="the score of another adapter"):
+        score_test(run, output)
+
+
+@pytest.mark.parametrize("name", ["full", "lora"])
+def test_a_truncated_adapter_file_is_named(trained, output, name):
+    run, _, path = trained(name)
+    (file,) = (path / "adapter").glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(AdapterError, match=r"adapter cannot be read .*run again"):
+        score_test(run, output)
+
+
+def test_a_folder_without_a_record_is_refused(output):
+    with pytest.raises(AdapterError, match=r"holds no record\.json: name the folder of a run"):
+        FinishedRun.open(output / "runs" / "none")
+
+
+def test_a_failed_run_is_refused(settings, output):
+    run = settings("full", learning_rate=1e30)
+    run_and_record(run, output)
+    with pytest.raises(AdapterError, match=r"holds no finished run \(the loss became"):
+        FinishedRun.open(output / "runs" / run.name)
+
+
+def test_a_split_that_does_not_exist_is_refused(trained):
+    _, _, path = trained("lora")
+    with pytest.raises(SettingsError, match="train, validation or test, got 'dev'"):
+        FinishedRun.open(path).score("dev")
