@@ -165,7 +165,7 @@ def test_the_doctor_sees_no_jump_that_float32_does_not_have(causal_run, tmp_path
         examine(causal_run("lora-sb", dtype, method=method), RunFolder.below(tmp_path, "x"))
         for dtype in ("bfloat16", "float32")
     )
-    for name in ("jump", "strength", "followed", "gradient_norm"):
+    for name in ("jump", "relative_norm", "captured_share", "gradient_norm"):
         assert getattr(found, name) == pytest.approx(getattr(plain, name), rel=0.1), name
 
 

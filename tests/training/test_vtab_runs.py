@@ -123,7 +123,7 @@ def test_a_run_learns_and_leaves_the_model_that_its_record_describes(
 def test_boundaries_are_matched_on_the_mlps(run_of, tmp_path):
     record = train_run(run_of("abm-lora", method=SHORT, epochs=1), tmp_path)
     monitored = record.init.monitored
-    assert [layer["name"] for layer in monitored] == ["vit.layers.1.mlp.activation_fn"]
+    assert [layer.name for layer in monitored] == ["vit.layers.1.mlp.activation_fn"]
 
 
 def test_the_final_run_trains_on_the_rows_it_was_tuned_with(run_of, tmp_path):
