@@ -68,22 +68,13 @@ def test_another_seed_cuts_other_rows(root):
     assert first.train == second.train
 
 
-def test_files_are_read_once_a_process(root, monkeypatch):
-    first = read_glue("mrpc", root=root)
-    monkeypatch.setattr(module, "read_file", lambda *_: pytest.fail("read again"))
-    assert read_glue("mrpc", root=root) is first
-
-
 def test_without_a_root_rows_come_from_the_hub(monkeypatch):
-    read_glue.cache_clear()
-
     def read_hub(definition, split):
         rows = [Example((f"{split} {row}",), row % 2) for row in range(10)]
         return Part(rows, f"Hub {definition.name} {split}")
 
     monkeypatch.setattr(module, "read_hub", read_hub)
     splits = read_glue("sst2", protocol="official")
-    read_glue.cache_clear()
     assert splits.test[3] == Example(("test 3",), 1)
     assert splits.sources["validation"] == "Hub sst2 validation"
 

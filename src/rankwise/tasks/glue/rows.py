@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -28,7 +27,6 @@ class GlueRows:
     sources: dict[str, str]
 
 
-@lru_cache(maxsize=2)
 def read_glue(
     name: str,
     *,
@@ -37,7 +35,7 @@ def read_glue(
     split_seed: int = 42,
     rows: int | None = None,
 ) -> GlueRows:
-    """Return the splits of the task ``name``; kept, because many runs of a process share them.
+    """Return the splits of the task ``name``.
 
     ``revisited`` cuts validation and test out of dev (see ``splits.revisited``); ``official`` takes
     train, dev and a labelled test split; ``held-out`` cuts all three out of the one split that is

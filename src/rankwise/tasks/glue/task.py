@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,9 @@ from rankwise.tasks.tokens import LabelColumn, TokenSplit
 class GlueTask(ABC):
     """One of the tasks, determined by where its rows come from, how they are cut, and the model.
 
+    Two that differ only in what changes nothing about the rows, the head and the dtype, are equal:
+    runs of one process share the rows that one of them has read.
+
     Attributes:
         name: As in ``definitions``.
         model: Name or folder, see ``tasks/pretrained.py``.
@@ -50,10 +53,10 @@ class GlueTask(ABC):
     data_root: Path | None = None
     protocol: Protocol = "revisited"
     split_seed: int = 0
-    head_seed: int = 0
+    head_seed: int = field(default=0, compare=False)
     rows: int | None = None
     max_length: int = 128
-    dtype: Dtype = "float32"
+    dtype: Dtype = field(default="float32", compare=False)
 
     # Every linear layer but the head: PEFT leaves that out.
     target_modules = "all-linear"
@@ -88,8 +91,7 @@ class GlueTask(ABC):
 
     def splits(self) -> Splits:
         """Return the rows as tokens; ``facts`` say where they come from and how many were cut."""
-        # Neither the head nor the weights change anything about the rows.
-        return _splits(replace(self, head_seed=0, dtype="float32"))
+        return _splits(self)
 
     def rehearse(self) -> Rehearsal:
         """Return the architecture without weights, and a row of made-up sentences."""

@@ -8,7 +8,7 @@ arXiv 1910.10683, Section 2.4). An output that is none of them counts as wrong, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
@@ -31,9 +31,13 @@ class GlueText(GlueTask):
     def auto_class(self) -> Any:
         return AutoModelForSeq2SeqLM
 
+    @cached_property
+    def _tokens_of_labels(self) -> dict[Value, list[int]]:
+        return self.label_tokens(load_tokenizer(self.model))
+
     def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:
         """Let the model write, greedily, and look its words up among the labels."""
-        tokens = _label_tokens(self)
+        tokens = self._tokens_of_labels
         by_tokens = {tuple(ids): label for label, ids in tokens.items()}
         written: Tensor = model.generate(  # type: ignore[operator]
             input_ids=batch["input_ids"],
@@ -99,9 +103,3 @@ class GlueText(GlueTask):
         except ValueError:
             return None
         return score if LOWEST_SCORE <= score <= HIGHEST_SCORE else None
-
-
-@lru_cache(maxsize=4)
-def _label_tokens(task: GlueText) -> dict[Value, list[int]]:
-    """Return the tokens of the labels; kept, because every batch is read by them."""
-    return task.label_tokens(load_tokenizer(task.model))

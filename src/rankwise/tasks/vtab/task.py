@@ -12,7 +12,7 @@ smooth: where its input changes sign no linear region ends, and the sign is a co
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -44,6 +44,9 @@ from rankwise.tasks.vtab.splits import Protocol, read_vtab
 class VtabTask:
     """One of the tasks, determined by where its images come from, how they are cut, and the model.
 
+    Two that differ only in the head are equal: runs of one process share the rows that one of them
+    has read.
+
     Attributes:
         name: As in ``definitions``.
         model: Name or folder, see ``tasks/pretrained.py``.
@@ -58,7 +61,7 @@ class VtabTask:
     data_root: Path | None = None
     protocol: Protocol = "tuning"
     split_seed: int = 0
-    head_seed: int = 0
+    head_seed: int = field(default=0, compare=False)
 
     metrics = ("accuracy",)
     # Every linear layer but the head: PEFT leaves that out.
@@ -81,8 +84,7 @@ class VtabTask:
         Raises:
             DataError: Any image of the three splits is broken, or a label is none of the classes.
         """
-        # The head changes nothing about the rows.
-        return _splits(replace(self, head_seed=0))
+        return _splits(self)
 
     def rehearse(self) -> Rehearsal:
         """Return the architecture without weights, and a grey image."""
@@ -153,7 +155,9 @@ def _splits(task: VtabTask) -> Splits:
         protocol=task.protocol,
         split_seed=task.split_seed,
     )
-    pixels = Pixels(_load_processor(task.model))
+    with loading_errors(task.model):
+        processor = AutoImageProcessor.from_pretrained(find_model(task.model), backend="pil")
+    pixels = Pixels(processor)
     facts = {
         split: {"rows": len(part.images), "source": part.source}
         for split, part in parts._asdict().items()
@@ -162,9 +166,3 @@ def _splits(task: VtabTask) -> Splits:
     train, validation, test = (ImageRows(part, pixels) for part in parts)
     # Test is too large to hold for some tasks; what is broken in it must show before training.
     return Splits(train.hold(), validation.hold(), test.check(), facts=facts)
-
-
-@lru_cache(maxsize=2)
-def _load_processor(name: str) -> Any:
-    with loading_errors(name):
-        return AutoImageProcessor.from_pretrained(find_model(name), backend="pil")
