@@ -1,8 +1,13 @@
-"""From a method's settings to an adapter on a base model."""
+"""From a method's settings to an adapter on a base model.
+
+A new adapter is a line in ``CONFIGS``: its settings, and what makes PEFT's config of them.
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import peft
@@ -17,6 +22,7 @@ from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
 from rankwise.tasks.table import Task
 from rankwise.training.build import settings_errors
+from rankwise.training.settings.base import Settings
 from rankwise.training.settings.method import (
     DeloraSettings,
     LoraSettings,
@@ -24,6 +30,32 @@ from rankwise.training.settings.method import (
     MethodSettings,
     PeftSettings,
 )
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What every adapter is told beside its own settings.
+
+    Attributes:
+        r: Its rank.
+        target_modules: The layers that it is on, as PEFT takes them.
+        modules_to_save: Modules that train in full beside it; PEFT keeps adapters out of them.
+        seed: Of its random start.
+    """
+
+    r: int
+    target_modules: list[str] | str
+    modules_to_save: list[str] | None
+    seed: int
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The part that configs of PEFT take under these names."""
+        return {
+            "r": self.r,
+            "target_modules": self.target_modules,
+            "modules_to_save": self.modules_to_save,
+        }
 
 
 def attach_adapter(base: nn.Module, method: MethodSettings, *, task: Task, seed: int) -> nn.Module:
@@ -38,18 +70,17 @@ def attach_adapter(base: nn.Module, method: MethodSettings, *, task: Task, seed:
     if adapter.kind == "full":
         return base
     targets = task.target_modules
-    common = {
-        "r": method.r,
-        "target_modules": adapter.target_modules
-        or (targets if isinstance(targets, str) else list(targets)),
-        # Besides training in full, PEFT keeps adapters out of these.
-        "modules_to_save": _heads(base, task),
-    }
-    config = _config(method, common, seed=seed)
+    placement = Placement(
+        method.r,
+        adapter.target_modules or (targets if isinstance(targets, str) else list(targets)),
+        _heads(base, task),
+        derive_seed(seed, "adapter"),
+    )
+    config = CONFIGS[type(adapter)](adapter, placement)
     with settings_errors("method"), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # PEFT only warns of a rank_pattern that fits no layer, and goes on without it.
         warnings.filterwarnings("error", message="The following .* keys did not match")
-        torch.manual_seed(derive_seed(seed, "adapter"))
+        torch.manual_seed(placement.seed)
         try:
             return peft.get_peft_model(base, config)
         except RuntimeWarning as warning:
@@ -68,32 +99,40 @@ def _heads(base: nn.Module, task: Task) -> list[str] | None:
     return heads or None
 
 
-def _config(method: MethodSettings, common: dict[str, Any], *, seed: int) -> PeftConfig:
-    adapter, r = method.adapter, method.r
-    match adapter:
-        case PeftSettings():
-            return _foreign_config(adapter, common)
-        case LoraSettings() | LoraXsSettings():
-            common |= {"rank_pattern": adapter.rank_pattern, "lora_dropout": adapter.dropout}
-        case DeloraSettings():
-            return DeloraConfig(
-                **common,
-                rank_pattern=adapter.rank_pattern,
-                delora_lambda=adapter.delora_lambda,
-                learn_lambda=adapter.learn_lambda,
-                module_dropout=adapter.dropout,
-            )
-        case _:
-            raise AssertionError(adapter)
-    if isinstance(adapter, LoraXsSettings):
-        return LoraXSConfig(**common, lora_alpha=adapter.alpha, seed=derive_seed(seed, "adapter"))
-    scaling = (adapter.alpha or r) / r
+def _lora(adapter: LoraSettings, placement: Placement) -> PeftConfig:
+    scaling = (adapter.alpha or placement.r) / placement.r
     # A pattern of ranks keeps the scaling: alpha follows the rank of each layer.
-    alphas = {name: scaling * layer_r for name, layer_r in adapter.rank_pattern.items()}
-    return LoraConfig(**common, lora_alpha=scaling * r, alpha_pattern=alphas)  # type: ignore[arg-type]
+    alphas: dict[str, Any] = {name: scaling * r for name, r in adapter.rank_pattern.items()}
+    return LoraConfig(
+        **placement.options,
+        rank_pattern=adapter.rank_pattern,
+        lora_dropout=adapter.dropout,
+        lora_alpha=scaling * placement.r,  # type: ignore[arg-type]
+        alpha_pattern=alphas,
+    )
 
 
-def _foreign_config(adapter: PeftSettings, common: dict[str, Any]) -> PeftConfig:
+def _lora_xs(adapter: LoraXsSettings, placement: Placement) -> PeftConfig:
+    return LoraXSConfig(
+        **placement.options,
+        rank_pattern=adapter.rank_pattern,
+        lora_dropout=adapter.dropout,
+        lora_alpha=adapter.alpha,
+        seed=placement.seed,
+    )
+
+
+def _delora(adapter: DeloraSettings, placement: Placement) -> PeftConfig:
+    return DeloraConfig(
+        **placement.options,
+        rank_pattern=adapter.rank_pattern,
+        delora_lambda=adapter.delora_lambda,
+        learn_lambda=adapter.learn_lambda,
+        module_dropout=adapter.dropout,
+    )
+
+
+def _any_of_peft(adapter: PeftSettings, placement: Placement) -> PeftConfig:
     known = {
         str(getattr(kind, "value", kind)): cls for kind, cls in PEFT_TYPE_TO_CONFIG_MAPPING.items()
     }
@@ -103,8 +142,18 @@ def _foreign_config(adapter: PeftSettings, common: dict[str, Any]) -> PeftConfig
             f"{nearest_names(adapter.peft_type, known)}"
         )
     kind = known[adapter.peft_type]
-    fitting = {name: value for name, value in common.items() if name in kind.__dataclass_fields__}
+    fields = kind.__dataclass_fields__
+    fitting = {name: value for name, value in placement.options.items() if name in fields}
     try:
         return kind(**fitting | adapter.options)
     except (TypeError, ValueError) as error:
         raise SettingsError(f"method.adapter.options: {error}") from None
+
+
+CONFIGS: dict[type[Settings], Callable[[Any, Placement], PeftConfig]] = {
+    LoraSettings: _lora,
+    LoraXsSettings: _lora_xs,
+    DeloraSettings: _delora,
+    PeftSettings: _any_of_peft,
+}
+"""What makes the config of PEFT out of the settings of an adapter."""

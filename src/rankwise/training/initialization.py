@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ from torch import nn
 from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.methods.adapters.directory import check_adapter_directory, read_config
 from rankwise.methods.inits.boundary import BoundaryMatching
-from rankwise.methods.inits.initialize import initialize
+from rankwise.methods.inits.initialize import Initialization, initialize
 from rankwise.methods.inits.update import UpdateApproximation
 from rankwise.training.build import settings_errors
 from rankwise.training.folder import RunFolder
 from rankwise.training.job import Job
 from rankwise.training.loops.optimization import first_step_learning_rate
 from rankwise.training.records import InitializationRecord
+from rankwise.training.settings.base import Settings
 from rankwise.training.settings.method import (
     BoundaryInit,
     MethodSettings,
@@ -59,28 +61,53 @@ def initialize_adapter(job: Job, folder: RunFolder) -> InitializationRecord | No
     The reference of ``reference: task`` is expected in ``folder.reference``.
     """
     init = job.settings.method.init
-    match init:
-        case UpdateInit():
-            lr = first_step_learning_rate(job.settings.training, steps=job.steps)
-            method = UpdateApproximation(lr=lr, mode=init.mode, seed=job.settings.seed)
-        case BoundaryInit():
-            method = BoundaryMatching(
-                margin=init.margin,
-                steps=init.steps,
-                lr=init.learning_rate,
-                last=init.last,
-                reference=_reference(init, folder),
-            )
-        case SavedInit():
-            load_adapter(job.model, init.path)
-            return InitializationRecord(path=str(init.path))
-        case _:
-            return None
+    return INITIALIZATIONS[type(init)](init, job, folder)
+
+
+def _keep_random(_: RandomInit, __: Job, ___: RunFolder) -> None:
+    """Leave the adapter at the start that it was attached with."""
+
+
+def _load_saved(init: SavedInit, job: Job, _: RunFolder) -> InitializationRecord:
+    load_adapter(job.model, init.path)
+    return InitializationRecord(path=str(init.path))
+
+
+def _approximate_update(init: UpdateInit, job: Job, _: RunFolder) -> InitializationRecord:
+    lr = first_step_learning_rate(job.settings.training, steps=job.steps)
+    method = UpdateApproximation(lr=lr, mode=init.mode, seed=job.settings.seed)
+    return run_initialization(job, method, rows=init.samples)
+
+
+def _match_boundaries(init: BoundaryInit, job: Job, folder: RunFolder) -> InitializationRecord:
+    method = BoundaryMatching(
+        margin=init.margin,
+        steps=init.steps,
+        lr=init.learning_rate,
+        last=init.last,
+        reference=_reference(init, folder),
+    )
+    return run_initialization(job, method, rows=init.samples, batch_size=init.batch_size)
+
+
+def run_initialization(
+    job: Job, method: Initialization, *, rows: int, batch_size: int | None = None
+) -> InitializationRecord:
+    """Initialise the job's adapter by ``method`` from ``rows`` training rows."""
     with settings_errors("method.init"):
-        size = init.batch_size if isinstance(init, BoundaryInit) else None
-        batches = job.first_rows(init.samples, batch_size=size)
-        report = initialize(job.model, method, batches)
+        report = initialize(job.model, method, job.first_rows(rows, batch_size=batch_size))
     return InitializationRecord.model_validate(report.to_dict())
+
+
+INITIALIZATIONS: dict[
+    type[Settings], Callable[[Any, Job, RunFolder], InitializationRecord | None]
+] = {
+    RandomInit: _keep_random,
+    UpdateInit: _approximate_update,
+    BoundaryInit: _match_boundaries,
+    SavedInit: _load_saved,
+}
+"""What initialises an adapter as the settings of an init say."""
 
 
 def _reference(init: BoundaryInit, folder: RunFolder) -> str | None:
