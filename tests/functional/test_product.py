@@ -78,3 +78,22 @@ def test_a_factor_without_a_direction_is_refused(side):
     getattr(M, side).fill_(torch.nan)
     with pytest.raises(ValueError, match="NaN or infinite"):
         update_factors(M, r=3, lr=0.1, mode="raw")
+
+
+@pytest.mark.parametrize("rows", [8192, 16])
+def test_factors_in_half_precision_are_accumulated_in_single(monkeypatch, rows):
+    monkeypatch.setattr("rankwise.functional.product.ROWS_AT_A_TIME", rows)
+    half = product(dtype=torch.bfloat16)
+    exact = half.left.double() @ half.right.double()
+    assert half.dtype == half.dense().dtype == torch.float32
+    torch.testing.assert_close(half.dense().double(), exact, rtol=1e-5, atol=1e-4)
+    total = torch.ones(half.shape)
+    torch.testing.assert_close(half.add_to(total).double(), exact + 1, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("blocks", ["narrow", "wide"])
+def test_a_product_in_half_precision_is_decomposed_in_single(blocks):
+    half = product(m=300, k=30, n=400, dtype=torch.bfloat16)
+    _, S, _ = truncated_svd(half, 4, blocks=blocks)
+    exact = torch.linalg.svdvals(half.left.double() @ half.right.double())[:4]
+    torch.testing.assert_close(S.double(), exact, rtol=1e-2, atol=0)

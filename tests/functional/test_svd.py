@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from rankwise.functional import svd
-from rankwise.functional.svd import truncated_svd
+from rankwise.functional.svd import truncated_svd, truncated_svds
 
-from .matrices import matrix_with_spectrum, random_matrix
+from .matrices import HARD, SIDE, matrix_with_spectrum, random_matrix
 
-LARGE = 300  # above the side where the exact decomposition is used
+LARGE = SIDE
+EASY = 1 / torch.arange(1, SIDE + 1)
+each_kind = pytest.mark.parametrize("blocks", ["narrow", "wide"])
 
 
 @pytest.fixture
@@ -37,26 +39,29 @@ def test_a_small_matrix_is_decomposed_exactly(shape):
 
 @pytest.mark.parametrize("shape", [(LARGE, 2 * LARGE), (2 * LARGE, LARGE)])
 @pytest.mark.parametrize("decay", [0.5, 1.0, 2.0])
-def test_a_large_matrix_is_approximated_almost_optimally(no_exact_svd, shape, decay):
+@each_kind
+def test_a_large_matrix_is_approximated_almost_optimally(no_exact_svd, shape, decay, blocks):
     spectrum = torch.arange(1, LARGE + 1).double() ** -decay
     matrix = matrix_with_spectrum(spectrum, *shape, seed=2)
-    U, S, Vh = truncated_svd(matrix, 16)
+    U, S, Vh = truncated_svd(matrix, 16, blocks=blocks)
     torch.testing.assert_close(S, spectrum[:16], rtol=2e-2, atol=0)
     optimum = spectrum[16:].square().sum()
     assert (matrix - (U * S) @ Vh).square().sum() <= (1 + 5e-3) * optimum
 
 
-def test_the_flat_spectrum_of_a_sign_matrix_converges_too(no_exact_svd):
+@each_kind
+def test_the_flat_spectrum_of_a_sign_matrix_converges_too(no_exact_svd, blocks):
     matrix = random_matrix(LARGE, LARGE, seed=3).sign().float()
     exact = torch.linalg.svdvals(matrix)
-    _, S, _ = truncated_svd(matrix, 16)
+    _, S, _ = truncated_svd(matrix, 16, blocks=blocks)
     torch.testing.assert_close(S, exact[:16], rtol=3e-2, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_rank_below_r_leaves_orthonormal_factors_and_zero_values(no_exact_svd, dtype):
+@each_kind
+def test_a_rank_below_r_leaves_orthonormal_factors_and_zero_values(no_exact_svd, dtype, blocks):
     matrix = matrix_with_spectrum([3.0, 2.0, 1.0], LARGE, LARGE, seed=4).to(dtype)
-    U, S, Vh = truncated_svd(matrix, 8)
+    U, S, Vh = truncated_svd(matrix, 8, blocks=blocks)
     rounding = 100 * torch.finfo(dtype).eps
     torch.testing.assert_close(
         S, torch.tensor([3, 2, 1, *5 * [0]]).to(dtype), rtol=0, atol=rounding
@@ -66,10 +71,11 @@ def test_a_rank_below_r_leaves_orthonormal_factors_and_zero_values(no_exact_svd,
 
 
 @pytest.mark.parametrize("r", [2, 8, 32])
-def test_of_the_energy_of_a_sign_matrix_next_to_nothing_is_lost(no_exact_svd, r):
+@each_kind
+def test_of_the_energy_of_a_sign_matrix_next_to_nothing_is_lost(no_exact_svd, r, blocks):
     # At r = 2 the basis grows too large and is begun anew.
     matrix = random_matrix(2 * LARGE, LARGE, seed=12).sign()
-    U, S, Vh = truncated_svd(matrix, r)
+    U, S, Vh = truncated_svd(matrix, r, blocks=blocks)
     optimum = torch.linalg.svdvals(matrix)[r:].square().sum()
     assert (matrix - (U * S) @ Vh).square().sum() <= (1 + 2.5e-3) * optimum
 
@@ -82,6 +88,55 @@ def test_a_block_of_exact_zeros_does_no_harm(no_exact_svd, rank):
     torch.testing.assert_close(S, spectrum[:4], rtol=2e-2, atol=0)
     torch.testing.assert_close(U.T @ U, torch.eye(4), rtol=0, atol=1e-5)
     torch.testing.assert_close(Vh @ Vh.T, torch.eye(4), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("r", [4, 20, 48])
+@pytest.mark.parametrize("matrix", HARD.values(), ids=HARD)
+@each_kind
+def test_matrices_that_are_hard_to_decompose(no_exact_svd, matrix, r, blocks):
+    U, S, Vh = (part.double() for part in truncated_svd(matrix, r, blocks=blocks))
+    exact = torch.linalg.svdvals(matrix.double())
+    rounding = 100 * torch.finfo(matrix.dtype).eps * max(float(exact[0]), 1)
+    torch.testing.assert_close(S, exact[:r], rtol=0.05, atol=rounding)
+    for frame in (U.T @ U, Vh @ Vh.T):
+        torch.testing.assert_close(frame, torch.eye(r).double(), rtol=0, atol=2e-5)
+    torch.testing.assert_close(matrix.double().T @ U, Vh.T * S, rtol=0, atol=rounding)
+
+
+@pytest.mark.parametrize("scale", [1e-36, 1e-20, 1e-10, 1e10, 1e20, 1e35])
+@each_kind
+def test_the_size_of_a_matrix_makes_no_difference(scale, blocks):
+    matrix = matrix_with_spectrum(EASY, SIDE, SIDE, seed=13).float()
+    U, S, Vh = truncated_svd(matrix, 8, blocks=blocks)
+    other_U, other_S, other_Vh = truncated_svd(matrix * scale, 8, blocks=blocks)
+    torch.testing.assert_close(other_S / scale, S, rtol=1e-5, atol=0)
+    torch.testing.assert_close((other_U * other_S / scale) @ other_Vh, (U * S) @ Vh)
+
+
+@each_kind
+def test_sizes_beyond_single_precision_do_not_vanish_in_double(blocks):
+    matrix = matrix_with_spectrum(EASY, SIDE, SIDE, seed=14)
+    _, S, _ = truncated_svd(matrix, 8, blocks=blocks)
+    _, other, _ = truncated_svd(matrix * 1e-200, 8, blocks=blocks)
+    torch.testing.assert_close(other, S * 1e-200)
+
+
+def test_matrices_of_one_shape_are_decomposed_as_each_alone():
+    matrices = [random_matrix(SIDE, 2 * SIDE, seed=seed).sign().float() for seed in range(3)]
+    together = truncated_svds(matrices, 8, generators=[None] * 3, blocks="wide")
+    for matrix, (U, S, Vh) in zip(matrices, together, strict=True):
+        alone_U, alone_S, alone_Vh = truncated_svd(matrix, 8, blocks="wide")
+        torch.testing.assert_close(S, alone_S, rtol=1e-4, atol=0)
+        torch.testing.assert_close((U * S) @ Vh, (alone_U * alone_S) @ alone_Vh, rtol=0, atol=1e-2)
+
+
+@each_kind
+def test_autocast_does_not_round_what_is_decomposed(blocks):
+    matrix = matrix_with_spectrum(EASY, SIDE, SIDE, seed=15).float()
+    expected = truncated_svd(matrix, 8, blocks=blocks)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = truncated_svd(matrix, 8, blocks=blocks)
+    assert all(torch.equal(one, two) for one, two in zip(found, expected, strict=True))
 
 
 def test_the_exact_decomposition_takes_over_when_iterations_do_not_suffice():

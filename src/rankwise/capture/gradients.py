@@ -126,14 +126,17 @@ class _Accumulator:
 
     def product(self, gradient: Tensor, x: Tensor) -> Product:
         """Return the gradient of one call, dYᵀ X."""
-        dY = gradient.reshape(-1, self.shape[0]).to(self.dtype)
-        return Product(dY.T, x.reshape(-1, self.shape[1]).to(self.dtype))
+        dY, X = gradient.reshape(-1, self.shape[0]), x.reshape(-1, self.shape[1])
+        # In half precision as they are: their products are accumulated in float32.
+        shared = torch.promote_types(dY.dtype, X.dtype)
+        dtype = shared if self.dtype == torch.float32 and shared.itemsize == 2 else self.dtype
+        return Product(dY.to(dtype).T, X.to(dtype))
 
     def add(self, product: Product) -> None:
         if self._total is None:
             self._total = product.dense()
         else:
-            self._total.addmm_(product.left, product.right)
+            product.add_to(self._total)
 
     def take(self) -> Tensor | None:
         """Let go of the sum over all processes and return it, None where another one owns it."""

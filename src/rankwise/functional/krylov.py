@@ -31,7 +31,7 @@ import math
 import torch
 from torch import Tensor
 
-from rankwise.functional.orthonormal import LEAST_PIVOT, cholesky_qr
+from rankwise.functional.orthonormal import cholesky_qr
 from rankwise.functional.product import Product, times
 
 RESIDUAL_TOLERANCE = 0.1
@@ -40,6 +40,7 @@ BASIS_A_WIDTH = 5  # most columns of the basis, in widths of r + oversampling
 # The Gram matrix tells directions apart whose σ² exceed its rounding, which is relative to σ₁².
 LEAST_SEEN_BY_GRAM = 1e-2
 SAME_VALUE = 1e-3  # relative distance of values that count as one
+LEAST_PIVOT = 1e-3  # of the length of a block: its condition squared stays well below 1 / eps
 
 Matrix = Tensor | Product
 Triplets = tuple[Tensor, Tensor, Tensor]

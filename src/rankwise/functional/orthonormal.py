@@ -9,25 +9,30 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-LEAST_PIVOT = 1e-3  # of a column's length, in float32: κ(X)² stays well below 1 / eps
 
-
-def cholesky_qr(columns: Tensor, least: Tensor | float) -> tuple[Tensor, Tensor] | None:
+def cholesky_qr(
+    columns: Tensor, least: Tensor | float, *, gram_dtype: torch.dtype | None = None
+) -> tuple[Tensor, Tensor] | None:
     """Return Q with orthonormal columns and R with ``columns`` = Q R, by Cholesky's way, twice.
 
     Args:
-        columns: (m, k), k <= m.
+        columns: (..., m, k), k <= m.
         least: Smallest pivot to trust.
+        gram_dtype: Dtype of XᵀX and its decomposition, by default that of ``columns``. In float64
+            columns may depend on each other more closely.
 
     Returns:
-        Q (m, k) and R (k, k), upper triangular; None where a pivot is below ``least``: the columns
-        depend on each other, or nearly so, and reflections are to be preferred.
+        Q (..., m, k) and R (..., k, k), upper triangular; None where a pivot of any of the matrices
+        is below ``least``: reflections are to be preferred then.
     """
     R = None
     for _ in range(2):
-        factor, failed = torch.linalg.cholesky_ex(columns.T @ columns, upper=True)
-        if failed or (R is None and not factor.diagonal().min() > least):
+        wide = columns if gram_dtype is None else columns.to(gram_dtype)
+        factor, failed = torch.linalg.cholesky_ex(wide.mT @ wide, upper=True)
+        pivots = factor.diagonal(dim1=-2, dim2=-1)
+        if failed.any() or (R is None and not (pivots > least).all()):
             return None
+        factor = factor.to(columns.dtype)
         columns = torch.linalg.solve_triangular(factor, columns, upper=True, left=False)
         R = factor if R is None else factor @ R
     assert R is not None

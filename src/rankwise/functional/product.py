@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+ROWS_AT_A_TIME = 8192  # of factors in half precision, where they are widened to be multiplied
 
 
 @dataclass(frozen=True)
@@ -13,7 +16,7 @@ class Product:
     """M = L R with L (m, k) and R (k, n), of one dtype; M V is L (R V).
 
     A weight's gradient is one, dYᵀ X over k tokens, and its products with few vectors cost less
-    than the gradient itself.
+    than the gradient itself. Factors in half precision stay so; their product is in float32.
 
     Example:
         >>> product = Product(torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0, 4.0]]))
@@ -32,8 +35,8 @@ class Product:
 
     @property
     def dtype(self) -> torch.dtype:
-        """That of both."""
-        return self.left.dtype
+        """That of M: float32 at least."""
+        return torch.promote_types(self.left.dtype, torch.float32)
 
     @property
     def device(self) -> torch.device:
@@ -48,9 +51,31 @@ class Product:
     def __matmul__(self, vectors: Tensor) -> Tensor:
         return times(self.left, times(self.right, vectors))
 
+    def widened(self) -> Product:
+        """Return the same with factors in the dtype of M."""
+        return Product(self.left.to(self.dtype), self.right.to(self.dtype))
+
     def dense(self) -> Tensor:
-        """Form M."""
-        return self.left @ self.right
+        """Form M, in its dtype; factors in half precision are accumulated in float32."""
+        if self.left.dtype == self.dtype:
+            return self.left @ self.right
+        if self._is_multiplied_as_it_is:
+            mm: Any = torch.mm
+            return mm(self.left, self.right, out_dtype=self.dtype)
+        if self.left.shape[1] <= ROWS_AT_A_TIME:
+            return self.widened().dense()
+        return self.add_to(torch.zeros(self.shape, dtype=self.dtype, device=self.device))
+
+    def add_to(self, total: Tensor) -> Tensor:
+        """Add M to ``total`` (m, n), of its dtype, in place."""
+        if self.left.dtype == self.dtype:
+            return total.addmm_(self.left, self.right)
+        if self._is_multiplied_as_it_is:
+            return total.add_(self.dense())
+        rows = ROWS_AT_A_TIME
+        for left, right in zip(self.left.split(rows, dim=1), self.right.split(rows), strict=True):
+            total.addmm_(left.to(self.dtype), right.to(self.dtype))
+        return total
 
     def pays(self, vectors: int) -> bool:
         """Tell whether that many products with vectors cost less so than through M, formed first.
@@ -59,6 +84,11 @@ class Product:
         """
         (m, n), k = self.shape, self.right.shape[0]
         return vectors * k * (m + n) < m * n * (vectors + k)
+
+    @property
+    def _is_multiplied_as_it_is(self) -> bool:
+        # Products of half precision with a result in float32, from torch 2.8 on.
+        return self.device.type == "cuda" and hasattr(torch.ops.aten.mm, "dtype")
 
 
 def times(matrix: Tensor | Product, vectors: Tensor) -> Tensor:

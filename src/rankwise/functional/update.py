@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rankwise.functional.arguments import check_gradient
+from rankwise.functional.krylov import Triplets
 from rankwise.functional.product import Product
 from rankwise.functional.svd import truncated_svd
 
@@ -52,13 +53,27 @@ def update_factors(
         tensor([[-0.1000, -0.1000],
                 [-0.1000, -0.1000]])
     """
-    if mode not in ("sign", "raw"):
-        raise ValueError(f"mode must be 'sign' or 'raw', got {mode!r}")
     if not 0 < lr < math.inf:
         raise ValueError(f"lr must be positive and finite, got {lr!r}")
+    triplets = truncated_svd(ascent_direction(gradient, mode), r, generator=generator)
+    return factors_of(triplets, lr)
+
+
+def ascent_direction(gradient: Tensor | Product, mode: Literal["sign", "raw"]) -> Tensor | Product:
+    """Return what the first step goes against: sign(G), or G itself.
+
+    Raises:
+        ValueError: ``gradient`` is zero or not a finite matrix, or ``mode`` is wrong.
+    """
+    if mode not in ("sign", "raw"):
+        raise ValueError(f"mode must be 'sign' or 'raw', got {mode!r}")
     check_gradient(gradient)
-    ascent = gradient
-    if mode == "sign":
-        ascent = (gradient if isinstance(gradient, Tensor) else gradient.dense()).sign()
-    B, S, Vh = truncated_svd(ascent, r, generator=generator)
-    return B, torch.diag(lr * S), -Vh
+    if mode == "raw":
+        return gradient
+    return (gradient if isinstance(gradient, Tensor) else gradient.dense()).sign()
+
+
+def factors_of(triplets: Triplets, lr: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return B, R and A of the step −lr U S Vᵀ."""
+    U, S, Vh = triplets
+    return U, torch.diag(lr * S), -Vh

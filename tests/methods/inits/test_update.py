@@ -63,6 +63,15 @@ def test_sgds_update_of_one_batch_needs_no_gradient(monkeypatch):
         torch.testing.assert_close(changes(model)[name], change, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize("mode", ["sign", "raw"])
+def test_layers_that_are_factored_together_begin_where_they_would_alone(mode):
+    alone, together, batch = adapted(), adapted(), points(6)
+    initialize(alone, UpdateApproximation(lr=0.1, mode=mode, decomposition="narrow"), [batch])
+    initialize(together, UpdateApproximation(lr=0.1, mode=mode, decomposition="wide"), [batch])
+    for name, change in changes(alone).items():
+        torch.testing.assert_close(changes(together)[name], change, rtol=1e-6, atol=1e-8)
+
+
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_the_outputs_move_by_exactly_that_update(kind):
     model, batches = adapted(config=CONFIGS[kind]), [points(6)]
@@ -206,6 +215,7 @@ def test_any_batch_works_with_a_loss_of_ones_own():
         ({"lr": 0.0}, "lr must be positive and finite, got 0.0"),
         ({"lr": float("inf")}, "lr must be positive and finite, got inf"),
         ({"lr": 0.1, "mode": "adam"}, "mode must be 'sign' or 'raw', got 'adam'"),
+        ({"lr": 0.1, "decomposition": "exact"}, "decomposition must be 'auto', 'narrow' or 'wide'"),
         ({"lr": 0.1, "gradient_memory": 0}, "gradient_memory must be a positive number of bytes"),
     ],
 )

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -42,12 +42,12 @@ from rankwise.core.errors import ModelError, SettingsError
 from rankwise.core.modules import device_of
 from rankwise.core.seeds import derive_seed
 from rankwise.functional.product import Product
-from rankwise.functional.update import update_factors
+from rankwise.functional.svd import Blocks
+from rankwise.functional.update import ascent_direction
 from rankwise.methods.adapters.bridge import factors, rank, write_factors
 from rankwise.methods.adapters.switching import acting
 from rankwise.methods.inits.report import Outcome
-
-Update = tuple[Tensor, Tensor, Tensor]
+from rankwise.methods.inits.together import FactoredTogether, Update
 
 
 @dataclass(frozen=True)
@@ -61,18 +61,26 @@ class UpdateApproximation:
         gradient_memory: Bytes that the gradients may take at a time, at the price of more passes
             over the batches; None takes them in one.
         seed: Seed of the randomised SVD of large layers.
+        decomposition: How that SVD searches: ``"narrow"`` blocks of vectors, best on a CPU, or
+            ``"wide"`` ones, with layers of one shape together, best on an accelerator. ``"auto"``
+            goes by where a layer lies. Both meet one test of accuracy.
     """
 
     lr: float
     mode: Literal["sign", "raw"] = "sign"
     gradient_memory: int | None = None
     seed: int = 0
+    decomposition: Blocks = "auto"
 
     def __post_init__(self) -> None:
         if not 0 < self.lr < math.inf:
             raise SettingsError(f"lr must be positive and finite, got {self.lr!r}")
         if self.mode not in ("sign", "raw"):
             raise SettingsError(f"mode must be 'sign' or 'raw', got {self.mode!r}")
+        if self.decomposition not in get_args(Blocks):
+            raise SettingsError(
+                f"decomposition must be 'auto', 'narrow' or 'wide', got {self.decomposition!r}"
+            )
         if self.gradient_memory is not None and self.gradient_memory < 1:
             raise SettingsError(
                 f"gradient_memory must be a positive number of bytes, got {self.gradient_memory!r}"
@@ -97,20 +105,17 @@ class UpdateApproximation:
 
         made: dict[str, Update] = {}
 
-        def decompose(name: str, gradient: Tensor | Product) -> None:
-            layer = layers[name]
-            generator = torch.Generator(gradient.device).manual_seed(derive_seed(self.seed, name))
-            update = update_factors(
-                gradient,
-                r=rank(layer, adapter_name),
-                lr=self.lr,
-                mode=self.mode,
-                generator=generator,
-            )
+        def write(name: str, update: Update) -> None:
             if is_distributed():
                 made[name] = update
             else:  # No adapter acts, so writing one during the backward pass disturbs nothing.
-                write_factors(layer, adapter_name, *update)
+                write_factors(layers[name], adapter_name, *update)
+
+        together = FactoredTogether(write, lr=self.lr, blocks=self.decomposition)
+
+        def decompose(name: str, gradient: Tensor | Product) -> None:
+            r, seed = rank(layers[name], adapter_name), derive_seed(self.seed, name)
+            together.add(name, ascent_direction(gradient, self.mode), r=r, seed=seed)
 
         with acting(model, None):
             capture_gradients(
@@ -123,6 +128,7 @@ class UpdateApproximation:
                 is_shared_out=True,
                 consume_product=decompose if self.mode == "raw" else None,
             )
+        together.finish()
         if is_distributed():
             _exchange(made, layers, adapter_name)
         return Outcome(samples=sum(count_samples(batch) for batch in batches))
