@@ -13,12 +13,14 @@ from rankwise import functional
 FILES = [module.name for module in pkgutil.iter_modules(functional.__path__)]
 
 
-def test_the_public_names_are_these_nine():
+def test_the_public_names_are_these_eleven():
     assert functional.__all__ == [
         "boundary_layer_weights",
         "boundary_loss",
         "compress",
+        "corrected_core_gradient",
         "delora_delta",
+        "equivalent_gradient",
         "information_loss",
         "sign_agreement",
         "sketch",

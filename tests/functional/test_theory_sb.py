@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import linear, mse_loss
 
-from rankwise.functional import information_loss, update_factors
+from rankwise.functional import (
+    corrected_core_gradient,
+    equivalent_gradient,
+    information_loss,
+    update_factors,
+)
 
 from .matrices import projector, random_matrix
 
@@ -38,13 +43,10 @@ class Layer:
         return g, g_R
 
     def corrected(self, g_R: Tensor) -> Tensor:
-        """g_R* = s⁻² (BᵀB)⁻¹ g_R (AAᵀ)⁻¹, Theorem 3."""
-        inner, outer = torch.linalg.inv(self.B.T @ self.B), torch.linalg.inv(self.A @ self.A.T)
-        return inner @ g_R @ outer / self.scale**2
+        return corrected_core_gradient(g_R, self.B, self.A, scaling=self.scale)
 
     def equivalent(self, g_R: Tensor) -> Tensor:
-        """The gradient of the weight that a step along g_R amounts to."""
-        return self.scale * self.B @ g_R @ self.A
+        return equivalent_gradient(g_R, self.B, self.A, scaling=self.scale)
 
 
 @settings(max_examples=40)
