@@ -61,7 +61,7 @@ def test_sums_do_not_depend_on_how_samples_are_split(model, batch, sizes):
 def test_floating_point_labels_count_by_the_row():
     class Regression(nn.Module):
         def forward(self, x, labels):
-            return {"loss": nn.functional.mse_loss(x, labels)}
+            return {"loss": nn.functional.mse_loss(x, labels), "logits": x}
 
     batch = {"x": torch.zeros(4, 1), "labels": torch.full((4, 1), 3.0)}
     assert summed_loss(Regression(), batch) == 36
@@ -84,6 +84,63 @@ def test_a_loss_that_is_no_plain_mean_is_refused():
     logits = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
     with pytest.raises(ModelError, match="neither in place nor one position on: pass loss="):
         summed_loss(Smoothed(), {"logits": logits, "labels": torch.ones(2, 3, dtype=torch.long)})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"reduction": "sum"},
+        {"weight": torch.tensor([1.0, 2.0, 5.0])},
+        {"label_smoothing": 0.5},
+    ],
+    ids=["sum", "class weights", "label smoothing"],
+)
+def test_so_it_is_of_one_label_a_row(options):
+    class Other(nn.Module):
+        def forward(self, logits, labels):
+            loss = nn.functional.cross_entropy(logits, labels, **options)
+            return {"loss": loss, "logits": logits}
+
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(
+        ModelError, match=r"is not a mean over the labels of shape \(4,\), by .*loss="
+    ):
+        summed_loss(Other(), {"logits": logits, "labels": torch.tensor([0, 1, 2, 0])})
+
+
+@pytest.mark.parametrize(
+    ("loss", "labels"),
+    [
+        (nn.functional.mse_loss, torch.tensor([[0.5], [1.0], [2.0]])),
+        (nn.functional.l1_loss, torch.tensor([0.5, 1.0, 2.0])),
+        (nn.functional.smooth_l1_loss, torch.tensor([0.5, 1.0, 2.0])),
+        (nn.functional.binary_cross_entropy_with_logits, torch.tensor([[0.0], [1.0], [1.0]])),
+        (nn.functional.cross_entropy, torch.tensor([[0.2, 0.8], [1.0, 0.0], [0.5, 0.5]])),
+    ],
+)
+def test_the_usual_means_over_rows_are_known(loss, labels):
+    class Model(nn.Module):
+        def forward(self, logits, labels):
+            return {"loss": loss(logits, labels), "logits": logits}
+
+    logits = torch.arange(labels.numel()).float().view(labels.shape) / 3
+    batch = {"logits": logits, "labels": labels}
+    assert summed_loss(Model(), batch) == 3 * loss(logits, labels)
+
+
+def test_without_logits_nothing_is_known():
+    class Silent(nn.Module):
+        def forward(self, x, labels):
+            return {"loss": x.mean()}
+
+    with pytest.raises(ModelError, match="without logits the loss cannot be told to be a mean"):
+        summed_loss(Silent(), {"x": torch.ones(2), "labels": torch.tensor([0, 1])})
+
+
+def test_the_number_of_items_that_a_trainer_adds_does_not_reach_the_model():
+    model, batch = classifier(), points(3)
+    expected = summed_loss(model, batch)
+    assert summed_loss(model, {**batch, "num_items_in_batch": torch.tensor(7)}) == expected
 
 
 @pytest.mark.parametrize("batch", [{"x": torch.ones(1)}, torch.ones(1)])

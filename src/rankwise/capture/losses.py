@@ -6,29 +6,40 @@ mean times the number of terms in it.
 
 That number depends on the model: a decoder-only language model compares position t with label t+1,
 others position t with label t. No attribute of a model says so reliably, hence the model is asked:
-whichever of the two reproduces its loss from its logits is the right one, and if neither does
-(label smoothing, auxiliary losses, two heads) the sum is refused rather than guessed.
+whichever of the usual means reproduces its loss from its logits is the right one, and if none does
+(a sum, class weights, label smoothing, auxiliary losses, two heads) the sum is refused rather than
+guessed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from rankwise.core.errors import DataError, ModelError
 from rankwise.core.labels import IGNORED_LABEL
 
+ITEMS_IN_BATCH = "num_items_in_batch"
 _WAY_OUT = "pass loss=..., a function (model, batch) -> sum of the losses of the batch"
+# Of one number a label: squared and absolute distances, and the logistic loss of yes and no.
+_DISTANCES: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
+    functional.mse_loss,
+    functional.binary_cross_entropy_with_logits,
+    functional.l1_loss,
+    functional.smooth_l1_loss,
+)
 
 
 def summed_loss(model: nn.Module, batch: Any) -> Tensor:
     """Run ``model(**batch)`` and return its loss summed over the terms that its mean runs over.
 
     The terms are the rows for one label a row (classes that are not -100) and for floating-point
-    labels, and the counted tokens for labels of two and more dimensions.
+    labels, and the counted tokens for labels of two and more dimensions. ``num_items_in_batch``, by
+    which a Trainer makes a loss a sum, is left out.
 
     Raises:
         DataError: The batch is no mapping with ``labels``, or none of its labels counts.
@@ -37,7 +48,8 @@ def summed_loss(model: nn.Module, batch: Any) -> Tensor:
     if not isinstance(batch, Mapping) or "labels" not in batch:
         received = sorted(batch) if isinstance(batch, Mapping) else type(batch).__name__
         raise DataError(f"a batch must be a mapping with 'labels', got {received}: {_WAY_OUT}")
-    output = model(**batch)
+    # What a Trainer adds makes the loss a sum over something else.
+    output = model(**{key: value for key, value in batch.items() if key != ITEMS_IN_BATCH})
     if not isinstance(output, Mapping) or output.get("loss") is None:
         raise ModelError(
             f"{type(model).__name__} must return a mapping with 'loss', got "
@@ -53,14 +65,46 @@ def count_terms(output: Mapping[str, Any], labels: Tensor) -> int:
         DataError: No label counts.
         ModelError: The loss is no plain mean over the labels.
     """
+    if not labels.is_floating_point() and not (labels != IGNORED_LABEL).any():
+        raise DataError(f"every label of a batch is {IGNORED_LABEL}: leave the batch out")
+    if not output["loss"].isfinite():
+        return 1  # no number of terms makes it finite; who runs the batch says so
+    if labels.is_floating_point() or labels.dim() < 2:
+        return _count_rows(output, labels)
+    return _count_tokens(output, labels)
+
+
+@torch.no_grad()
+def _count_rows(output: Mapping[str, Any], labels: Tensor) -> int:
+    logits, loss = output.get("logits"), output["loss"].detach()
+    if logits is None:
+        raise ModelError(f"without logits the loss cannot be told to be a mean: {_WAY_OUT}")
+    if not any(_agrees(mean, loss, logits) for mean in _row_means(logits, labels, loss.dtype)):
+        raise ModelError(
+            f"the loss {float(loss):.6g} is not a mean over the labels of shape "
+            f"{tuple(labels.shape)}, by logits of shape {tuple(logits.shape)}: {_WAY_OUT}"
+        )
     if labels.is_floating_point():
         return len(labels)
-    counted = int((labels != IGNORED_LABEL).sum())
-    if not counted:
-        raise DataError(f"every label of a batch is {IGNORED_LABEL}: leave the batch out")
-    if labels.dim() < 2:
-        return counted
-    return _count_tokens(output, labels)
+    return int((labels != IGNORED_LABEL).sum())
+
+
+def _row_means(logits: Tensor, labels: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
+    """Yield the usual means of losses of rows."""
+    values = logits.to(dtype)
+    if not labels.is_floating_point() and logits.shape[:-1] == labels.shape:
+        yield functional.cross_entropy(values, labels, ignore_index=IGNORED_LABEL)
+    if labels.is_floating_point() and logits.shape == labels.shape and labels.dim() == 2:
+        yield functional.cross_entropy(values, labels.to(dtype))
+    if logits.numel() == labels.numel():
+        for distance in _DISTANCES:
+            yield distance(values.reshape(-1), labels.reshape(-1).to(dtype))
+
+
+def _agrees(mean: Tensor, loss: Tensor, logits: Tensor) -> bool:
+    # A small loss is the difference of numbers of the size of the logits.
+    rounding = 1e-6 * max(1.0, float(logits.abs().max()))
+    return float((mean - loss).abs()) <= 1e-3 * abs(float(loss)) + rounding
 
 
 @torch.no_grad()
@@ -74,17 +118,17 @@ def _count_tokens(output: Mapping[str, Any], labels: Tensor) -> int:
         )
     readings = ((logits, labels), (logits[..., :-1, :], labels[..., 1:]))
     # In the loss's own dtype the right reading agrees to rounding, also in a bf16 model.
-    distances = [float((_mean_loss(*each, loss.dtype) - loss).abs()) for each in readings]
-    best = min(distances)
-    if not best <= 1e-3 * abs(float(loss)) or distances[0] == distances[1]:
+    means = [_mean_loss(*each, loss.dtype) for each in readings]
+    distances = [float((mean - loss).abs()) for mean in means]
+    best = distances.index(min(distances))
+    if distances[0] == distances[1] or not _agrees(means[best], loss, logits):
         raise ModelError(
             f"the loss {float(loss):.6g} is not the mean cross-entropy of the logits against the "
             f"labels, neither in place nor one position on: {_WAY_OUT}"
         )
-    _, counted = readings[distances.index(best)]
-    return int((counted != IGNORED_LABEL).sum())
+    return int((readings[best][1] != IGNORED_LABEL).sum())
 
 
 def _mean_loss(logits: Tensor, labels: Tensor, dtype: torch.dtype) -> Tensor:
     flat = logits.reshape(-1, logits.shape[-1]).to(dtype)
-    return nn.functional.cross_entropy(flat, labels.reshape(-1), ignore_index=IGNORED_LABEL)
+    return functional.cross_entropy(flat, labels.reshape(-1), ignore_index=IGNORED_LABEL)
