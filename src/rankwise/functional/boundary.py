@@ -8,7 +8,7 @@ silence (layers that are missing, differ in shape or are not finite) is refused.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from rankwise.functional.arguments import working_dtype
 
 Masks = Sequence[Tensor | None] | None
+_NOTHING_COUNTS = "no position counts; drop the batch or mend its mask"
 
 
 def boundary_loss(
@@ -63,11 +64,12 @@ def boundary_loss(
     if not 0 <= margin < math.inf:
         raise ValueError(f"margin must be finite and not negative, got {margin!r}")
     weights = _checked_weights(layer_weights, len(student))
+    counted = _counted(student, reference, masks)
     costs = []
-    for weight, (values, active) in zip(weights, _counted(student, reference, masks), strict=True):
+    for weight, (values, active, mask) in zip(weights, counted, strict=True):
         excess = torch.where(active, margin - values, margin + values).relu().square()
         of_position = excess.mean(dim=-1) if reduction == "mean" else excess.sum(dim=-1)
-        costs.append(weight * of_position.mean())
+        costs.append(weight * _mean(of_position, mask))
     total = torch.stack(costs).sum()
     return total / len(costs) if reduction == "mean" else total
 
@@ -84,8 +86,8 @@ def sign_agreement(
         tensor(0.5000)
     """
     shares = [
-        ((values > 0) == active).to(values.dtype).mean()
-        for values, active in _counted(student, reference, masks)
+        _mean(((values > 0) == active).to(values.dtype).mean(dim=-1), mask)
+        for values, active, mask in _counted(student, reference, masks)
     ]
     return torch.stack(shares).mean()
 
@@ -118,10 +120,24 @@ def _checked_weights(layer_weights: Sequence[float] | Tensor, layers: int) -> li
     return weights
 
 
+def first_not_finite(layers: Sequence[Tensor], masks: Masks = None) -> int | None:
+    """Return the number of the first layer with a value that counts and is not finite, or None.
+
+    On an accelerator all are read at once.
+    """
+    masks = [None] * len(layers) if masks is None else masks
+    flags = []
+    for values, mask in zip(layers, masks, strict=True):
+        finite = values.isfinite().all(dim=-1)
+        flags.append((finite if mask is None else finite | ~mask).all().to(layers[0].device))
+    found = torch.stack(flags)
+    return None if found.all() else found.tolist().index(False)
+
+
 def _counted(
     student: Sequence[Tensor], reference: Sequence[Tensor], masks: Masks
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield each layer's values that count (..., neurons) and where the reference is positive."""
+) -> list[tuple[Tensor, Tensor, Tensor | None]]:
+    """Return each layer's values, where the reference is positive, and which positions count."""
     masks = [None] * len(student) if masks is None else masks
     if not student:
         raise ValueError("student has no layers: give one tensor for each monitored layer")
@@ -138,12 +154,39 @@ def _counted(
             )
         if mask is not None:
             _check_mask(mask, values, layer)
-            values, target = values[mask], target[mask]
         if values.numel() == 0:
-            raise ValueError(f"layer {layer}: no position counts; drop the batch or mend its mask")
-        if not (values.isfinite().all() and target.isfinite().all()):
-            raise ValueError(f"layer {layer}: activations hold NaN or infinite values")
-        yield values.to(working_dtype(values)), target > 0
+            raise ValueError(f"layer {layer}: {_NOTHING_COUNTS}")
+    _check_values(student, reference, masks)
+    return [
+        (_where_it_counts(values, mask).to(working_dtype(values)), target > 0, mask)
+        for values, target, mask in zip(student, reference, masks, strict=True)
+    ]
+
+
+def _check_values(
+    student: Sequence[Tensor], reference: Sequence[Tensor], masks: Sequence[Tensor | None]
+) -> None:
+    layer = first_not_finite(student, masks)
+    if layer is None and any(target.is_floating_point() for target in reference):
+        layer = first_not_finite(reference, masks)
+    if layer is not None:
+        raise ValueError(f"layer {layer}: activations hold NaN or infinite values")
+    used = [mask.any().to(student[0].device) for mask in masks if mask is not None]
+    if used and not torch.stack(used).all():
+        layers = [layer for layer, mask in enumerate(masks) if mask is not None and not mask.any()]
+        raise ValueError(f"layer {layers[0]}: {_NOTHING_COUNTS}")
+
+
+def _where_it_counts(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the values, zero where they do not count: there they may be anything."""
+    return values if mask is None else torch.where(mask.unsqueeze(-1), values, 0)
+
+
+def _mean(of_position: Tensor, mask: Tensor | None) -> Tensor:
+    """Average over the positions that count, without picking them out one by one."""
+    if mask is None:
+        return of_position.mean()
+    return torch.where(mask, of_position, 0).sum() / mask.sum()
 
 
 def _check_mask(mask: Tensor, values: Tensor, layer: int) -> None:
