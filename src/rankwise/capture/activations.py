@@ -13,8 +13,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Literal
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from rankwise.core.errors import ModelError
+from rankwise.core.undoing import undone
 
 Side = Literal["input", "output"]
 
@@ -81,17 +83,19 @@ def capture_activations(
 def _hooked(
     modules: Mapping[str, nn.Module], side: Side, visit: Callable[[str, Tensor], None]
 ) -> Iterator[None]:
-    handles = []
-    try:
+    handles: list[RemovableHandle] = []
+
+    def remove() -> None:
+        for handle in handles:
+            handle.remove()
+
+    with undone(remove):
         for name, module in modules.items():
             if side == "input":
                 handles.append(module.register_forward_pre_hook(_on_input(name, visit)))
             else:
                 handles.append(module.register_forward_hook(_on_output(name, visit)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _on_input(name: str, visit: Callable[[str, Tensor], None]) -> Callable[..., None]:

@@ -17,19 +17,24 @@ is enough.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, distributed, nn
 
-from rankwise.capture.batches import to_device
+from rankwise.capture.batches import borrowed, named_errors
 from rankwise.capture.losses import summed_loss
 from rankwise.capture.recompute import recomputed_blocks
 from rankwise.capture.taps import Taps
 from rankwise.core.errors import ModelError, SettingsError, TrainingError
-from rankwise.core.modules import device_of, preserved_state
+from rankwise.core.modules import (
+    check_usable,
+    device_of,
+    gradients_on,
+    preserved_state,
+)
 from rankwise.functional.product import Product
 
 Loss = Callable[[nn.Module, Any], Tensor]
@@ -39,12 +44,13 @@ def capture_gradients(
     model: nn.Module,
     layers: Mapping[str, nn.Module],
     *,
-    batches: Sequence[Any],
+    batches: Collection[Any],
     consume: Callable[[str, Tensor], None],
     loss: Loss = summed_loss,
     memory: int | None = None,
     is_shared_out: bool = False,
     consume_product: Callable[[str, Product], None] | None = None,
+    consume_none: Callable[[str], None] | None = None,
 ) -> None:
     """Hand the gradient G of the loss summed over ``batches`` to ``consume(name, G)``, by layer.
 
@@ -64,9 +70,12 @@ def capture_gradients(
             :func:`owner`, and call ``consume`` there only. By default every process gets all.
         consume_product: Called in place of ``consume``, with dYᵀ and X as they are, for each layer
             that is called once in the only batch of the only process: its G is never formed.
+        consume_none: Called in place of ``consume`` for each layer that takes no part in the loss:
+            its G is zero. Without it such a layer is an error.
 
     Raises:
-        ModelError: A layer is not linear, or takes no part in the loss.
+        ModelError: A layer is not linear, or takes no part in the loss; or ``model`` has lazy
+            modules.
         SettingsError: ``memory`` is less than one layer needs.
         TrainingError: A loss or a gradient is not finite.
 
@@ -87,8 +96,9 @@ def capture_gradients(
         for number, (name, layer) in enumerate(layers.items())
     ]
     one_at_a_time = len(batches) == 1 and not is_distributed()
-    give = _Consumers(consume, consume_product if one_at_a_time else None)
-    with preserved_state(model), recomputed_blocks(model), torch.enable_grad():
+    give = _Consumers(consume, consume_product if one_at_a_time else None, consume_none)
+    check_usable(model)
+    with gradients_on(), preserved_state(model), recomputed_blocks(model):
         model.eval()
         model.requires_grad_(False)
         for group in _passes(accumulators, memory, one_at_a_time=one_at_a_time):
@@ -102,10 +112,20 @@ def owner(number: int) -> int:
 
 @dataclass(frozen=True)
 class _Consumers:
-    """Who gets a gradient, and who gets one that was not multiplied, if anyone does."""
+    """Who gets a gradient, one that was not multiplied and one that is zero, if anyone does."""
 
     whole: Callable[[str, Tensor], None]
     product: Callable[[str, Product], None] | None
+    none: Callable[[str], None] | None
+
+    def give_none(self, name: str) -> None:
+        """Tell that a layer takes no part, or refuse it."""
+        if self.none is None:
+            raise ModelError(
+                f"{name} has no gradient: it takes no part in the loss of these batches; "
+                "pass others, or leave it out of target_modules"
+            )
+        self.none(name)
 
 
 class _Accumulator:
@@ -138,51 +158,63 @@ class _Accumulator:
         else:
             product.add_to(self._total)
 
-    def take(self) -> Tensor | None:
-        """Let go of the sum over all processes and return it, None where another one owns it."""
+    def take(self) -> Taken:
+        """Let go of the sum over all processes, and say what it comes to."""
         total, self._total = self._total, None
+        if total is None and not is_distributed():
+            return Taken(None, is_zero=True)
         if total is None:
             total = torch.zeros(self.shape, dtype=self.dtype, device=device_of(self.layer))
         if is_distributed():
             total = _reduced(total, self.owner)
-        norm = torch.linalg.vector_norm(total)
+        size = _size(total)
         if is_distributed() and self.owner is not None:
-            distributed.broadcast(norm, src=self.owner)  # so that all processes stop, or none
-        self._check(total, norm)
-        return total if self.owner in (None, _rank()) else None
+            distributed.broadcast(size, src=self.owner)  # so that all processes stop, or none
+        self._check_finite(size)
+        return Taken(total if self.owner in (None, _rank()) else None, is_zero=not size)
 
-    def check(self, product: Product) -> None:
-        """Refuse a product that is not finite, or zero in a factor."""
-        for factor in (product.left, product.right):
-            self._check(factor, torch.linalg.vector_norm(factor))
+    def has_direction(self, product: Product) -> bool:
+        """Tell whether no factor is zero, and refuse one that is not finite."""
+        sizes = [_size(product.left), _size(product.right)]
+        for size in sizes:
+            self._check_finite(size)
+        return all(sizes)
 
-    def _check(self, values: Tensor, norm: Tensor) -> None:
-        # The norm costs one reading; only where it has over- or underflown are all numbers asked.
-        if not (norm.isfinite() or values.isfinite().all()):
+    def _check_finite(self, size: Tensor) -> None:
+        if not size.isfinite():
             raise TrainingError(f"the gradient of {self.name} is not finite: check the batches")
-        if norm == 0 and not values.any():
-            raise ModelError(
-                f"{self.name} has no gradient: it takes no part in the loss of these batches; "
-                "pass others, or leave it out of target_modules"
-            )
+
+
+class Taken(NamedTuple):
+    """A gradient summed over all, in the process that owns it, and whether it is zero."""
+
+    total: Tensor | None
+    is_zero: bool
+
+
+def _size(values: Tensor) -> Tensor:
+    """Return a number that is zero, or not finite, as the values are."""
+    norm = torch.linalg.vector_norm(values, dtype=torch.promote_types(values.dtype, torch.float32))
+    # It costs one reading; only where it has over- or underflown are all numbers asked.
+    return norm if 0 < float(norm) < math.inf else values.abs().max().to(norm.dtype)
 
 
 def _run_pass(
     model: nn.Module,
     group: Sequence[_Accumulator],
     *,
-    batches: Sequence[Any],
+    batches: Collection[Any],
     give: _Consumers,
     loss: Loss,
 ) -> None:
     waiting = {accumulator.name: accumulator for accumulator in group}
     is_last = False
 
-    def hand_on(accumulator: _Accumulator) -> None:
-        del waiting[accumulator.name]
-        total = accumulator.take()
-        assert total is not None, "one process owns all its layers"
-        give.whole(accumulator.name, total)
+    def hand_on(name: str, taken: Taken) -> None:
+        if taken.is_zero:
+            give.give_none(name)
+        elif taken.total is not None:
+            give.whole(name, taken.total)
 
     def receive(name: str, dY: Tensor, x: Tensor) -> None:
         accumulator = waiting[name]
@@ -190,28 +222,32 @@ def _run_pass(
         is_complete = is_last and not taps.open_calls[name]
         if give.product is not None and is_complete and accumulator.is_empty:
             del waiting[name]
-            accumulator.check(product)
-            give.product(name, product)
+            if accumulator.has_direction(product):
+                give.product(name, product)
+            else:
+                give.give_none(name)
             return
         accumulator.add(product)
         # Processes may reach a layer in different orders; they meet in the loop below instead.
         if is_complete and not is_distributed():
-            hand_on(accumulator)
+            hand_on(name, waiting.pop(name).take())
 
     taps = Taps({accumulator.name: accumulator.layer for accumulator in group}, receive)
     with taps.attached():
         for number, batch in enumerate(batches, start=1):
             is_last = number == len(batches)
-            taps.backward(_checked(loss(model, to_device(batch, device_of(model)))))
+            given = borrowed(batch, device_of(model))
+            with named_errors(given, number, len(batches), is_ours=loss is summed_loss):
+                value = _checked(loss(model, given))
+            taps.backward(value)
     if not is_distributed():
-        for accumulator in list(waiting.values()):
-            hand_on(accumulator)
+        for name in list(waiting):
+            hand_on(name, waiting.pop(name).take())
         return
     # All are reduced before any is consumed: no process waits for what another makes of its share.
-    totals = {accumulator.name: accumulator.take() for accumulator in group}
+    totals = {name: accumulator.take() for name, accumulator in waiting.items()}
     for name in list(totals):
-        if (total := totals.pop(name)) is not None:
-            give.whole(name, total)
+        hand_on(name, totals.pop(name))
 
 
 def _reduced(total: Tensor, owner: int | None) -> Tensor:
@@ -228,7 +264,7 @@ def _checked(value: Tensor) -> Tensor:
         raise ModelError(f"loss must return one number, got shape {tuple(value.shape)}: sum it")
     if not value.isfinite():
         raise TrainingError(f"the loss of a batch is {value.item()}: check the batch and the model")
-    if not value.requires_grad:
+    if value.grad_fn is None:
         raise ModelError("the loss depends on none of the layers: check target_modules")
     return value
 

@@ -19,6 +19,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from rankwise.core.undoing import undone
+
 _aten = torch.ops.aten
 # Batched products are left out: attention written by hand adds to their results in place.
 _KEPT_OPERATIONS = [
@@ -53,26 +55,29 @@ def recomputed_blocks(model: nn.Module) -> Iterator[None]:
 def _recomputed(block: nn.Module) -> Iterator[None]:
     own = block.__dict__.get("forward")  # Accelerate puts one there, for instance
     contexts = partial(create_selective_checkpoint_contexts, _KEPT_OPERATIONS)
-    block.forward = partial(checkpoint, block.forward, use_reentrant=False, context_fn=contexts)
-    try:
-        yield
-    finally:
-        del block.forward
+
+    def restore() -> None:
+        block.__dict__.pop("forward", None)
         if own is not None:
             block.forward = own
+
+    with undone(restore):
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False, context_fn=contexts)
+        yield
 
 
 @contextlib.contextmanager
 def _without_caches(model: nn.Module) -> Iterator[None]:
     configs: dict[int, Any] = {id(each): each for each in map(_config, model.modules())}
     caching = [each for each in configs.values() if getattr(each, "use_cache", False)]
-    for config in caching:
-        config.use_cache = False
-    try:
-        yield
-    finally:
+
+    def set_all(value: bool) -> None:
         for config in caching:
-            config.use_cache = True
+            config.use_cache = value
+
+    with undone(partial(set_all, True)):
+        set_all(False)
+        yield
 
 
 def _config(module: nn.Module) -> Any:

@@ -13,8 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
+from torch.utils.hooks import RemovableHandle
 
 from rankwise.core.errors import ModelError
+from rankwise.core.undoing import undone
 
 Receive = Callable[[str, Tensor, Tensor], None]
 
@@ -36,21 +39,21 @@ class Taps:
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
         """Watch the layers."""
-        handles = [
-            layer.register_forward_hook(self._forward_hook(name))
-            for name, layer in self._layers.items()
-        ]
-        try:
+        handles: list[RemovableHandle] = []
+        with undone(lambda: _remove(handles)):
+            for name, layer in self._layers.items():
+                handles.append(layer.register_forward_hook(self._forward_hook(name)))
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def backward(self, loss: Tensor) -> None:
-        """Run the backward pass of ``loss``; layers called in it are called *again*."""
+        """Run the backward pass of ``loss``; layers called in it are called *again*.
+
+        It ends before the leaves of the graph: no ``.grad`` is added to, whoever's it is, no weight
+        gradient is computed, and no hook of a parameter is called.
+        """
         self._is_backward = True
         try:
-            loss.backward()
+            torch.autograd.grad(loss, _last_edges(loss), allow_unused=True)
         finally:
             self._is_backward = False
             self.open_calls.clear()
@@ -97,6 +100,26 @@ class _Keep(torch.autograd.Function):
     def forward(ctx: Any, anchor: Tensor, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
         return anchor.clone()
+
+
+def _last_edges(loss: Tensor) -> list[GradientEdge]:
+    """Return the output of each node of the graph that passes gradients on to a leaf."""
+    found, open_nodes = {loss.grad_fn}, [loss.grad_fn]
+    last: dict[Any, GradientEdge] = {}
+    while open_nodes:
+        node: Any = open_nodes.pop()
+        for following, _ in node.next_functions:
+            if hasattr(following, "variable"):
+                last[node] = GradientEdge(node, 0)
+            elif following is not None and following not in found:
+                found.add(following)
+                open_nodes.append(following)
+    return list(last.values())
+
+
+def _remove(handles: list[RemovableHandle]) -> None:
+    for handle in handles:
+        handle.remove()
 
 
 def _kept(kept: Tensor, version: int) -> Tensor | None:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rankwise.core.errors import (
     AdapterError,
@@ -344,3 +345,38 @@ def test_a_sum_over_neurons_is_larger_by_their_number():
         run(adapted(), [points(6)], steps=1, reduction=each).losses[0] for each in ("mean", "sum")
     )
     assert total == pytest.approx(8 * mean)
+
+
+class TestCost:
+    def test_the_reference_sees_each_batch_once_and_every_pass_ends_early(self):
+        model, batches = adapted(), split(points(6), 2, 2, 2)
+        calls, ends = [], []
+        model.base_model.model.first.register_forward_hook(lambda *_: calls.append(1))
+        model.base_model.model.head.register_forward_hook(lambda *_: ends.append(1))
+        run(model, batches, steps=7, lr=1.0)
+        # Finding what to monitor, the references, the agreement before and after, and the steps.
+        assert len(calls) == 1 + 3 + 2 + 7
+        assert len(ends) == 1
+
+    def test_the_numbers_that_a_step_waits_for_do_not_grow_with_the_layers(self):
+        # On a CPU the optimizer reads one number a parameter.
+        assert _readings(last=1) == _readings(last=3) <= 3 + 18
+
+
+def _readings(last: int) -> int:
+    """How often a step reads a number, which on an accelerator waits for all before it."""
+    counts = []
+    for steps in (2, 3):
+        model, batch = adapted(llama(), **MLP), sentences(4)
+        with CountReadings() as counted:
+            run(model, [batch], steps=steps, last=last, lr=1e-2)
+        counts.append(counted.readings)
+    return counts[1] - counts[0]
+
+
+class CountReadings(TorchDispatchMode):
+    readings = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.readings += operation is torch.ops.aten._local_scalar_dense.default
+        return operation(*args, **(kwargs or {}))

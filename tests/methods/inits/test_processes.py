@@ -6,7 +6,7 @@ from torch import distributed
 
 from rankwise.core.errors import TrainingError
 from rankwise.methods.adapters.bridge import adapted_layers, factors
-from rankwise.methods.inits import update
+from rankwise.methods.inits import together
 from rankwise.methods.inits.boundary import BoundaryMatching
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
@@ -47,14 +47,15 @@ def count_what_is_sent(monkeypatch):
 
 
 def initialise_one_of_two(rank, _folder):
-    decomposed, plain = [], update.update_factors
+    decomposed, plain = [], together.truncated_svds
     with pytest.MonkeyPatch.context() as patch:
         sent = count_what_is_sent(patch)
         patch.setattr(
-            update,
-            "update_factors",
-            lambda gradient, **options: (
-                decomposed.append(tuple(gradient.shape)) or plain(gradient, **options)
+            together,
+            "truncated_svds",
+            lambda ascents, r, **options: (
+                decomposed.extend(tuple(ascent.shape) for ascent in ascents)
+                or plain(ascents, r, **options)
             ),
         )
         model = adapted()
@@ -93,11 +94,11 @@ def test_only_gradients_are_summed_and_all_end_with_the_factors_of_one_process(t
     assert "gradient of" in first[3]
     assert "is not finite" in first[3]
 
-    together = {
+    whole = {
         name: torch.cat([each[name] for each in (points(4, seed=0), points(4, seed=1))])
         for name in ("x", "labels")
     }
-    expected, losses = match([together])
+    expected, losses = match([whole])
     torch.testing.assert_close(first[4][0], second[4][0], rtol=0, atol=0)
     torch.testing.assert_close(first[4][0], expected, rtol=1e-6, atol=1e-9)
     assert first[4][1] == second[4][1] == pytest.approx(losses)

@@ -209,12 +209,28 @@ def test_any_batch_works_with_a_loss_of_ones_own():
         torch.testing.assert_close(changes(own)[name], change)
 
 
+@pytest.mark.parametrize("mode", ["sign", "raw"])
+def test_noise_is_added_to_the_update_itself(mode):
+    # Of full rank, so that nothing is cut off and the noise can be seen.
+    model, batch = adapted(target_modules=["second"], r=8), points(6)
+    initialize(model, UpdateApproximation(lr=0.1, mode=mode, noise=0.5), [batch])
+    gradient = gradients([batch])["second"]
+    update = -0.1 * (gradient.sign() if mode == "sign" else gradient)
+    noise = changes(model)["second"] - update
+    assert 0.4 < noise.std() < 0.6
+    assert abs(noise.mean()) < 0.2
+    again = adapted(target_modules=["second"], r=8)
+    initialize(again, UpdateApproximation(lr=0.1, mode=mode, noise=0.5), [batch])
+    assert torch.equal(changes(again)["second"], changes(model)["second"])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"lr": 0.0}, "lr must be positive and finite, got 0.0"),
         ({"lr": float("inf")}, "lr must be positive and finite, got inf"),
         ({"lr": 0.1, "mode": "adam"}, "mode must be 'sign' or 'raw', got 'adam'"),
+        ({"lr": 0.1, "noise": -1e-3}, "noise must be 0 or more and finite, got -0.001"),
         ({"lr": 0.1, "decomposition": "exact"}, "decomposition must be 'auto', 'narrow' or 'wide'"),
         ({"lr": 0.1, "gradient_memory": 0}, "gradient_memory must be a positive number of bytes"),
     ],

@@ -10,6 +10,7 @@ from typing import Any
 from peft.tuners import lora
 from torch import Tensor
 
+from rankwise.core.undoing import undone
 from rankwise.methods.adapters.fused import fused_linear, is_fusable
 
 
@@ -38,13 +39,19 @@ def lora_forward(
 @contextlib.contextmanager
 def fused_lora(layers: Iterable[object], adapter_name: str) -> Iterator[None]:
     """Let those of ``layers`` that are PEFT's plain LoRA linear layers compute so meanwhile."""
-    plain = [
-        layer for layer in layers if type(layer) is lora.Linear and "forward" not in vars(layer)
-    ]
-    for layer in plain:
-        layer.forward = partial(lora_forward, layer, adapter_name)
-    try:
-        yield
-    finally:
+    plain = [layer for layer in layers if type(layer) is lora.Linear and _computes_itself(layer)]
+
+    def restore() -> None:
         for layer in plain:
-            del layer.forward
+            vars(layer).pop("forward", None)
+
+    with undone(restore):
+        for layer in plain:
+            layer.forward = partial(lora_forward, layer, adapter_name)
+        yield
+
+
+def _computes_itself(layer: lora.Linear) -> bool:
+    """Tell whether no other forward was put in place of a layer's or its base's (Accelerate)."""
+    base: Any = layer.base_layer
+    return "forward" not in vars(layer) and "forward" not in vars(base)

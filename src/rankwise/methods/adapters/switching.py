@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from peft import PeftModel
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from torch import nn
 
 from rankwise.core.errors import AdapterError, ModelError
+from rankwise.core.modules import preserved_structure, random_state_kept
+from rankwise.core.undoing import undone
 from rankwise.methods.adapters.directory import check_adapter_directory
 
 
@@ -45,7 +47,8 @@ def acting(model: nn.Module, adapter_name: str | None) -> Iterator[None]:
 def lent_adapter(model: nn.Module, directory: Path) -> Iterator[str]:
     """Load the adapter in ``directory`` beside those of ``model``, yield its name, and remove it.
 
-    Choose with :func:`acting` when it acts. Layers that it alone adapts are unwrapped again.
+    Choose with :func:`acting` when it acts. Layers that it alone adapts are unwrapped again, and
+    all that the model's modules hold is as it was, the global random states too.
 
     Raises:
         AdapterError: The directory holds no adapter, a damaged one, or one that does not fit.
@@ -58,18 +61,10 @@ def lent_adapter(model: nn.Module, directory: Path) -> Iterator[str]:
         )
     check_adapter_directory(directory)
     name = _free_name(model)
-    known = _tuner_layers(model)
-    tuner: BaseTuner = model.base_model  # type: ignore[assignment]
-    active = tuner.active_adapter
-    with _activity_restored(model):
-        try:
-            _load(model, directory, name)
-            yield name
-        finally:
-            if name in model.peft_config:
-                model.delete_adapter(name)
-            tuner.active_adapter = active
-            _unwrap(model, [each for each in _tuner_layers(model) if each not in known])
+    trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    with undone(lambda: _let_train(trained)), preserved_structure(model), random_state_kept():
+        _load(model, directory, name)
+        yield name
 
 
 def _load(model: PeftModel, directory: Path, name: str) -> None:
@@ -98,18 +93,19 @@ def _activity_restored(model: nn.Module) -> Iterator[None]:
         (layer, layer._active_adapter, layer._disable_adapters)
         for layer in _tuner_layers(model).values()
     ]
-    try:
-        yield
-    finally:
+
+    def restore() -> None:
         for layer, active, is_disabled in before:
             layer._active_adapter = active
             layer._disable_adapters = is_disabled
 
+    with undone(restore):
+        yield
 
-def _unwrap(model: nn.Module, names: list[str]) -> None:
-    for name in names:
-        parent, _, attribute = name.rpartition(".")
-        setattr(model.get_submodule(parent), attribute, model.get_submodule(name).base_layer)
+
+def _let_train(trained: list[tuple[nn.Parameter, bool]]) -> None:
+    for parameter, requires_grad in trained:
+        parameter.requires_grad_(requires_grad)
 
 
 def _tuner_layers(model: nn.Module) -> dict[str, BaseTunerLayer]:

@@ -37,17 +37,19 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, distributed, nn
 
-from rankwise.capture.batches import count_samples, to_device
+from rankwise.capture.batches import borrowed, count_samples, named_errors
 from rankwise.capture.bits import Bits, pack_bits, unpack_bits
 from rankwise.capture.gradients import Loss, is_distributed
-from rankwise.core.errors import DataError, ModelError, SettingsError, TrainingError
-from rankwise.core.modules import device_of
-from rankwise.functional.boundary import boundary_loss, sign_agreement
+from rankwise.capture.losses import ITEMS_IN_BATCH
+from rankwise.core.errors import ModelError, SettingsError, TrainingError
+from rankwise.core.modules import device_of, replaced
+from rankwise.functional.boundary import boundary_loss, first_not_finite, sign_agreement
 from rankwise.methods.adapters.bridge import adapter_parameters
 from rankwise.methods.adapters.fused_lora import fused_lora
 from rankwise.methods.adapters.sharded import is_sharded
 from rankwise.methods.adapters.switching import acting, has_adapter, lent_adapter
 from rankwise.methods.inits.monitored import Monitor, find_monitored
+from rankwise.methods.inits.progress import Watch
 from rankwise.methods.inits.report import MonitoredLayer, Outcome
 
 
@@ -99,6 +101,11 @@ class BoundaryMatching:
                 f"layers={self.layers!r} and last={self.last!r}"
             )
 
+    @property
+    def batches_at_most(self) -> int:
+        """One batch a step."""
+        return self.steps
+
     def run(
         self,
         model: nn.Module,
@@ -107,6 +114,7 @@ class BoundaryMatching:
         adapter_name: str,
         batches: Sequence[Any],
         loss: Loss | None,
+        watch: Watch,
     ) -> Outcome:
         """Train the parameters of ``adapter_name`` on Eq. 22; in eval mode, all else untouched.
 
@@ -118,17 +126,21 @@ class BoundaryMatching:
         model.eval()
         parameters = _trainable(layers, adapter_name)
         used = batches[: self.steps]
-        forward = _forward(model, loss)
+        forward = _Forward(model, used, loss)
         with torch.no_grad(), _reference_acts(model, self.reference, adapter_name):
             monitor = find_monitored(
-                model, forward(used[0]), layers=self.layers, last=self.last, power=self.power
+                model, forward(0), layers=self.layers, last=self.last, power=self.power
             )
             matcher = _Matcher(monitor, forward, used, self.margin, self.reduction)
         fused = fused_lora(layers.values(), adapter_name)
-        with torch.enable_grad(), acting(model, adapter_name), fused:
+        with acting(model, adapter_name), fused, replaced(model, parameters) as copies:
             before = matcher.agreement()
-            losses = self._train(matcher, parameters)
+            losses = self._train(matcher, copies, watch)
             after = matcher.agreement()
+            trained = [copy.detach() for copy in copies]
+        with torch.no_grad():
+            for parameter, value in zip(parameters, trained, strict=True):
+                parameter.copy_(value)
         if not any(losses):
             warnings.warn(
                 "every pre-activation kept its margin already: the adapter begins as it was; a "
@@ -146,10 +158,12 @@ class BoundaryMatching:
             ),
         )
 
-    def _train(self, matcher: _Matcher, parameters: list[nn.Parameter]) -> list[float]:
+    def _train(
+        self, matcher: _Matcher, parameters: list[nn.Parameter], watch: Watch
+    ) -> list[float]:
         optimizer = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay)
         losses = []
-        for step in range(self.steps):
+        for step in watch.through(range(self.steps), "boundary matching steps"):
             loss = matcher.loss(step % len(matcher.batches))
             losses.append(_finite(_mean_over_processes(loss.detach())))
             if losses[-1]:
@@ -164,7 +178,7 @@ class _Matcher:
     def __init__(
         self,
         monitor: Monitor,
-        forward: Callable[[Any], Callable[[], object]],
+        forward: _Forward,
         batches: Sequence[Any],
         margin: float,
         reduction: Literal["mean", "sum"],
@@ -174,47 +188,57 @@ class _Matcher:
         self._forward = forward
         self._margin = margin
         self._reduction: Literal["mean", "sum"] = reduction
-        self._signs = [self._reference_signs(batch) for batch in batches]
+        self._signs = [self._reference_signs(number) for number in range(len(batches))]
 
     def loss(self, index: int) -> Tensor:
         """Return the loss of Eq. 22 on one batch."""
-        values, masks = self._activations(self.batches[index])
-        return boundary_loss(
-            values,
-            [unpack_bits(bits) for bits in self._signs[index]],
-            margin=self._margin,
-            layer_weights=[call.weight for call in self.monitor.calls],
-            masks=masks,
-            reduction=self._reduction,
-        )
+        values, masks = self._activations(index)
+        try:
+            return boundary_loss(
+                values,
+                [unpack_bits(bits) for bits in self._signs[index]],
+                margin=self._margin,
+                layer_weights=[call.weight for call in self.monitor.calls],
+                masks=masks,
+                reduction=self._reduction,
+            )
+        except ValueError:
+            self._check_finite(values, masks)  # by name
+            raise
 
     @torch.no_grad()
     def agreement(self) -> list[float]:
         """Return, a layer, the share of equal signs of student and reference on the first batch."""
-        values, masks = self._activations(self.batches[0])
+        values, masks = self._activations(0)
+        self._check_finite(values, masks)
         layers = zip(values, self._signs[0], masks, strict=True)
         return [
             float(sign_agreement([value], [unpack_bits(bits)], masks=[mask]))
             for value, bits, mask in layers
         ]
 
-    def _reference_signs(self, batch: Any) -> list[Bits]:
-        values, _ = self._activations(batch)
+    def _reference_signs(self, index: int) -> list[Bits]:
+        values, masks = self._activations(index)
+        self._check_finite(values, masks)
         return [pack_bits(value > 0) for value in values]
 
-    def _activations(self, batch: Any) -> tuple[list[Tensor], list[Tensor | None]]:
-        values = self.monitor.activations(self._forward(batch))
+    def _activations(self, index: int) -> tuple[list[Tensor], list[Tensor | None]]:
+        values = self.monitor.activations(self._forward(index))
         masks = [
             None if mask is None else mask.to(value.device)
-            for mask, value in zip(self.monitor.masks(batch, values), values, strict=True)
+            for mask, value in zip(
+                self.monitor.masks(self.batches[index], values), values, strict=True
+            )
         ]
-        for call, value, mask in zip(self.monitor.calls, values, masks, strict=True):
-            counted = value if mask is None else value[mask]
-            if not counted.isfinite().all():
-                raise TrainingError(
-                    f"the activations of {call.name} are not finite: check batches and model"
-                )
         return values, masks
+
+    def _check_finite(self, values: list[Tensor], masks: list[Tensor | None]) -> None:
+        layer = first_not_finite(values, masks)
+        if layer is not None:
+            name = self.monitor.calls[layer].name
+            raise TrainingError(
+                f"the activations of {name} are not finite: check batches and model"
+            )
 
 
 @contextlib.contextmanager
@@ -254,21 +278,25 @@ def _trainable(layers: Mapping[str, BaseTunerLayer], adapter_name: str) -> list[
     return parameters
 
 
-def _forward(model: nn.Module, loss: Loss | None) -> Callable[[Any], Callable[[], object]]:
-    """Return what makes a batch a forward pass: ``loss(model, batch)`` or ``model(**batch)``."""
+class _Forward:
+    """Makes a forward pass of a batch: ``loss(model, batch)`` or ``model(**batch)``."""
 
-    def bind(batch: Any) -> Callable[[], object]:
-        moved = to_device(batch, device_of(model))
-        if loss is not None:
-            return partial(loss, model, moved)
-        if not isinstance(moved, Mapping):
-            raise DataError(
-                f"a batch must be a mapping of the model's arguments, got {type(batch).__name__}: "
-                "pass loss=..., a function (model, batch) that runs the model"
-            )
-        return partial(model, **moved)
+    def __init__(self, model: nn.Module, batches: Sequence[Any], loss: Loss | None) -> None:
+        self._model = model
+        self._batches = batches
+        self._loss = loss
 
-    return bind
+    def __call__(self, index: int) -> Callable[[], object]:
+        """Return the pass of the batch of that number."""
+        return partial(self._run, index)
+
+    def _run(self, index: int) -> object:
+        batch = borrowed(self._batches[index], device_of(self._model))
+        is_ours, total = self._loss is None, len(self._batches)
+        with named_errors(batch, index + 1, total, is_ours=is_ours):
+            if self._loss is not None:
+                return self._loss(self._model, batch)
+            return self._model(**{key: batch[key] for key in batch if key != ITEMS_IN_BATCH})
 
 
 def _set_gradients(loss: Tensor, parameters: list[nn.Parameter]) -> None:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from rankwise.capture.batches import collect_batches
+from rankwise.capture.batches import check_batch, collect_batches, named_errors
 from rankwise.capture.gradients import Loss, capture_gradients
 from rankwise.capture.losses import summed_loss
 from rankwise.core.errors import ModelError
-from rankwise.core.modules import preserved_state
+from rankwise.core.modules import (
+    check_usable,
+    gradients_on,
+    in_memory,
+    preserved_state,
+    random_state_kept,
+)
+from rankwise.core.undoing import undone_on_error
 from rankwise.diagnostics.captured import Trained, captured_share
 from rankwise.diagnostics.relative_norm import relative_norm
 from rankwise.methods.adapters.bridge import (
@@ -27,12 +34,18 @@ from rankwise.methods.adapters.bridge import (
 )
 from rankwise.methods.adapters.quantised import keep_differentiable
 from rankwise.methods.adapters.switching import acting
+from rankwise.methods.inits.progress import Progress, Watch, shown
 from rankwise.methods.inits.report import InitializationReport, LayerStart, Outcome
 
 
 @runtime_checkable
 class Initialization(Protocol):
     """A way to start: its settings, and how it writes an adapter."""
+
+    @property
+    def batches_at_most(self) -> int | None:
+        """How many batches it reads at most; None if all."""
+        ...
 
     def run(
         self,
@@ -42,6 +55,7 @@ class Initialization(Protocol):
         adapter_name: str,
         batches: Sequence[Any],
         loss: Loss | None,
+        watch: Watch,
     ) -> Outcome:
         """Write ``adapter_name`` into ``layers``; the caller restores the rest of the model."""
         ...
@@ -55,11 +69,13 @@ def initialize(
     adapter_name: str = "default",
     loss: Loss | None = None,
     measure: bool = False,
+    progress: bool | Callable[[Progress], None] | None = None,
 ) -> InitializationReport:
     """Write the start of an adapter from data, and say what was done.
 
-    Global random state, train/eval modes, ``requires_grad``, ``.grad``, hooks, dtypes and active
-    adapters are as before afterwards, and so is the adapter if an exception ends this.
+    Everything else is as before afterwards: buffers, modes, ``requires_grad`` and ``.grad`` also of
+    what ``loss`` uses beside the model, hooks, active adapters, the global random state. If an
+    exception ends this, wherever it strikes, the adapter is as before as well.
 
     Args:
         model: A model with a LoRA-like adapter, as ``peft.get_peft_model`` returns it.
@@ -71,10 +87,13 @@ def initialize(
             number of its terms; see :func:`rankwise.capture.losses.summed_loss`.
         measure: Also measure the share of the first batch's gradient that the adapter can follow,
             before and after, which costs two gradient passes over that batch.
+        progress: Called with a :class:`Progress` after each batch or step. By default a bar shows
+            it where the output is a terminal; ``False`` shows none.
 
     Raises:
-        DataError: ``batches`` is empty, or a batch cannot be used.
-        ModelError: ``model`` has no such adapter, or one whose change is no product of two factors.
+        DataError: ``batches`` is empty, or a batch cannot be used; it is named by its number.
+        ModelError: ``model`` has no such adapter, or one whose change is no product of two factors,
+            or lazy modules, or parameters made in ``torch.inference_mode``.
         TypeError: ``init`` is no initialization.
 
     Example:
@@ -92,50 +111,73 @@ def initialize(
             f"init must be UpdateApproximation(...) or BoundaryMatching(...), got {init!r}"
         )
     started = time.perf_counter()
-    with preserved_state(model):
-        layers = adapted_layers(model, adapter_name)
-        for layer in layers.values():
-            factors(layer, adapter_name)  # refuses what is not LoRA-like before anything runs
-        keep_differentiable(model)
-        collected = collect_batches(batches)
-        with _rolled_back_on_error(layers.values()):
-            before = _shares(model, layers, adapter_name, collected[0], loss) if measure else {}
-            outcome = init.run(
-                model, layers, adapter_name=adapter_name, batches=collected, loss=loss
+    layers = adapted_layers(model, adapter_name)
+    for layer in layers.values():
+        factors(layer, adapter_name)  # refuses what is not LoRA-like before anything runs
+    check_usable(model)
+    keep_differentiable(model)
+    _check_in_memory(layers)
+    with random_state_kept():  # which a DataLoader draws from
+        collected = collect_batches(batches, most=init.batches_at_most)
+    if loss is None:
+        for number, batch in enumerate(collected, start=1):
+            with named_errors(batch, number, len(collected), is_ours=True):
+                check_batch(batch)
+    with (
+        gradients_on(),
+        preserved_state(model),
+        undone_on_error(_Values(layers.values()).restore),
+        shown(progress) as watch,
+    ):
+        measured = partial(_shares, model, layers, adapter_name, collected[0], loss)
+        before = measured() if measure else {}
+        outcome = init.run(
+            model, layers, adapter_name=adapter_name, batches=collected, loss=loss, watch=watch
+        )
+        after = measured() if measure else {}
+        starts = tuple(
+            LayerStart(
+                name,
+                rank(layer, adapter_name),
+                _strength(layer, adapter_name),
+                captured_before=before.get(name),
+                captured_after=after.get(name),
             )
-            after = _shares(model, layers, adapter_name, collected[0], loss) if measure else {}
-            starts = tuple(
-                LayerStart(
-                    name,
-                    rank(layer, adapter_name),
-                    _strength(layer, adapter_name),
-                    captured_before=before.get(name),
-                    captured_after=after.get(name),
-                )
-                for name, layer in layers.items()
-            )
-    return InitializationReport(
-        init=type(init).__name__,
-        adapter_name=adapter_name,
-        seconds=time.perf_counter() - started,
-        outcome=outcome,
-        layers=starts,
-    )
+            for name, layer in layers.items()
+        )
+        return InitializationReport(
+            init=type(init).__name__,
+            adapter_name=adapter_name,
+            seconds=time.perf_counter() - started,
+            outcome=outcome,
+            layers=starts,
+        )
 
 
-@contextlib.contextmanager
-def _rolled_back_on_error(layers: Iterable[BaseTunerLayer]) -> Iterator[None]:
-    """Give the adapters of ``layers`` their old values back if an exception passes."""
-    before = [
-        (tensor, tensor.detach().clone()) for layer in layers for tensor in _adapter_tensors(layer)
-    ]
-    try:
-        yield
-    except BaseException:
-        with torch.no_grad():
-            for tensor, value in before:
-                tensor.copy_(value)
-        raise
+def _check_in_memory(layers: Mapping[str, BaseTunerLayer]) -> None:
+    for name, layer in layers.items():
+        if any(tensor.is_meta for tensor in _adapter_tensors(layer)):
+            raise ModelError(
+                f"an adapter of {name} lies on the meta device, where it has no values: load it, "
+                "and offload the base layers alone"
+            )
+
+
+class _Values:
+    """The values of all adapters of some layers."""
+
+    def __init__(self, layers: Iterable[BaseTunerLayer]) -> None:
+        self._values = [
+            (tensor, tensor.detach().clone())
+            for layer in layers
+            for tensor in _adapter_tensors(layer)
+        ]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put them back."""
+        for tensor, value in self._values:
+            tensor.copy_(value)
 
 
 def _adapter_tensors(layer: BaseTunerLayer) -> Iterator[Tensor]:
@@ -200,4 +242,5 @@ def _what_trains(name: str, layer: BaseTunerLayer, adapter_name: str) -> Trained
 @torch.no_grad()
 def _strength(layer: BaseTunerLayer, adapter_name: str) -> float:
     B, A = factors(layer, adapter_name)
-    return float(relative_norm(B, A, base_weight(layer)))
+    with in_memory(layer.get_base_layer()):
+        return float(relative_norm(B, A, base_weight(layer)))

@@ -23,13 +23,17 @@ class MonitoredLayer:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an init says of its run; the empty defaults are those of an init that takes no steps."""
+    """What an init says of its run; the empty defaults are those of an init that takes no steps.
+
+    ``unused`` names the layers that took no part in the loss and keep their own start.
+    """
 
     samples: int
     reference: str | None = None
     losses: tuple[float, ...] = ()
     steps: int = 0
     monitored: tuple[MonitoredLayer, ...] = ()
+    unused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class InitializationReport:
         outcome: Samples that were read; of a trained init also the reference's kind
             (``"pretrained"`` or ``"adapter"``), the loss before each step, the optimizer steps
             taken (0: every margin was satisfied already, nothing changed) and the monitored
-            layers.
+            layers; of ``UpdateApproximation(skip_unused=True)`` the layers left as they were.
         layers: Where each layer begins.
     """
 

@@ -20,7 +20,7 @@ not derived from a step count that training does not have.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -46,6 +46,7 @@ from rankwise.functional.svd import Blocks
 from rankwise.functional.update import ascent_direction
 from rankwise.methods.adapters.bridge import factors, rank, write_factors
 from rankwise.methods.adapters.switching import acting
+from rankwise.methods.inits.progress import Watch
 from rankwise.methods.inits.report import Outcome
 from rankwise.methods.inits.together import FactoredTogether, Update
 
@@ -64,6 +65,10 @@ class UpdateApproximation:
         decomposition: How that SVD searches: ``"narrow"`` blocks of vectors, best on a CPU, or
             ``"wide"`` ones, with layers of one shape together, best on an accelerator. ``"auto"``
             goes by where a layer lies. Both meet one test of accuracy.
+        skip_unused: Leave a layer that takes no part in the loss of the batches, an expert that no
+            token came to, at its own start and name it in the report; otherwise it is an error.
+        noise: Standard deviation of Gaussian noise that is added to ΔW, for the paper's ablation of
+            how much the update itself matters (1e-5 to 1e-2 there). 0 adds none.
     """
 
     lr: float
@@ -71,12 +76,16 @@ class UpdateApproximation:
     gradient_memory: int | None = None
     seed: int = 0
     decomposition: Blocks = "auto"
+    skip_unused: bool = False
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.lr < math.inf:
             raise SettingsError(f"lr must be positive and finite, got {self.lr!r}")
         if self.mode not in ("sign", "raw"):
             raise SettingsError(f"mode must be 'sign' or 'raw', got {self.mode!r}")
+        if not 0 <= self.noise < math.inf:
+            raise SettingsError(f"noise must be 0 or more and finite, got {self.noise!r}")
         if self.decomposition not in get_args(Blocks):
             raise SettingsError(
                 f"decomposition must be 'auto', 'narrow' or 'wide', got {self.decomposition!r}"
@@ -86,6 +95,11 @@ class UpdateApproximation:
                 f"gradient_memory must be a positive number of bytes, got {self.gradient_memory!r}"
             )
 
+    @property
+    def batches_at_most(self) -> None:
+        """All batches are read."""
+        return None
+
     def run(
         self,
         model: nn.Module,
@@ -94,6 +108,7 @@ class UpdateApproximation:
         adapter_name: str,
         batches: Sequence[Any],
         loss: Loss | None,
+        watch: Watch,
     ) -> Outcome:
         """Write the factors of ``adapter_name`` from the gradient of the model without adapters.
 
@@ -104,6 +119,7 @@ class UpdateApproximation:
             _check_rank(name, layer, adapter_name)
 
         made: dict[str, Update] = {}
+        unused: list[str] = []
 
         def write(name: str, update: Update) -> None:
             if is_distributed():
@@ -115,30 +131,51 @@ class UpdateApproximation:
 
         def decompose(name: str, gradient: Tensor | Product) -> None:
             r, seed = rank(layers[name], adapter_name), derive_seed(self.seed, name)
-            together.add(name, ascent_direction(gradient, self.mode), r=r, seed=seed)
+            ascent = self._with_noise(name, ascent_direction(gradient, self.mode))
+            together.add(name, ascent, r=r, seed=seed)
 
         with acting(model, None):
             capture_gradients(
                 model,
                 {name: layer.get_base_layer() for name, layer in layers.items()},
-                batches=batches,
+                batches=watch.through(batches, "gradients of batches"),
                 consume=decompose,
                 loss=loss or summed_loss,
                 memory=self.gradient_memory,
                 is_shared_out=True,
                 consume_product=decompose if self.mode == "raw" else None,
+                consume_none=unused.append if self.skip_unused else None,
             )
         together.finish()
         if is_distributed():
-            _exchange(made, layers, adapter_name)
-        return Outcome(samples=sum(count_samples(batch) for batch in batches))
+            _exchange(made, layers, adapter_name, unused)
+        if len(unused) == len(layers):
+            raise ModelError("no layer takes part in the loss of these batches: pass others")
+        return Outcome(
+            samples=sum(count_samples(batch) for batch in batches), unused=tuple(sorted(unused))
+        )
+
+    def _with_noise(self, name: str, ascent: Tensor | Product) -> Tensor | Product:
+        if not self.noise:
+            return ascent
+        dense = ascent if isinstance(ascent, Tensor) else ascent.dense()
+        generator = torch.Generator(dense.device).manual_seed(derive_seed(self.seed, name, "noise"))
+        options = {"dtype": dense.dtype, "device": dense.device}
+        return dense + self.noise / self.lr * torch.randn(
+            dense.shape, generator=generator, **options
+        )
 
 
 def _exchange(
-    made: Mapping[str, Update], layers: Mapping[str, BaseTunerLayer], adapter_name: str
+    made: Mapping[str, Update],
+    layers: Mapping[str, BaseTunerLayer],
+    adapter_name: str,
+    unused: Collection[str],
 ) -> None:
     """Write in every process what the owner of each layer has made of its gradient."""
     for number, (name, layer) in enumerate(layers.items()):
+        if name in unused:  # in every process, as its gradient is summed over all
+            continue
         update = made.get(name)
         if update is None:
             update = _room(layer, adapter_name)
