@@ -74,7 +74,7 @@ def check_batch(batch: Any) -> None:
         raise DataError(f"labels has {rows[0]} rows, but input_ids {rows[1]}")
     if not isinstance(mask, Tensor):
         return
-    if not mask.is_meta and not mask.any():
+    if not mask.any():
         raise DataError("attention_mask is 0 everywhere, so no position counts: leave it out")
     if isinstance(tokens, Tensor) and mask.dim() == tokens.dim() and mask.shape != tokens.shape:
         raise DataError(
@@ -96,6 +96,8 @@ def _check_value(key: Any, value: Any) -> None:
         raise DataError(f"{key!r} is a string: tokenise it, or leave it out; {WHAT_A_BATCH_IS}")
     if not isinstance(value, Tensor):
         return
+    if value.is_meta:
+        raise DataError(f"{key!r} lies on the meta device, where it has no values: load it")
     if value.dim() and not value.numel():
         raise DataError(f"{key!r} is empty, of shape {tuple(value.shape)}: leave the batch out")
     if key in ("input_ids", "attention_mask", "pixel_values") and value.dim() < 2:

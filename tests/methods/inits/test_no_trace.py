@@ -233,6 +233,10 @@ class TestBatches:
             (lambda b: {**b, "labels": b["labels"].tolist()}, "'labels' is a list of list"),
             (lambda b: {**b, "labels": b["labels"].numpy()}, "'labels' is of NumPy"),
             (lambda b: {**b, "text": "a"}, "'text' is a string: tokenise it"),
+            (
+                lambda b: {k: v.to("meta") for k, v in b.items()},
+                "'input_ids' lies on the meta device, where it has no values",
+            ),
             (lambda _: {}, "it is empty: a batch maps the names of the model's arguments"),
             (lambda b: tuple(b.values()), "must be a mapping of the model's arguments, got tuple"),
             (lambda _: None, "must be a mapping of the model's arguments, got NoneType"),
