@@ -31,33 +31,42 @@ def sweep(
     *,
     exception: type[BaseException] = Injected,
     stride: int = 1,
-    start: int = 1,
 ) -> dict[str, list[str]]:
-    """Interrupt ``act`` at every ``stride``-th line; return what was wrong, and where."""
-    lines, _ = _run(act, make(), 0, exception)
-    assert lines > stride, "nothing of the package is executed"
+    """Interrupt ``act`` at every ``stride``-th of the moments; return what was wrong, and where.
+
+    The moments are the first, the middle and the last time that each line is executed.
+    """
+    places = _run(act, make(), 0, exception)
+    assert places, "nothing of the package is executed"
     bad: dict[str, list[str]] = defaultdict(list)
-    for number in range(start, lines + 1, stride):
+    for number in _moments(places)[::stride]:
         state = make()
-        _, place = _run(act, state, number, exception)
+        _run(act, state, number, exception)
         wrong = check(*state)
         if wrong:
-            bad[wrong].append(place)
+            bad[wrong].append(places[number - 1])
     return dict(bad)
+
+
+def _moments(places: list[str]) -> list[int]:
+    """Return three of the numbers of each place, from 1."""
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for number, place in enumerate(places, start=1):
+        numbers[place].append(number)
+    return sorted({each[at] for each in numbers.values() for at in (0, len(each) // 2, -1)})
 
 
 def _run(
     act: Callable[..., object], state: tuple[Any, ...], number: int, exception: type[BaseException]
-) -> tuple[int, str]:
-    """Raise at the line of that number, 0 for none; return the lines executed and the place."""
-    count, place = 0, ""
+) -> list[str]:
+    """Raise at the line of that number, 0 for none; return the lines executed."""
+    places: list[str] = []
 
     def trace(frame: Any, event: str, _: object) -> Any:
-        nonlocal count, place
         if event == "line":
-            count += 1
-            if count == number:
-                place = f"{frame.f_code.co_filename.partition(PACKAGE)[2]}:{frame.f_lineno}"
+            file = frame.f_code.co_filename.partition(PACKAGE)[2]
+            places.append(f"{file}:{frame.f_lineno}")
+            if len(places) == number:
                 sys.settrace(None)
                 raise exception("injected")
         return trace
@@ -77,4 +86,4 @@ def _run(
         # An error may be told in other words, as long as it is told.
     finally:
         sys.settrace(before)
-    return count, place
+    return places

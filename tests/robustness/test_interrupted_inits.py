@@ -105,7 +105,7 @@ def assert_nothing_bad(make, act, check, **options):
 @pytest.mark.parametrize("init", INITS.values(), ids=INITS)
 def test_an_interrupted_init_leaves_the_model_before_it_or_after_it(kind, init):
     make, check = check_init(kind, init)
-    assert_nothing_bad(make, lambda model, init, _: run_init(model, init), check, stride=499)
+    assert_nothing_bad(make, lambda model, init, _: run_init(model, init), check, stride=67)
 
 
 @pytest.mark.slow
@@ -127,7 +127,7 @@ def lent(tmp_path):
     return directories
 
 
-@pytest.mark.parametrize("stride", [101, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [23, pytest.param(1, marks=pytest.mark.slow)])
 def test_an_adapter_that_was_lent_is_gone_wherever_that_is_interrupted(lent, stride):
     for directory in lent:
 
