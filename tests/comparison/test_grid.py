@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rankwise.comparison.grid import comparison_of, runs_of, widened
+from rankwise.comparison.grid import comparison_of, examined_runs, runs_of, widened
 from rankwise.core.errors import SettingsError
 from rankwise.training.settings.recipe import load_recipe
 
@@ -64,3 +64,20 @@ def test_no_rate_is_chosen_by_rows_that_are_trained_on():
         comparison_of(load_recipe("abm-vtab", final))
     one_rate = {"compare": {"learning_rates": [1e-3]}}
     assert comparison_of(load_recipe("abm-vtab", final | one_rate)).learning_rates == (1e-3,)
+
+
+def test_a_doctor_sees_the_runs_that_a_comparison_makes():
+    methods = ["lora", {"name": "lora", "label": "longer", "training": {"epochs": 2}}]
+    recipe = load_recipe("digits", {"compare": {"methods": methods}, "seed": 5})
+    plain, longer = examined_runs(recipe)
+    assert (plain.training.epochs, longer.training.epochs) == (30, 2)
+    assert {(run.training.learning_rate, run.seed) for run in (plain, longer)} == {(1e-2, 5)}
+    (compared,) = runs_of(recipe, recipe.compare.methods[1], rates=[1e-2], seeds=[5])
+    assert longer == compared
+
+
+def test_without_a_comparison_a_doctor_sees_the_recipes_own_run(tmp_path):
+    file = tmp_path / "one.yaml"
+    file.write_text("method: {name: lora, r: 2}\n")
+    recipe = load_recipe(str(file))
+    assert examined_runs(recipe) == [recipe.run()]

@@ -48,6 +48,21 @@ def runs_of(
     return [method.run(common, learning_rate=rate, seed=seed) for rate in rates for seed in seeds]
 
 
+def examined_runs(recipe: Recipe) -> list[RunSettings]:
+    """Return one run of each method at the recipe's learning rate and seed, as a doctor sees them.
+
+    Without a comparison it is the recipe's own run.
+    """
+    if recipe.compare is None:
+        return [recipe.run()]
+    rate, seed = recipe.training.learning_rate, recipe.seed
+    return [
+        run
+        for method in recipe.compare.chosen_methods
+        for run in runs_of(recipe, method, rates=[rate], seeds=[seed])
+    ]
+
+
 def widened(rates: Sequence[float], best: float) -> float | None:
     """Return the next rate beyond the edge at which ``best`` stands, or None if it is inside.
 

@@ -5,7 +5,6 @@ A federation leaves the same, and is opened the same way.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +23,7 @@ from rankwise.tasks.splits import Splits
 from rankwise.tasks.table import Task
 from rankwise.training.build import build_task
 from rankwise.training.folder import RunFolder
+from rankwise.training.recorded import adapter_digest, recorded_test
 from rankwise.training.records import (
     FailedRun,
     FederationRecord,
@@ -141,9 +141,8 @@ class FinishedRun:
         Raises:
             AdapterError: What was scored before is not the adapter that is here now.
         """
-        digest = _digest(self.folder.adapter)
-        if self.folder.test.exists():
-            return self._recorded_test(digest)
+        if (recorded := recorded_test(self.folder)) is not None:
+            return recorded
         found = self.score("test")
         result = TestResult(
             run=self.name,
@@ -152,18 +151,9 @@ class FinishedRun:
             invalid=found.invalid,
             predictions=tuple(found.predictions),
             labels=tuple(found.labels),
-            adapter_digest=digest,
+            adapter_digest=adapter_digest(self.folder.adapter),
         )
         result.write(self.folder.test)
-        return result
-
-    def _recorded_test(self, digest: str) -> TestResult:
-        result = TestResult.read(self.folder.test)
-        if result.adapter_digest not in (None, digest):
-            raise AdapterError(
-                f"{self.folder.test} is the score of another adapter than the one in "
-                f"{self.folder.adapter}: delete the score to take it anew"
-            )
         return result
 
 
@@ -186,13 +176,3 @@ def score_test(settings: RunSettings, output: Path) -> TestResult:
 def on_accelerator(model: nn.Module) -> nn.Module:
     """Return ``model`` on a GPU where there is one."""
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _digest(folder: Path) -> str:
-    """Return the SHA-256 digest of the tensors saved in ``folder``."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*.safetensors")):
-        digest.update(f"{file.relative_to(folder)}\n".encode())
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()

@@ -25,13 +25,13 @@ from rankwise.training.job import Job, prepare_job
 from rankwise.training.loops.lean import train_lean
 from rankwise.training.loops.results import Trained
 from rankwise.training.loops.trainer import train_with_trainer
+from rankwise.training.recorded import finished_record
 from rankwise.training.records import (
     FailedRun,
     InitializationRecord,
     MethodIdentity,
     RunRecord,
     Seconds,
-    read_run,
 )
 from rankwise.training.saving import save_trained
 from rankwise.training.settings.run import RunSettings
@@ -89,14 +89,6 @@ def run_and_record(settings: RunSettings, output: Path) -> RunRecord | FailedRun
         record = _failure(settings, message, begun, trace=traceback.format_exc())
     record.write(folder.record)
     return record
-
-
-def finished_record(folder: RunFolder) -> RunRecord | None:
-    """Return the record of a run that is done, or None."""
-    if not folder.record.exists():
-        return None
-    record = read_run(folder.record)
-    return record if isinstance(record, RunRecord) else None
 
 
 def train_reference(job: Job, folder: RunFolder, *, resume: bool) -> None:

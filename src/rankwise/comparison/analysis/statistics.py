@@ -41,8 +41,20 @@ def mean_interval(
     mean = float(np.mean(values))
     if len(values) == 1:
         return Interval(mean, None, None)
-    half = float(stats.sem(values) * stats.t.ppf((1 + confidence) / 2, df=len(values) - 1))
-    return Interval(mean, max(mean - half, within[0]), min(mean + half, within[1]))
+    error = float(stats.sem(values))
+    interval = _student(mean, error, degrees_of_freedom=len(values) - 1, confidence=confidence)
+    low, high = (min(max(end, within[0]), within[1]) for end in interval)
+    return Interval(mean, low, high)
+
+
+def _student(
+    mean: float, error: float, *, degrees_of_freedom: int, confidence: float
+) -> tuple[float, float]:
+    """Return the interval of Student's t around ``mean`` with the standard error ``error``."""
+    if not error:  # for which SciPy has no interval
+        return mean, mean
+    low, high = stats.t.interval(confidence, degrees_of_freedom, loc=mean, scale=error)
+    return float(low), float(high)
 
 
 def paired_difference(
@@ -93,8 +105,7 @@ def crossed_difference(
     MS_e = n * float(np.square(rows - mean).sum()) / (m - 1)
     MS_r = float(np.square(d - seeds - rows + mean).sum()) / ((n - 1) * (m - 1))
     total = max(MS_s + MS_e - MS_r, MS_s, MS_e)
-    if total <= 0:
-        return Interval(mean, mean, mean)
-    quantile = stats.t.ppf(1 - 0.025 / comparisons, df=min(n, m) - 1)
-    half = float(quantile) * math.sqrt(total / (n * m))
-    return Interval(mean, mean - half, mean + half)
+    error = math.sqrt(max(total, 0.0) / (n * m))
+    confidence = 1 - 0.05 / comparisons
+    low, high = _student(mean, error, degrees_of_freedom=min(n, m) - 1, confidence=confidence)
+    return Interval(mean, low, high)

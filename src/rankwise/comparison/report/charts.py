@@ -68,12 +68,20 @@ def shown_charts(comparison: Comparison) -> list[Chart]:
     return [chart for chart in CHARTS if chart.is_shown(comparison)]
 
 
-def _was_measured(quantity: curves.Quantity) -> Callable[[Comparison], bool]:
-    return lambda comparison: any(
-        quantity.measure(point) is not None
-        for run in comparison.runs
-        if isinstance(run, RunRecord)
-        for point in run.diagnostics
+def _of_quantity(id: str, title: str, note: str, quantity: curves.Quantity) -> Chart:
+    """Return the chart of what was measured while runs trained; shown where any has it."""
+    return Chart(
+        id,
+        title,
+        lambda _: note,
+        draw=quantity.draw,
+        caption=quantity.tell,
+        is_shown=lambda it: any(
+            quantity.measure(point) is not None
+            for run in it.runs
+            if isinstance(run, RunRecord)
+            for point in run.diagnostics
+        ),
     )
 
 
@@ -122,37 +130,27 @@ CHARTS = (
         is_shown=lambda it: bool(ranks.lines_of(it)),
         is_by_budget=False,
     ),
-    Chart(
+    _of_quantity(
         "relative-norm",
         "How far the weights move",
-        lambda _: (
-            "Norm of the change relative to the weights that it changes, over all adapted layers, "
-            "at the learning rate chosen: mean over seeds, shaded from the lowest to the highest. "
-            "The change of a chain is that of all its blocks; a tick marks a fold."
-        ),
-        draw=curves.RELATIVE_NORM.draw,
-        caption=curves.RELATIVE_NORM.tell,
-        is_shown=_was_measured(curves.RELATIVE_NORM),
+        "Norm of the change relative to the weights that it changes, over all adapted layers, at "
+        "the learning rate chosen: mean over seeds, shaded from the lowest to the highest. The "
+        "change of a chain is that of all its blocks; a tick marks a fold.",
+        curves.RELATIVE_NORM,
     ),
-    Chart(
+    _of_quantity(
         "captured-share",
         "How much of the gradient is captured",
-        lambda _: (
-            "Share of the squared gradient of one batch that the parameters can follow at first "
-            "order. One minus it is the relative information loss of ABM-LoRA. Shares of different "
-            "methods are of different gradients as soon as they have trained."
-        ),
-        draw=curves.CAPTURED_SHARE.draw,
-        caption=curves.CAPTURED_SHARE.tell,
-        is_shown=_was_measured(curves.CAPTURED_SHARE),
+        "Share of the squared gradient of one batch that the parameters can follow at first order. "
+        "One minus it is the relative information loss of ABM-LoRA. Shares of different methods "
+        "are of different gradients as soon as they have trained.",
+        curves.CAPTURED_SHARE,
     ),
-    Chart(
+    _of_quantity(
         "batch-loss",
         "The loss of the first steps",
-        lambda _: "Mean loss of that batch, the first that is trained on, without dropout.",
-        draw=curves.BATCH_LOSS.draw,
-        caption=curves.BATCH_LOSS.tell,
-        is_shown=_was_measured(curves.BATCH_LOSS),
+        "Mean loss of that batch, the first that is trained on, without dropout.",
+        curves.BATCH_LOSS,
     ),
     Chart(
         "distribution",

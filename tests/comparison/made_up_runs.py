@@ -1,0 +1,75 @@
+"""An engine that trains nothing: its runs have the scores that a formula gives them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from rankwise.comparison import sweep as sweep_module
+from rankwise.training.folder import RunFolder
+from rankwise.training.records import RunRecord, TestResult, identity_of
+from rankwise.training.settings.run import RunSettings
+from tests.comparison import made_records as made
+
+Formula = Callable[[RunSettings], float]
+
+
+def best_at(rate: float) -> Formula:
+    """Scores that fall with the distance from ``rate``, the same for every seed."""
+    return lambda settings: 0.9 - 0.1 * abs(math.log10(settings.training.learning_rate / rate))
+
+
+@dataclass
+class MadeUpEngine:
+    """Answers at once, and leaves the records that a run would leave.
+
+    Attributes:
+        score: The score on validation; None: the run fails.
+        performed: The settings of the runs that it was asked for.
+        scored: Those that it was asked to score on test.
+    """
+
+    score: Callable[[RunSettings], float | None]
+    performed: list[RunSettings] = field(default_factory=list)
+    scored: list[RunSettings] = field(default_factory=list)
+
+    def run(self, function, calls):
+        for settings, output in calls:
+            folder = RunFolder.below(output, settings.name)
+            if function is sweep_module._score:
+                self.scored.append(settings)
+                result = self._result(settings)
+                result.write(folder.test)
+                yield result
+            else:
+                self.performed.append(settings)
+                record = self._record(settings)
+                record.write(folder.record)
+                yield record
+
+    def _record(self, settings: RunSettings):
+        identity, score = identity_of(settings.method), self.score(settings)
+        at = {"rate": settings.training.learning_rate, "seed": settings.seed}
+        known = {"run": settings.name, "settings": settings.model_dump(mode="json")}
+        if score is None:
+            return made.failed_run(identity, **at).model_copy(update=known)
+        return made.run(identity, score, **at).model_copy(update=known)
+
+    def _result(self, settings: RunSettings) -> TestResult:
+        score = self.score(settings)
+        assert score is not None
+        return TestResult(run=settings.name, score_test=score, scores={"accuracy": score})
+
+
+class Nobody:
+    """A watcher that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.planned, self.records = 0, []
+
+    def plan(self, runs):
+        self.planned += runs
+
+    def done(self, record: RunRecord):
+        self.records.append(record)
