@@ -15,7 +15,9 @@ from rankwise.methods.adapters.bridge import adapter_parameters, freeze
 from rankwise.methods.adapters.quantised import is_supported
 from rankwise.methods.chain.layer import History, OpenedLayer
 from rankwise.methods.chain.merged_history import FoldedLinear
-from rankwise.methods.chain.unmerged_history import beside_class
+from rankwise.methods.chain.unmerged_history import BESIDE
+
+_OPENED: dict[type, type[OpenedLayer]] = {lora.Linear: FoldedLinear, **BESIDE}
 
 
 def check_openable(name: str, layer: BaseTunerLayer) -> None:
@@ -28,7 +30,7 @@ def check_openable(name: str, layer: BaseTunerLayer) -> None:
     if isinstance(layer, OpenedLayer):
         raise ModelError(f"{name} is in an open chain already: finish that one first")
     base: Any = layer.get_base_layer()
-    if is_supported(base) and beside_class(type(layer)) is not None:
+    if is_supported(base) and type(layer) in BESIDE:
         return
     weight = getattr(base, "weight", None)
     is_plain = type(weight) is nn.Parameter and weight.is_floating_point() and not weight.is_meta
@@ -46,12 +48,11 @@ def check_openable(name: str, layer: BaseTunerLayer) -> None:
 def open_layer(layer: BaseTunerLayer, adapter_name: str) -> OpenedLayer:
     """Give a LoRA layer that :func:`check_openable` accepts a history, still empty."""
     plain = type(layer)
-    beside = beside_class(plain)
     weight = cast(nn.Parameter, layer.get_base_layer().weight)
-    base = None if beside else weight.detach().to("cpu", copy=True)
+    base = None if plain in BESIDE else weight.detach().to("cpu", copy=True)
     opened = cast(OpenedLayer, layer)
     scaling = opened.scaling[adapter_name]
-    layer.__class__ = beside or FoldedLinear
+    layer.__class__ = _OPENED[plain]
     opened.history = History(adapter_name, plain, base, scaling)
     return opened
 

@@ -4,20 +4,20 @@ A chain puts a finished block aside and trains the next one, so for a while the 
 adapter lies outside its factors. :class:`OpenedLayer` hides that from the outside: what the adapter
 says of itself (``get_delta_weight``, ``lora_factors``) includes its history; and what PEFT would do
 wrongly meanwhile (merge, unload, take a further adapter) is refused. Where the history lies is said
-by its two kinds: in the base weight (``folded.py``) or, where that is quantised, beside it
-(``beside.py``).
+by its two kinds: in the base weight (``merged_history.py``) or, where that is quantised, beside it
+(``unmerged_history.py``).
 
-The class is put on and taken off a living layer (``opening.py``), as FSDP2 does it: hooks,
-parameters and the optimizer's references to them stay as they are, and a model that is copied or
-pickled takes its chain along.
+It is a mixin: its two kinds stand before PEFT's class of the layer among the bases, and such a
+class is put on and taken off a living layer (``attach.py``), as FSDP2 does it. Hooks, parameters
+and the optimizer's references to them stay as they are, and a model that is copied or pickled takes
+its chain along.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import FunctionType
-from typing import Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import torch
 from peft.tuners.lora import LoraLayer
@@ -28,6 +28,9 @@ from rankwise.methods.adapters.bridge import adapter_parameters
 from rankwise.methods.adapters.sharded import assign, whole
 
 Factors = tuple[Tensor, Tensor]
+
+# A mixin in fact: a living layer takes another class only if what is added to its own is plain.
+_Mixin = LoraLayer if TYPE_CHECKING else object
 
 
 @dataclass
@@ -49,22 +52,10 @@ class History:
     blocks: list[Factors] = field(default_factory=list)
 
 
-class OpenedLayer(LoraLayer):
+class OpenedLayer(_Mixin):
     """A LoRA layer that computes with W₀ + s Σ Bᵢ Aᵢ over the blocks of its history."""
 
     history: History
-
-    def __init_subclass__(cls) -> None:
-        """Put our methods before those of PEFT's layer, which stands first among the bases.
-
-        It has to: a living object takes another class only if both are laid out alike.
-        """
-        super().__init_subclass__()
-        ours = [base for base in cls.__mro__ if issubclass(base, OpenedLayer)]
-        members = {name: each for base in reversed(ours) for name, each in vars(base).items()}
-        for name, member in members.items():
-            if isinstance(member, FunctionType):
-                setattr(cls, name, member)
 
     def set_blocks(self, blocks: list[Factors]) -> None:
         """Make ``blocks`` the history; if an exception passes, nothing was changed."""
@@ -109,7 +100,7 @@ class OpenedLayer(LoraLayer):
     def get_delta_weight(self, adapter: str) -> Tensor:
         """Return ΔW of the adapter, history included, in the layout of the weight."""
         if adapter != self.history.adapter_name:
-            return cast(Any, self.history.plain).get_delta_weight(self, adapter)
+            return super().get_delta_weight(adapter)
         B, A = self.lora_factors(adapter)
         return self._in_own_layout(B @ A)
 

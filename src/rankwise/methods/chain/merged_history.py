@@ -18,7 +18,7 @@ from rankwise.methods.adapters.sharded import assign
 from rankwise.methods.chain.layer import Factors, OpenedLayer, stack
 
 
-class FoldedLinear(lora.Linear, OpenedLayer):
+class FoldedLinear(OpenedLayer, lora.Linear):
     """A LoRA layer whose base weight is round(W₀ + s Σ Bᵢ Aᵢ) over the blocks of its history."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:

@@ -27,7 +27,7 @@ class BesideLinear(OpenedLayer):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Add the history where the chain's adapter counts."""
         is_counted = self._is_counted(kwargs)
-        output = cast(Any, self.history.plain).forward(self, x, *args, **kwargs)
+        output = cast(Any, super()).forward(x, *args, **kwargs)
         if not is_counted or not self.history.blocks:
             return output
         B, A = self._stack_on(output.device)
@@ -45,28 +45,30 @@ class BesideLinear(OpenedLayer):
         return self._stacked
 
 
-# PEFT defines a layer only where its library is installed.
+BESIDE: dict[type, type[BesideLinear]] = {}
+"""PEFT's class of a layer over a quantised weight, and the one it has while a chain is open.
+
+PEFT defines a layer only where its library is installed.
+"""
+
 if is_bnb_4bit_available():
 
-    class BesideLinear4bit(lora.Linear4bit, BesideLinear):  # type: ignore[misc]
+    class BesideLinear4bit(BesideLinear, lora.Linear4bit):
         """Over a 4-bit weight of bitsandbytes."""
 
+    BESIDE[lora.Linear4bit] = BesideLinear4bit
 
 if is_bnb_available():
 
-    class BesideLinear8bit(lora.Linear8bitLt, BesideLinear):  # type: ignore[misc]
+    class BesideLinear8bit(BesideLinear, lora.Linear8bitLt):
         """Over an 8-bit weight of bitsandbytes."""
 
+    BESIDE[lora.Linear8bitLt] = BesideLinear8bit
 
 if is_torchao_available():
     from peft.tuners.lora.torchao import TorchaoLoraLinear
 
-    class BesideLinearTorchao(TorchaoLoraLinear, BesideLinear):
+    class BesideLinearTorchao(BesideLinear, TorchaoLoraLinear):
         """Over a weight of torchao."""
 
-
-def beside_class(plain: type) -> type[BesideLinear] | None:
-    """Return the class that a layer of PEFT's class ``plain`` has while a chain is open."""
-    return next(
-        (each for each in BesideLinear.__subclasses__() if each.__bases__[0] is plain), None
-    )
+    BESIDE[TorchaoLoraLinear] = BesideLinearTorchao
