@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from rankwise.core.errors import AdapterError, ChainError
 from rankwise.methods.chain.chain import Chain
+from rankwise.methods.chain.config import ChainConfig
 from rankwise.methods.chain.ledger import FILE_NAME
 from tests.models.chains import build, chained, layers, outputs
 
@@ -91,6 +92,18 @@ def test_a_finished_config_keeps_what_it_was_given():
     assert type(config) is LoraConfig
     assert (config.r, config.lora_alpha, config.lora_dropout) == (4, 4, 0.25)
     assert all(layer.r["default"] == 4 for layer in layers(model).values())
+
+
+def test_the_users_own_config_is_left_alone():
+    config = LoraConfig(r=2, lora_alpha=6, target_modules=["first"])
+    model = PeftModel(build().unload(), config)
+    before = dict(vars(config))
+    chain = chained(model, folds=1)
+    assert type(model.peft_config["default"]) is ChainConfig
+    chain.finish()
+    assert model.peft_config["default"].r == 4
+    assert type(config) is LoraConfig
+    assert vars(config) == before
 
 
 def test_saving_through_a_chain_that_is_over_is_no_business_of_it(tmp_path):

@@ -23,9 +23,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import torch
+from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -37,7 +38,7 @@ from rankwise.methods.adapters import bridge
 from rankwise.methods.adapters.quantised import keep_differentiable
 from rankwise.methods.adapters.sharded import assign, is_sharded
 from rankwise.methods.chain.attach import check_openable, close_layer, open_layer, way_back
-from rankwise.methods.chain.config import check_config, mark_config, unmark_config
+from rankwise.methods.chain.config import ChainConfig, check_config, mark, unmark
 from rankwise.methods.chain.layer import Factors, OpenedLayer
 from rankwise.methods.chain.ledger import (
     ChainIdentity,
@@ -121,7 +122,7 @@ class Chain:
         self.adapter_name = adapter_name
         self._sketcher = Sketcher(side, kind, seed, adapter_name, gradients)
         layers = bridge.adapted_layers(model, adapter_name)
-        self._config = check_config(model, adapter_name)
+        config = check_config(model, adapter_name)
         _check_layers(model, layers, adapter_name)
         keep_differentiable(model)
         factors = [bridge.factors(layer, adapter_name) for layer in layers.values()]
@@ -137,7 +138,7 @@ class Chain:
                 inherited = [opened.open_block()] if self._is_inherited else []
                 self._begin_block(opened, inherited, sketches[name])
             undo.pop_all()
-        mark_config(self._config, self)
+        self._configs[adapter_name] = mark(config, self)
 
     @property
     def is_open(self) -> bool:
@@ -272,6 +273,10 @@ class Chain:
         if self.is_open:
             self.finish()
 
+    @property
+    def _configs(self) -> dict[str, PeftConfig]:
+        return cast(dict[str, PeftConfig], self.model.peft_config)
+
     def _check_open(self) -> None:
         if not self.is_open:
             raise ChainError(
@@ -326,7 +331,8 @@ class Chain:
                 restored.callback(_restore, layer)
             for name, pair in padded.items():
                 close_layer(self._layers[name], *pair)
-        unmark_config(self._config, rank)
+        config = cast(ChainConfig, self._configs[self.adapter_name])
+        self._configs[self.adapter_name] = unmark(config, rank)
         return rank
 
     def _identity(self) -> ChainIdentity:

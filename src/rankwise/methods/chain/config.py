@@ -1,5 +1,7 @@
 """The mark of an open chain: a LoRA config whose directory is not mistaken for a plain LoRA.
 
+It stands in the model's ``peft_config`` in the place of the user's config, which is left alone.
+
 While a chain is open its adapter's weights are the current block alone; the blocks before it are in
 the ledger. PEFT's ``save_pretrained`` ends in that of the config, which therefore writes the
 ledger, and a config file of type ``RANKWISE_CHAIN`` that names neither a rank nor an alpha. In
@@ -9,7 +11,7 @@ ever.
 
 from __future__ import annotations
 
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from peft import LoraConfig
 from peft.tuners.lora import LoraModel
@@ -21,6 +23,8 @@ from rankwise.methods.adapters.peft_types import RankwisePeftType, register
 # PEFT's other inits take their start out of the base weight, and would do so again at every load.
 _INITS_BESIDE_THE_BASE = (True, False, "gaussian", "orthogonal", "eva")
 
+C = TypeVar("C", bound=LoraConfig)
+
 
 class LedgerWriter(Protocol):
     """What the config asks of its chain."""
@@ -31,7 +35,7 @@ class LedgerWriter(Protocol):
 
 
 class ChainConfig(LoraConfig):
-    """The config of an adapter whose chain is open; put on a living config, never constructed."""
+    """The config of an adapter whose chain is open; made by :func:`mark` and no constructor."""
 
     chain: LedgerWriter
 
@@ -76,19 +80,25 @@ def check_config(model: nn.Module, adapter_name: str) -> LoraConfig:
     return config
 
 
-def mark_config(config: LoraConfig, chain: LedgerWriter) -> None:
-    """Turn a config that :func:`check_config` accepts into the mark of ``chain``."""
-    config.__class__ = ChainConfig
-    cast(ChainConfig, config).chain = chain
+def mark(config: LoraConfig, chain: LedgerWriter) -> ChainConfig:
+    """Return the mark of ``chain``, for a config that :func:`check_config` accepts."""
+    return _with_class(ChainConfig, {**vars(config), "chain": chain})
 
 
-def unmark_config(config: LoraConfig, r: int) -> None:
-    """Turn the mark back into the config of one LoRA of rank ``r`` with scaling 1."""
-    del cast(ChainConfig, config).chain
-    config.__class__ = LoraConfig
-    config.r = config.lora_alpha = r
-    config.rank_pattern, config.alpha_pattern = {}, {}
-    config.use_rslora, config.init_lora_weights = False, True
+def unmark(config: ChainConfig, r: int | None = None) -> LoraConfig:
+    """Return the plain config behind the mark; with ``r``, that of a LoRA of scaling 1."""
+    fields = {name: value for name, value in vars(config).items() if name != "chain"}
+    if r is not None:
+        fields |= {"r": r, "lora_alpha": r, "rank_pattern": {}, "alpha_pattern": {}}
+        fields |= {"use_rslora": False, "init_lora_weights": True}
+    return _with_class(LoraConfig, fields)
+
+
+def _with_class(kind: type[C], fields: dict[str, Any]) -> C:
+    """Return a config with exactly these fields, as ``copy.copy`` makes one."""
+    config = object.__new__(kind)
+    vars(config).update(fields)
+    return config
 
 
 register(RankwisePeftType.RANKWISE_CHAIN, ChainConfig, LoraModel)
