@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-import sys
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +30,7 @@ from rankwise.functional.sketch import Kind
 from rankwise.methods.adapters import bridge
 from rankwise.methods.chain.chain import Chain, ChainReport
 from rankwise.methods.chain.sketches import Side
+from rankwise.methods.chain.trainer_lookup import find_trainer
 
 
 class ChainCallback(TrainerCallback):
@@ -129,8 +130,14 @@ class ChainCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Put this callback around ``train`` of the Trainer that is being made."""
-        trainer = _find_trainer(self)
+        trainer = find_trainer(self)
         if trainer is None:
+            warnings.warn(
+                "the ChainCallback has not found the Trainer that is being made, so an exception "
+                "in training would leave the chain open and the base folded: write "
+                "`with callback: trainer.train()`",
+                stacklevel=2,
+            )
             return
         train = trainer.train
 
@@ -246,14 +253,3 @@ def _count_steps(dataloader: DataLoader[Any], accumulation: int) -> int:
     if not has_length(dataloader):
         raise ChainError("every_epochs needs a dataset with a length: give every (steps) instead")
     return math.ceil(len(dataloader) / accumulation)
-
-
-def _find_trainer(callback: TrainerCallback) -> Any:
-    """Return the Trainer that is calling ``callback``: none of its events is told."""
-    frame = sys._getframe()
-    while (frame := frame.f_back) is not None:
-        candidate = frame.f_locals.get("self")
-        handler = getattr(candidate, "callback_handler", None)
-        if callback in getattr(handler, "callbacks", ()):
-            return candidate
-    return None
