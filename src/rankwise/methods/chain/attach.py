@@ -1,8 +1,14 @@
-"""Opening and closing a layer for a chain, where the class of a living layer changes."""
+"""Opening and closing a layer for a chain, where the class of a living layer changes.
+
+What can fail is made beforehand: the history with its copy of W₀ (:func:`new_history`), the factors
+of the end (:func:`plain_factors`). What then changes the layer is short, and :func:`way_back` leads
+back from it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -11,7 +17,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from rankwise.core.errors import ModelError
-from rankwise.methods.adapters.bridge import adapter_parameters, freeze
+from rankwise.methods.adapters.bridge import adapter_parameters, base_shape, freeze, rank
 from rankwise.methods.adapters.quantised import is_supported
 from rankwise.methods.chain.layer import History, OpenedLayer
 from rankwise.methods.chain.merged_history import FoldedLinear
@@ -19,14 +25,118 @@ from rankwise.methods.chain.unmerged_history import BESIDE
 
 _OPENED: dict[type, type[OpenedLayer]] = {lora.Linear: FoldedLinear, **BESIDE}
 
+# What PEFT keeps of an adapter beside its factors, and the end of a chain changes.
+_NUMBERS = ("r", "lora_alpha", "scaling", "use_rslora")
 
-def check_openable(name: str, layer: BaseTunerLayer) -> None:
-    """Refuse a layer that can hold the history of a chain neither in its weight nor beside it.
+
+def check_layers(model: nn.Module, layers: Mapping[str, BaseTunerLayer], adapter_name: str) -> None:
+    """Refuse layers that cannot be chained: by their kind, a shared weight or a rank too large.
 
     Raises:
-        ModelError: The layer is in a chain already or no plain linear one, or its weight is
-            quantised otherwise than tested, sharded, offloaded or trained itself.
+        ModelError: Naming the first of them.
     """
+    owners = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+    for name, layer in layers.items():
+        _check_kind(name, layer)
+        if owners[id(layer.get_base_layer().weight)] > 1:
+            raise ModelError(
+                f"{name} shares its weight with another module, which a fold would change too: "
+                "leave it out of target_modules"
+            )
+        out_features, in_features = base_shape(layer)
+        limit = min(out_features, in_features)
+        if (r := rank(layer, adapter_name)) > limit:
+            limit_name = "output side" if out_features == limit else "input side"
+            raise ModelError(
+                f"r must be between 1 and {limit} (the {limit_name} of {name}), got {r}: "
+                "lower it, or give this layer its own with rank_pattern"
+            )
+
+
+def new_history(layer: BaseTunerLayer, adapter_name: str) -> History:
+    """Return an empty history for a layer that :func:`check_layers` accepts, W₀ copied."""
+    plain = type(layer)
+    weight = cast(nn.Parameter, layer.get_base_layer().weight)
+    base = None if plain in BESIDE else weight.detach().to("cpu", copy=True)
+    return History(adapter_name, plain, base, cast(OpenedLayer, layer).scaling[adapter_name])
+
+
+def open_layer(layer: BaseTunerLayer, history: History) -> OpenedLayer:
+    """Let a layer compute with its history."""
+    opened = cast(OpenedLayer, layer)
+    opened.history = history
+    layer.__class__ = _OPENED[history.plain]
+    return opened
+
+
+def plain_factors(layer: OpenedLayer, B: Tensor, A: Tensor) -> dict[str, nn.Parameter]:
+    """Make the parameters of a plain LoRA with ΔW = B A, for :func:`close_layer`."""
+    parts = adapter_parameters(layer, layer.history.adapter_name)
+    return {
+        part: nn.Parameter(factor.to(parts[part].device, parts[part].dtype).contiguous())
+        for part, factor in (("lora_B", B), ("lora_A", A))
+    }
+
+
+def close_layer(layer: OpenedLayer, parameters: dict[str, nn.Parameter]) -> None:
+    """Leave a plain LoRA with these factors and scaling 1, which both train, beside W₀ restored."""
+    name = layer.history.adapter_name
+    layer.leave()
+    for part, parameter in parameters.items():
+        _set_factor(layer, part, name, parameter)
+    layer.r[name] = layer.lora_alpha[name] = len(parameters["lora_A"])
+    layer.scaling[name], layer.use_rslora[name] = 1.0, False
+    freeze(layer, name, ())
+
+
+def way_back(layer: BaseTunerLayer, adapter_name: str) -> Callable[[], None]:
+    """Return what brings a layer back to where it is now, from any change that a chain makes."""
+    kind, history = type(layer), getattr(layer, "history", None)
+    blocks = history.blocks if history else []
+    parts = adapter_parameters(layer, adapter_name)
+    values = {part: (each, each.detach().clone(), each.grad) for part, each in parts.items()}
+    trains = {part: parameter.requires_grad for part, parameter in parts.items()}
+    frozen = layer.frozen_peft_weight_names
+    numbers = {name: getattr(layer, name)[adapter_name] for name in _NUMBERS}
+
+    @torch.no_grad()
+    def go_back() -> None:
+        for name, number in numbers.items():
+            getattr(layer, name)[adapter_name] = number
+        for part, (parameter, value, gradient) in values.items():
+            _set_factor(layer, part, adapter_name, parameter)
+            parameter.copy_(value)
+            parameter.requires_grad_(trains[part])
+            parameter.grad = gradient
+        layer.frozen_peft_weight_names = frozen
+        if history is None:
+            drop_history(layer)
+            return
+        opened = cast(OpenedLayer, layer)
+        opened.history = history
+        layer.__class__ = kind
+        opened.set_blocks(blocks)
+
+    return go_back
+
+
+def drop_history(layer: BaseTunerLayer) -> None:
+    """Give a layer its pretrained weight and PEFT's class, if it has not got them."""
+    if isinstance(layer, OpenedLayer):
+        layer.restore()
+    elif hasattr(layer, "history"):  # it was about to be opened
+        del layer.history
+
+
+def _set_factor(
+    layer: BaseTunerLayer, part: str, adapter_name: str, parameter: nn.Parameter
+) -> None:
+    linear = cast(nn.Linear, getattr(layer, part)[adapter_name])
+    linear.weight = parameter
+    linear.out_features, linear.in_features = parameter.shape
+
+
+def _check_kind(name: str, layer: BaseTunerLayer) -> None:
     if isinstance(layer, OpenedLayer):
         raise ModelError(f"{name} is in an open chain already: finish that one first")
     base: Any = layer.get_base_layer()
@@ -41,51 +151,10 @@ def check_openable(name: str, layer: BaseTunerLayer) -> None:
             "weight, or one quantised by bitsandbytes or torchao (int8); target these, in a model "
             "neither sharded nor offloaded"
         )
+    if base.weight.numel() == 0:
+        raise ModelError(
+            f"the weight of {name} is empty, as DeepSpeed ZeRO-3 leaves it: make the chain without "
+            "ZeRO-3; DDP and FSDP2 can have one"
+        )
     if base.weight.requires_grad:
         raise ModelError(f"the base weight of {name} is trained itself: freeze it before the chain")
-
-
-def open_layer(layer: BaseTunerLayer, adapter_name: str) -> OpenedLayer:
-    """Give a LoRA layer that :func:`check_openable` accepts a history, still empty."""
-    plain = type(layer)
-    weight = cast(nn.Parameter, layer.get_base_layer().weight)
-    base = None if plain in BESIDE else weight.detach().to("cpu", copy=True)
-    opened = cast(OpenedLayer, layer)
-    scaling = opened.scaling[adapter_name]
-    layer.__class__ = _OPENED[plain]
-    opened.history = History(adapter_name, plain, base, scaling)
-    return opened
-
-
-def way_back(layer: BaseTunerLayer, adapter_name: str) -> Callable[[], None]:
-    """Return what brings a layer that is about to be opened back to where it is now."""
-    frozen = layer.frozen_peft_weight_names.get(adapter_name, ())
-    values = [
-        (parameter, parameter.detach().clone(), parameter.requires_grad, parameter.grad)
-        for parameter in adapter_parameters(layer, adapter_name).values()
-    ]
-
-    @torch.no_grad()
-    def go_back() -> None:
-        if isinstance(layer, OpenedLayer):
-            layer.restore()
-        freeze(layer, adapter_name, frozen)
-        for parameter, value, requires_grad, gradient in values:
-            parameter.copy_(value)
-            parameter.requires_grad_(requires_grad)
-            parameter.grad = gradient
-
-    return go_back
-
-
-def close_layer(layer: OpenedLayer, B: Tensor, A: Tensor) -> None:
-    """Restore W₀ and leave a plain LoRA with ΔW = B A beside it: scaling 1, both factors train."""
-    name = layer.history.adapter_name
-    layer.restore()
-    layer.r[name] = layer.lora_alpha[name] = len(A)
-    layer.scaling[name], layer.use_rslora[name] = 1.0, False
-    for container, factor in ((layer.lora_A, A), (layer.lora_B, B)):
-        linear = cast(nn.Linear, container[name])
-        linear.out_features, linear.in_features = factor.shape
-        linear.weight = nn.Parameter(factor.to(linear.weight.dtype).contiguous())
-    freeze(layer, name, ())

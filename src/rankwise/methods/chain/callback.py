@@ -13,8 +13,7 @@ import math
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +25,7 @@ from rankwise.capture.batches import collect_batches
 from rankwise.capture.gradients import Loss, capture_gradients
 from rankwise.capture.losses import summed_loss
 from rankwise.core.errors import ChainError, SettingsError
+from rankwise.core.interrupts import EndsInTwoSteps
 from rankwise.functional.sketch import Kind
 from rankwise.methods.adapters import bridge
 from rankwise.methods.chain.chain import Chain, ChainReport
@@ -33,7 +33,7 @@ from rankwise.methods.chain.sketches import Side
 from rankwise.methods.chain.trainer_lookup import find_trainer
 
 
-class ChainCallback(TrainerCallback):
+class ChainCallback(EndsInTwoSteps, TrainerCallback):
     """Train a PEFT model's plain LoRA as a chain: RAC-LoRA, or COLA with ``side="both"``.
 
     Make it before the Trainer: it freezes and sketches at once, so that optimizer and DDP see the
@@ -83,6 +83,7 @@ class ChainCallback(TrainerCallback):
         reset_optimizer: bool = True,
         final_rank: int | None = None,
     ) -> None:
+        super().__init__()
         _check_arguments(every, every_epochs, warmup_steps=warmup_steps, final_rank=final_rank)
         if batches is None and loss is not summed_loss:
             raise SettingsError("loss goes with batches, got it alone: it serves sketch='gradient'")
@@ -91,14 +92,6 @@ class ChainCallback(TrainerCallback):
             gradients = functools.partial(
                 capture_gradients, model, batches=collect_batches(batches), loss=loss
             )
-        self.chain = Chain(
-            model,
-            side=side,
-            sketch=sketch,
-            seed=seed,
-            adapter_name=adapter_name,
-            gradients=gradients,
-        )
         self.report: ChainReport | None = None
         self._block_steps = every or 0  # with every_epochs, known when training begins
         self._block_epochs = every_epochs
@@ -107,6 +100,15 @@ class ChainCallback(TrainerCallback):
         self._final_rank = final_rank
         self._resumed_from: Any = None
         self._scheduled_rates: list[Any] = []
+        # The last, so that what follows cannot fail and leave a chain that nobody holds.
+        self.chain = Chain(
+            model,
+            side=side,
+            sketch=sketch,
+            seed=seed,
+            adapter_name=adapter_name,
+            gradients=gradients,
+        )
 
     def finish(self) -> ChainReport:
         """Restore the base and leave one LoRA, unless that is done; return the report."""
@@ -114,17 +116,13 @@ class ChainCallback(TrainerCallback):
             self.report = self.chain.finish(final_rank=self._final_rank)
         return self.report
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def _end(self) -> None:
         if self.chain.is_open:
             self.finish()
+
+    def _end_anyway(self) -> None:
+        with self.chain:  # whose own end is then taken
+            pass
 
     def on_init_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any

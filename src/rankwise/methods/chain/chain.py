@@ -18,38 +18,38 @@ end.
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self, cast
+from typing import cast
 
 import torch
 from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from rankwise.core.errors import ChainError, ModelError, SettingsError
+from rankwise.core.errors import ChainError, SettingsError
+from rankwise.core.interrupts import EndsInTwoSteps, Step, all_or_none, go_back
 from rankwise.functional.compress import compress
 from rankwise.functional.sketch import Kind
 from rankwise.methods.adapters import bridge
 from rankwise.methods.adapters.quantised import keep_differentiable
 from rankwise.methods.adapters.sharded import assign, is_sharded
-from rankwise.methods.chain.attach import check_openable, close_layer, open_layer, way_back
-from rankwise.methods.chain.config import ChainConfig, check_config, mark, unmark
-from rankwise.methods.chain.layer import Factors, OpenedLayer
-from rankwise.methods.chain.ledger import (
-    ChainIdentity,
-    Layout,
-    Ledger,
-    check_identity,
-    check_layout,
-    key_of,
-    read_ledger,
-    write_ledger,
+from rankwise.methods.chain.attach import (
+    check_layers,
+    close_layer,
+    drop_history,
+    new_history,
+    open_layer,
+    plain_factors,
+    way_back,
 )
+from rankwise.methods.chain.config import ChainConfig, check_config, mark, unmark
+from rankwise.methods.chain.layer import Factors, History, OpenedLayer
+from rankwise.methods.chain.ledger import read_ledger, write_ledger
+from rankwise.methods.chain.optimizers import Moments, check_optimizer
+from rankwise.methods.chain.recalling import ledger_of, recall
 from rankwise.methods.chain.sketches import Gradients, Side, Sketcher
 
 
@@ -68,7 +68,7 @@ class ChainReport:
     errors: dict[str, float]
 
 
-class Chain:
+class Chain(EndsInTwoSteps):
     """A chain of low-rank adapters in the place of one plain LoRA adapter of a PEFT model.
 
     Making it prepares the model at once, so make it before the optimizer. Then train, :meth:`fold`
@@ -81,7 +81,9 @@ class Chain:
     matrix product (out, Σr) (Σr, in) a layer. Over a quantised weight nothing is folded: finished
     blocks act beside it.
 
-    An exception amid its making, a fold or a load leaves every layer as it was.
+    An exception amid its making, a fold, a load or its end leaves the model, the chain and the
+    optimizer as they were, Ctrl-C included. As a context manager it restores the base whatever
+    happens.
 
     Args:
         model: A PEFT model with a plain LoRA over linear layers.
@@ -117,28 +119,22 @@ class Chain:
         adapter_name: str = "default",
         gradients: Gradients | None = None,
     ) -> None:
+        super().__init__()
         kind = sketch or ("kaiming" if side == "both" else "gaussian")
         self.model = model
         self.adapter_name = adapter_name
         self._sketcher = Sketcher(side, kind, seed, adapter_name, gradients)
         layers = bridge.adapted_layers(model, adapter_name)
         config = check_config(model, adapter_name)
-        _check_layers(model, layers, adapter_name)
+        check_layers(model, layers, adapter_name)
         keep_differentiable(model)
         factors = [bridge.factors(layer, adapter_name) for layer in layers.values()]
         self._is_inherited = any(bool(B.any() and A.any()) for B, A in factors)
+        self._layers = cast(dict[str, OpenedLayer], layers)
         sketches = self._sketcher.draw_all(layers, int(self._is_inherited))
-        frozen = [f"lora_{self._sketcher.factor}"] if self._sketcher.is_frozen else []
-        self._layers: dict[str, OpenedLayer] = {}
-        with contextlib.ExitStack() as undo:  # all layers are opened, or none
-            for name, layer in layers.items():
-                undo.callback(way_back(layer, adapter_name))
-                opened = self._layers[name] = open_layer(layer, adapter_name)
-                bridge.freeze(opened, adapter_name, frozen)
-                inherited = [opened.open_block()] if self._is_inherited else []
-                self._begin_block(opened, inherited, sketches[name])
-            undo.pop_all()
-        self._configs[adapter_name] = mark(config, self)
+        histories = {name: new_history(layer, adapter_name) for name, layer in layers.items()}
+        # An exception at any line leaves the model as it was: this is the last.
+        all_or_none(partial(self._open, histories, sketches, mark(config, self)), self._ways_back())
 
     @property
     def is_open(self) -> bool:
@@ -169,13 +165,15 @@ class Chain:
         if optimizer is not None:
             self.check_optimizer(optimizer)
         sketches = self._sketcher.draw_all(self._layers, block)
-        with self._all_or_none() as layers:
-            for name, layer in layers:
-                blocks = [*layer.history.blocks, layer.open_block()]
-                self._begin_block(layer, blocks, sketches[name])
-        if optimizer is not None:
-            for parameter in self._parameters(trained=True):
-                optimizer.state.pop(parameter, None)
+        blocks = {
+            name: [*layer.history.blocks, layer.open_block()]
+            for name, layer in self._layers.items()
+        }
+        moments = Moments(optimizer, self._parameters(trained=True))
+        all_or_none(
+            partial(self._fold, blocks, sketches, moments),
+            [*self._ways_back(), moments.put_back],
+        )
 
     def check_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Refuse an optimizer that was built before the chain, or for another model.
@@ -184,13 +182,8 @@ class Chain:
             ChainError: It lacks a trained factor or holds a frozen sketch, or the chain is over.
         """
         self._check_open()
-        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        lacks = any(id(parameter) not in held for parameter in self._parameters(trained=True))
-        if lacks or any(id(parameter) in held for parameter in self._parameters(trained=False)):
-            raise ChainError(
-                f"the optimizer {'lacks trained factors' if lacks else 'holds frozen sketches'} of "
-                "the chain: build it after the chain, from the parameters that require a gradient"
-            )
+        frozen = self._parameters(trained=False)
+        check_optimizer(optimizer, trained=self._parameters(trained=True), frozen=frozen)
 
     def finish(self, *, final_rank: int | None = None) -> ChainReport:
         """Restore the base bit for bit and leave one plain LoRA of rank Σr and scaling 1 beside it.
@@ -204,7 +197,8 @@ class Chain:
         Raises:
             ChainError: The chain is over; or the model is sharded, and the chain still open.
             SettingsError: ``final_rank`` is less than 1; the chain is still open.
-            ValueError: A factor that had to be compressed is not finite; the chain is finished.
+            ValueError: A factor that had to be compressed is not finite; the chain is finished,
+                uncompressed.
         """
         if final_rank is not None and final_rank < 1:
             raise SettingsError(f"final_rank must be at least 1, got {final_rank}")
@@ -217,15 +211,16 @@ class Chain:
         factors = {
             name: bridge.factors(layer, self.adapter_name) for name, layer in self._layers.items()
         }
-        errors = {}
+        errors: dict[str, float] = {}
         try:
             for name, (B, A) in factors.items():
                 if final_rank is not None and len(A) > final_rank:
                     B, A, errors[name] = compress([(B, A)], final_rank)
                     factors[name] = B, A
-        finally:  # also where a factor is not finite, the base is restored
-            rank = self._close(factors)
-        return ChainReport(blocks, rank, errors)
+        except ValueError:  # a factor is not finite: the base is restored all the same
+            self._close(factors)
+            raise
+        return ChainReport(blocks, self._close(factors), errors)
 
     def save(self, directory: str | Path) -> None:
         """Write the ledger, from which :meth:`load` brings this state back.
@@ -235,13 +230,8 @@ class Chain:
         Raises:
             ChainError: The chain is over.
         """
-        folds, tensors = self.folds, {}
-        for name, layer in self._layers.items():
-            for block, (B, A) in enumerate([*layer.history.blocks, layer.open_block()]):
-                for factor, tensor in (("B", B), ("A", A)):
-                    if self._is_stored(factor, block, is_inherited=self._is_inherited):
-                        tensors[key_of(name, block, factor)] = tensor.contiguous()
-        write_ledger(Path(directory), Ledger(self._identity(), folds, self._is_inherited, tensors))
+        self._check_open()
+        write_ledger(Path(directory), ledger_of(self._layers, self._sketcher, self._is_inherited))
 
     def load(self, directory: str | Path) -> None:
         """Bring the model and the chain to the state that :meth:`save` wrote, bit for bit.
@@ -253,25 +243,8 @@ class Chain:
         """
         self._check_open()
         ledger = read_ledger(Path(directory))
-        check_identity(ledger.identity, self._identity())
-        check_layout(ledger.tensors, self._layout(ledger))
-        with self._all_or_none() as layers:
-            for name, layer in layers:
-                blocks = [self._recall(name, block, ledger) for block in range(ledger.folds + 1)]
-                layer.write(blocks[:-1], blocks[-1])
-        self._is_inherited = ledger.is_inherited
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self.is_open:
-            self.finish()
+        histories = recall(ledger, self._layers, self._sketcher)
+        all_or_none(partial(self._write, histories, ledger.is_inherited), self._ways_back())
 
     @property
     def _configs(self) -> dict[str, PeftConfig]:
@@ -284,116 +257,102 @@ class Chain:
                 "deleted): make a new one; it begins with what the adapter has learned"
             )
 
-    def _pair(self, layer: BaseTunerLayer) -> dict[str, nn.Parameter]:
-        parts = bridge.adapter_parameters(layer, self.adapter_name)
-        return {"B": parts["lora_B"], "A": parts["lora_A"]}
-
     def _parameters(self, *, trained: bool) -> list[nn.Parameter]:
+        frozen = self._sketcher.factor if self._sketcher.is_frozen else None
         return [
             parameter
             for layer in self._layers.values()
-            for factor, parameter in self._pair(layer).items()
-            if trained == (factor != self._sketcher.factor or not self._sketcher.is_frozen)
+            for factor, parameter in zip("BA", layer.open_parameters(), strict=True)
+            if trained == (factor != frozen)
         ]
 
-    @contextlib.contextmanager
-    def _all_or_none(self) -> Iterator[Iterator[tuple[str, OpenedLayer]]]:
-        """Hand out the layers to be changed; after an exception all are as they were."""
-        with contextlib.ExitStack() as undo:
+    def _ways_back(self) -> list[Step]:
+        """Return what brings model and chain back to where they are now."""
+        config = self._configs[self.adapter_name]
+        return [
+            partial(setattr, self, "_is_inherited", self._is_inherited),
+            partial(self._configs.__setitem__, self.adapter_name, config),
+            *(way_back(layer, self.adapter_name) for layer in self._layers.values()),
+        ]
 
-            def each() -> Iterator[tuple[str, OpenedLayer]]:
-                for name, layer in self._layers.items():
-                    undo.callback(layer.write, layer.history.blocks, layer.open_block())
-                    yield name, layer
+    def _open(
+        self, histories: Mapping[str, History], sketches: Mapping[str, Tensor], entry: ChainConfig
+    ) -> None:
+        frozen = [f"lora_{self._sketcher.factor}"] if self._sketcher.is_frozen else []
+        for name, layer in self._layers.items():
+            open_layer(layer, histories[name])
+            bridge.freeze(layer, self.adapter_name, frozen)
+            if self._is_inherited:
+                layer.set_blocks([layer.open_block()])
+            self._begin_block(layer, sketches[name])
+        self._configs[self.adapter_name] = entry
 
-            yield each()
-            undo.pop_all()
+    def _fold(
+        self,
+        blocks: Mapping[str, list[Factors]],
+        sketches: Mapping[str, Tensor],
+        moments: Moments,
+    ) -> None:
+        for name, layer in self._layers.items():
+            layer.set_blocks(blocks[name])
+            self._begin_block(layer, sketches[name])
+        moments.forget()
 
     @torch.no_grad()
-    def _begin_block(self, layer: OpenedLayer, blocks: list[Factors], sketch: Tensor) -> None:
-        """Make ``blocks`` the layer's history and begin the next: a sketch beside a zero factor."""
-        layer.set_blocks(blocks)
-        for factor, parameter in self._pair(layer).items():
+    def _begin_block(self, layer: OpenedLayer, sketch: Tensor) -> None:
+        """Begin a block: a sketch beside a zero factor."""
+        for factor, parameter in zip("BA", layer.open_parameters(), strict=True):
             parameter.grad = None
             if factor == self._sketcher.factor:
                 assign(parameter, sketch)
             else:
                 parameter.zero_()
 
+    def _write(self, histories: Mapping[str, list[Factors]], is_inherited: bool) -> None:
+        for name, layer in self._layers.items():
+            layer.write(histories[name][:-1], histories[name][-1])
+        self._is_inherited = is_inherited
+
     def _close(self, factors: Mapping[str, Factors]) -> int:
+        """Leave a plain LoRA of these factors, of the largest of their ranks; return that rank."""
         rank = max(len(A) for _, A in factors.values())
-        padded = {
-            name: (pad(B, (0, rank - len(A))), pad(A, (0, 0, 0, rank - len(A))))
+        parameters = {
+            name: plain_factors(
+                self._layers[name],
+                pad(B, (0, rank - len(A))),
+                pad(A, (0, 0, 0, rank - len(A))),
+            )
             for name, (B, A) in factors.items()
         }
-        with contextlib.ExitStack() as restored:  # from here on every base comes back
-            for layer in self._layers.values():
-                restored.callback(_restore, layer)
-            for name, pair in padded.items():
-                close_layer(self._layers[name], *pair)
-        config = cast(ChainConfig, self._configs[self.adapter_name])
-        self._configs[self.adapter_name] = unmark(config, rank)
+        config = unmark(cast(ChainConfig, self._configs[self.adapter_name]), rank)
+        all_or_none(partial(self._switch_to_plain, parameters, config), self._ways_back())
         return rank
 
-    def _identity(self) -> ChainIdentity:
-        layers = {
-            name: [
-                *bridge.base_shape(layer),
-                bridge.rank(layer, self.adapter_name),
-                layer.history.scaling,
-            ]
-            for name, layer in self._layers.items()
-        }
-        sketcher = self._sketcher
-        return ChainIdentity(sketcher.side, sketcher.kind, sketcher.seed, layers)
+    def _switch_to_plain(
+        self, parameters: Mapping[str, dict[str, nn.Parameter]], config: PeftConfig
+    ) -> None:
+        for layer in self._layers.values():  # the base first
+            layer.set_blocks([])
+        for name, layer in self._layers.items():
+            close_layer(layer, parameters[name])
+        self._configs[self.adapter_name] = config
 
-    def _is_stored(self, factor: str, block: int, *, is_inherited: bool) -> bool:
-        """Whether the ledger holds a factor: it does, unless a seed gives it back."""
-        is_drawn = factor == self._sketcher.factor and not (is_inherited and block == 0)
-        return not (is_drawn and self._sketcher.is_recallable)
+    def _end(self) -> None:
+        if self.is_open:
+            self.finish()
 
-    def _layout(self, ledger: Ledger) -> Layout:
-        return {
-            key_of(name, block, factor): (tuple(parameter.shape), parameter.dtype)
-            for name, layer in self._layers.items()
-            for factor, parameter in self._pair(layer).items()
-            for block in range(ledger.folds + 1)
-            if self._is_stored(factor, block, is_inherited=ledger.is_inherited)
-        }
+    def _end_anyway(self) -> None:
+        """Finish, if that was interrupted; if it cannot be, give the base back at least."""
+        with contextlib.ExitStack() as last:
+            last.callback(self._give_up)
+            if self.is_open:
+                self.finish()
 
-    def _recall(self, name: str, block: int, ledger: Ledger) -> Factors:
-        """Return B and A of a block, the sketch drawn again where the ledger leaves it out."""
-        layer = self._layers[name]
-        B, A = (
-            ledger.tensors[key]
-            if (key := key_of(name, block, factor)) in ledger.tensors
-            else self._sketcher.draw(name, layer, block).to(parameter.dtype)
-            for factor, parameter in self._pair(layer).items()
-        )
-        return B, A
-
-
-def _restore(layer: BaseTunerLayer) -> None:
-    if isinstance(layer, OpenedLayer):
-        layer.restore()
-
-
-def _check_layers(
-    model: nn.Module, layers: Mapping[str, BaseTunerLayer], adapter_name: str
-) -> None:
-    owners = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
-    for name, layer in layers.items():
-        check_openable(name, layer)
-        if owners[id(layer.get_base_layer().weight)] > 1:
-            raise ModelError(
-                f"{name} shares its weight with another module, which a fold would change too: "
-                "leave it out of target_modules"
-            )
-        out_features, in_features = bridge.base_shape(layer)
-        limit = min(out_features, in_features)
-        if (r := bridge.rank(layer, adapter_name)) > limit:
-            limit_name = "output side" if out_features == limit else "input side"
-            raise ModelError(
-                f"r must be between 1 and {limit} (the {limit_name} of {name}), got {r}: "
-                "lower it, or give this layer its own with rank_pattern"
-            )
+    def _give_up(self) -> None:
+        """Restore base, classes and config of what is still open, and nothing else."""
+        entry = self._configs.get(self.adapter_name)
+        steps: list[Step] = [partial(drop_history, layer) for layer in self._layers.values()]
+        if isinstance(entry, ChainConfig) and entry.chain is self:
+            plain = unmark(entry)
+            steps.append(partial(self._configs.__setitem__, self.adapter_name, plain))
+        go_back(steps)

@@ -81,9 +81,12 @@ class OpenedLayer(_Mixin):
     def restore(self) -> None:
         """Drop the history: base and class are what they were before the chain."""
         self.set_blocks([])
-        plain = self.history.plain
+        self.leave()
+
+    def leave(self) -> None:
+        """Take PEFT's class again, once the base is restored."""
+        cast(Any, self).__class__ = self.history.plain
         del self.history
-        cast(Any, self).__class__ = plain
 
     def lora_factors(self, adapter_name: str) -> Factors:
         """Return (B, A) with ΔW = B A: the history and, unless it is zero, the current block."""
