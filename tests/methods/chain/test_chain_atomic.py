@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from peft import LoraConfig
 
 from rankwise.methods.chain import chain as chain_module
 from rankwise.methods.chain.chain import Chain
@@ -18,6 +19,7 @@ from tests.models.chains import (
     optimizer_of,
     outputs,
     train,
+    trained,
 )
 
 
@@ -123,6 +125,36 @@ def test_an_end_that_breaks_restores_the_base_of_every_layer(model, monkeypatch,
         pass
     assert all(map(torch.equal, base_weights(model), weights))
     assert not chain.is_open
+
+
+def test_an_end_that_can_never_be_prepared_gives_the_base_back_all_the_same(model, monkeypatch):
+    weights = base_weights(model)
+    chain = chained(model, folds=2)
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(chain_module, "plain_factors", fail)
+    with pytest.raises(MemoryError), chain:
+        pass
+    assert all(map(torch.equal, base_weights(model), weights))
+    assert {type(layer).__name__ for layer in layers(model).values()} == {"Linear"}
+    assert type(model.peft_config["default"]) is LoraConfig
+    assert not chain.is_open
+
+
+def test_a_fold_that_breaks_puts_gradients_and_moments_back(model, fail_at):
+    chain = chained(model, folds=1)
+    optimizer = optimizer_of(model)
+    train(model, optimizer)
+    gradients = [parameter.grad.clone() for parameter in trained(model)]
+    moments = copy.deepcopy(optimizer.state_dict())
+    fail_at(2)
+    with pytest.raises(MemoryError):
+        chain.fold(optimizer)
+    now = [parameter.grad for parameter in trained(model)]
+    torch.testing.assert_close(now, gradients, rtol=0, atol=0)
+    torch.testing.assert_close(optimizer.state_dict(), moments, rtol=0, atol=0)
 
 
 def failing_at(function, call: int):

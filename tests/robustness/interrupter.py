@@ -1,0 +1,170 @@
+"""Exceptions at every moment of a call, one moment at a time, and the states that they leave.
+
+A moment is the beginning of a line of Rankwise (``LINES``), or a call that Rankwise makes into
+torch, PEFT or Transformers (``CALLS``). :func:`sweep` runs an action on fresh ground once a moment,
+lets it break there and asks what is wrong afterwards::
+
+    faults = sweep(make, act, lambda ground, is_done: None if ... else "the base is not restored")
+    assert not faults
+
+RANKWISE_INTERRUPT_STRIDE says that only each n-th moment is tried; 1 tries all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any, TypeVar
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+import rankwise
+
+Ground = TypeVar("Ground")
+Raise = Callable[[], None]
+
+STRIDE = int(os.environ.get("RANKWISE_INTERRUPT_STRIDE", "5"))
+_OURS = str(Path(rankwise.__file__).parent)
+_THEIRS = tuple(
+    str(Path(sys.modules[name].__file__ or "").parent) for name in ("torch", "peft", "transformers")
+)
+
+
+def keyboard_interrupt() -> None:
+    """Raise what Ctrl-C raises, also where Ctrl-C would wait."""
+    raise KeyboardInterrupt("injected")
+
+
+def ctrl_c() -> None:
+    """Press Ctrl-C."""
+    signal.raise_signal(signal.SIGINT)
+
+
+def runtime_error() -> None:
+    """Raise what torch raises where memory is short."""
+    raise RuntimeError("injected")
+
+
+class _Moments:
+    """Counts moments and breaks off at one of them."""
+
+    def __init__(self, at: int, strike: Raise) -> None:
+        self.at, self.strike, self.count, self.place = at, strike, 0, ""
+
+    def pass_one(self, frame: FrameType) -> None:
+        self.count += 1
+        if self.count == self.at:
+            self.place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+            sys.settrace(None)
+            sys.setprofile(None)
+            self.strike()
+
+
+@contextlib.contextmanager
+def _at_lines(moments: _Moments) -> Iterator[None]:
+    def in_ours(frame: FrameType, event: str, _: Any) -> Any:
+        if event == "line":
+            moments.pass_one(frame)
+        return in_ours
+
+    sys.settrace(lambda frame, *_: in_ours if _is_ours(frame.f_code) else None)
+    try:
+        yield
+    finally:
+        sys.settrace(None)
+
+
+@contextlib.contextmanager
+def _at_calls(moments: _Moments) -> Iterator[None]:
+    class OfTorch(TorchFunctionMode):
+        """Operators and what is written in C++: what the profiler does not see."""
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):
+            caller = sys._getframe(1)
+            if _is_ours(caller.f_code):
+                moments.pass_one(caller)
+            return func(*args, **(kwargs or {}))
+
+    def of_python(frame: FrameType, event: str, _: Any) -> None:
+        caller = frame.f_back
+        is_into_theirs = event == "call" and frame.f_code.co_filename.startswith(_THEIRS)
+        if is_into_theirs and caller is not None and _is_ours(caller.f_code):
+            moments.pass_one(caller)
+
+    with OfTorch():
+        sys.setprofile(of_python)
+        try:
+            yield
+        finally:
+            sys.setprofile(None)
+
+
+LINES, CALLS = _at_lines, _at_calls
+
+
+def sweep(
+    make: Callable[[], Ground],
+    act: Callable[[Ground], object],
+    fault: Callable[[Ground, bool], str | None],
+    *,
+    moments: Callable[[_Moments], Any] = LINES,
+    strike: Raise = keyboard_interrupt,
+) -> dict[str, list[str]]:
+    """Break ``act`` off at each moment in turn; return what was wrong afterwards, and where.
+
+    Args:
+        make: Makes fresh ground for ``act``.
+        fault: Says what is wrong with the ground; is told whether ``act`` came to its end.
+        moments: ``LINES`` or ``CALLS``.
+        strike: What happens at the moment.
+    """
+    is_done, last, _ = _break_off(act, make(), at=-1, moments=moments, strike=strike)
+    assert is_done
+    assert last > 1
+    faults: dict[str, Counter[str]] = {}
+    # Another first moment for each number of them, so that strides do not always meet the same.
+    for at in range(1 + last % STRIDE, last + 1, STRIDE):
+        ground = make()
+        is_done, _, place = _break_off(act, ground, at=at, moments=moments, strike=strike)
+        if what := _said(fault, ground, is_done):
+            faults.setdefault(what, Counter())[place] += 1
+    return {what: sorted(places) for what, places in faults.items()}
+
+
+def _break_off(
+    act: Callable[[Ground], object], ground: Ground, *, at: int, moments: Any, strike: Raise
+) -> tuple[bool, int, str]:
+    """Return whether ``act`` came to its end, the moments that it had, and where it was broken."""
+    state = _Moments(at, strike)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with moments(state):
+            act(ground)
+        return True, state.count, state.place
+    except (KeyboardInterrupt, Exception) as error:
+        if at < 0:
+            raise
+        if not state.place:
+            raise AssertionError("it failed by itself") from error
+        return False, state.count, state.place
+    finally:
+        assert signal.getsignal(signal.SIGINT) is handler, "Ctrl-C is dead"
+
+
+def _said(fault: Callable[[Ground, bool], str | None], ground: Ground, is_done: bool) -> str | None:
+    with torch.no_grad():
+        try:
+            return fault(ground, is_done)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+
+
+def _is_ours(code: CodeType) -> bool:
+    return code.co_filename.startswith(_OURS)

@@ -1,0 +1,222 @@
+"""An exception at any moment of what a chain does to a model leaves the state before, or after.
+
+KeyboardInterrupt at each line, Ctrl-C at each line, and RuntimeError out of each call of torch and
+PEFT. A repeated call then does what the first was to do.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+
+from rankwise.methods.adapters.bridge import adapted_layers, base_weight
+from rankwise.methods.chain.chain import Chain
+
+from .interrupter import CALLS, LINES, ctrl_c, keyboard_interrupt, runtime_error, sweep
+
+pytestmark = pytest.mark.slow
+attacks = pytest.mark.parametrize(
+    ("moments", "strike"),
+    [(LINES, keyboard_interrupt), (LINES, ctrl_c), (CALLS, runtime_error)],
+    ids=["KeyboardInterrupt", "Ctrl-C", "RuntimeError"],
+)
+X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+
+
+@dataclass
+class Ground:
+    """A model amid its training, with or without a chain."""
+
+    model: PeftModel
+    optimizer: torch.optim.Optimizer | None = None
+    chain: Chain | None = None
+    report: Any = None
+
+    def train(self) -> None:
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = self.optimizer or torch.optim.AdamW(trained, lr=0.1)
+        for _ in range(2):
+            self.model(X).square().sum().backward()
+            self.optimizer.step()
+        # Gradients are left, so that what takes them away is seen.
+
+    def fold(self) -> None:
+        self.chain.fold(self.optimizer)
+
+    def copy(self) -> Ground:
+        twin = copy.deepcopy(self)
+        pairs = zip(self.model.parameters(), twin.model.parameters(), strict=True)
+        for one, other in pairs:  # which a copy leaves out
+            other.grad = None if one.grad is None else one.grad.clone()
+        return twin
+
+    def state(self) -> dict[str, Any]:
+        """All that a chain could change."""
+        layers = adapted_layers(self.model).values()
+        parameters = dict(self.model.named_parameters())
+        moments = self.optimizer.state if self.optimizer else {}
+        config = self.model.peft_config["default"]
+        return {
+            "tensors": {name: value.tolist() for name, value in self.model.state_dict().items()},
+            "trained": {name for name, each in parameters.items() if each.requires_grad},
+            "with gradient": {name for name, each in parameters.items() if each.grad is not None},
+            "with moments": {name for name, each in parameters.items() if each in moments},
+            "classes": [type(layer) for layer in layers],
+            "histories": [
+                len(layer.history.blocks) if hasattr(layer, "history") else None for layer in layers
+            ],
+            "frozen": [dict(layer.frozen_peft_weight_names) for layer in layers],
+            "sizes": [
+                (layer.r["default"], layer.lora_alpha["default"], layer.scaling["default"])
+                for layer in layers
+            ],
+            "shapes": [tuple(layer.lora_A["default"].weight.shape) for layer in layers],
+            "config": (type(config), config.r, config.lora_alpha, config.use_rslora),
+            "hooks": sum(len(module._forward_hooks) for module in self.model.modules()),
+        }
+
+
+def plain() -> Ground:
+    torch.manual_seed(0)
+    base = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3))
+    return Ground(get_peft_model(base, LoraConfig(r=2, target_modules=["0", "2"])))
+
+
+def trained() -> Ground:
+    ground = plain()
+    ground.train()
+    ground.optimizer = None
+    return ground
+
+
+def chained() -> Ground:
+    ground = plain()
+    ground.chain = Chain(ground.model, side="left", sketch="orthonormal")
+    ground.train()
+    ground.fold()
+    ground.train()
+    return ground
+
+
+def bases(ground: Ground) -> list[list]:
+    return [base_weight(layer).tolist() for layer in adapted_layers(ground.model).values()]
+
+
+def assert_two_states(
+    start: Callable[[], Ground],
+    act: Callable[[Ground], object],
+    moments: Any,
+    strike: Any,
+    *,
+    can_be_after: bool = True,
+) -> None:
+    """Hold every state that is left against those before and after ``act``."""
+    first = start()
+    before = first.state()
+    whole = first.copy()
+    act(whole)
+    after = whole.state()
+
+    def fault(ground: Ground, is_done: bool) -> str | None:
+        state = ground.state()
+        if state == after and (is_done or can_be_after):
+            return None
+        if state != before or is_done:
+            return f"neither before nor after: {sorted(differences(state, before))}"
+        act(ground)  # again
+        return None if ground.state() == after else "a repeated call does not end as the first"
+
+    faults = sweep(first.copy, act, fault, moments=moments, strike=strike)
+    assert not faults
+
+
+def differences(state: dict[str, Any], before: dict[str, Any]) -> list[str]:
+    return [name for name, value in state.items() if value != before[name]]
+
+
+def make_chain(ground: Ground) -> None:
+    Chain(ground.model, side="right")
+
+
+@attacks
+@pytest.mark.parametrize("start", [plain, trained])
+def test_making_a_chain_leaves_the_model_as_it_was(start, moments, strike):
+    # Not even the state after: nobody would hold the chain.
+    assert_two_states(start, make_chain, moments, strike, can_be_after=False)
+
+
+@attacks
+def test_a_fold_is_whole_or_not_at_all(moments, strike):
+    assert_two_states(chained, Ground.fold, moments, strike)
+
+
+@attacks
+@pytest.mark.parametrize("final_rank", [None, 1])
+def test_a_finish_is_whole_or_not_at_all(final_rank, moments, strike):
+    def act(ground: Ground) -> None:
+        ground.chain.finish(final_rank=final_rank)
+
+    assert_two_states(chained, act, moments, strike)
+
+
+@attacks
+def test_a_load_is_whole_or_not_at_all(moments, strike, tmp_path):
+    saved = chained()
+    saved.train()
+    saved.fold()
+    saved.chain.save(tmp_path)
+    assert_two_states(chained, lambda ground: ground.chain.load(tmp_path), moments, strike)
+
+
+@attacks
+def test_saving_changes_nothing_but_a_whole_file(moments, strike):
+    first = chained()
+    before = first.state()
+
+    def act(ground: Ground) -> None:
+        ground.report = Path(tempfile.mkdtemp(dir=folder))
+        ground.chain.save(ground.report)
+
+    def fault(ground: Ground, is_done: bool) -> str | None:
+        if ground.report is not None and any(ground.report.iterdir()):
+            ground.chain.load(ground.report)
+            if len(list(ground.report.iterdir())) > 1:
+                return "something lies beside the ledger"
+        return None if ground.state() == before else "the model has changed"
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        assert not sweep(first.copy, act, fault, moments=moments, strike=strike)
+
+
+@attacks
+def test_a_context_manager_restores_the_base_whatever_happens(moments, strike):
+    first = chained()
+    before = bases(plain())
+
+    def act(ground: Ground) -> None:
+        with ground.chain:
+            ground.train()
+            ground.fold()
+            ground.train()
+
+    def fault(ground: Ground, is_done: bool) -> str | None:
+        with ground.model.disable_adapter():
+            if bases(ground) != before:
+                return "the base is not restored"
+        state = ground.state()
+        if state["histories"] != [None, None] or state["config"][0] is not LoraConfig:
+            return "the chain is still open"
+        # What was folded before is not lost either: the last block may be.
+        return None if state["sizes"][0][0] >= 4 else "the finished blocks are gone"
+
+    assert not sweep(first.copy, act, fault, moments=moments, strike=strike)
