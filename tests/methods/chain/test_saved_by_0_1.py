@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from rankwise.core.errors import AdapterError
 from rankwise.methods.chain.chain import Chain
 from rankwise.methods.chain.ledger import FILE_NAME
-from tests.methods.chain.chain_models import base_weights, build, outputs
+from tests.models.chains import base_weights, build, outputs
 
 SAVED = Path(__file__).parent / "saved_by_0_1"
 SETUPS = {
@@ -48,8 +48,12 @@ def test_what_is_saved_again_is_the_same(name, tmp_path):
         before, after = load_file(SAVED / name / file), load_file(tmp_path / file)
         assert before.keys() == after.keys()
         assert all(torch.equal(value, after[key]) for key, value in before.items())
-    written = json.loads((tmp_path / "adapter_config.json").read_text())
-    assert written == json.loads((SAVED / name / "adapter_config.json").read_text())
+    written, before = (
+        json.loads((folder / "adapter_config.json").read_text())
+        for folder in (tmp_path, SAVED / name)
+    )
+    # Where the class of the network stands is the tests' own business.
+    assert written | {"auto_mapping": None} == before | {"auto_mapping": None}
     chain.finish()
 
 

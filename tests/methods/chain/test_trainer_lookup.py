@@ -7,9 +7,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from rankwise.methods.chain.callback import ChainCallback
 from rankwise.methods.chain.trainer_lookup import find_trainer
-from tests.methods.chain.chain_models import build
 from tests.methods.chain.test_callback import make_trainer
-from tests.methods.language import llama, sft_trainer_of, trainer_of
+from tests.models.chains import build
+from tests.models.language import llama, sft_trainer_of, trainer_of
 
 
 class Seeker(TrainerCallback):

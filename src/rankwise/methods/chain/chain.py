@@ -29,7 +29,13 @@ from peft import PeftConfig
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from rankwise.core.errors import ChainError, SettingsError
+from rankwise.core.errors import (
+    AdapterError,
+    ChainError,
+    ModelError,
+    SettingsError,
+    TrainingError,
+)
 from rankwise.core.interrupts import EndsInTwoSteps, Step, all_or_none, go_back
 from rankwise.functional.compress import compress
 from rankwise.functional.sketch import Kind
@@ -159,7 +165,9 @@ class Chain(EndsInTwoSteps):
         trained; otherwise the next block goes on with them.
 
         Raises:
-            ChainError: The chain is over, or ``optimizer`` does not train its factors.
+            ChainError: The chain is over, or ``optimizer`` does not train its factors or cannot
+                forget them (:mod:`rankwise.methods.chain.optimizers`).
+            TrainingError: The block is not finite, or what it is folded into. Nothing was folded.
         """
         block = self.folds + 1
         if optimizer is not None:
@@ -176,10 +184,11 @@ class Chain(EndsInTwoSteps):
         )
 
     def check_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Refuse an optimizer that was built before the chain, or for another model.
+        """Refuse an optimizer that a fold cannot reach, such as one built before the chain.
 
         Raises:
-            ChainError: It lacks a trained factor or holds a frozen sketch, or the chain is over.
+            ChainError: It lacks a trained factor, holds a frozen sketch or cannot forget; or the
+                chain is over.
         """
         self._check_open()
         frozen = self._parameters(trained=False)
@@ -238,8 +247,8 @@ class Chain(EndsInTwoSteps):
 
         Raises:
             ChainError: The chain is over.
-            AdapterError: The ledger is damaged or of a chain that was set up otherwise; nothing was
-                changed.
+            AdapterError: The ledger is damaged, not finite or of a chain that was set up
+                otherwise; nothing was changed.
         """
         self._check_open()
         ledger = read_ledger(Path(directory))
@@ -282,9 +291,11 @@ class Chain(EndsInTwoSteps):
         for name, layer in self._layers.items():
             open_layer(layer, histories[name])
             bridge.freeze(layer, self.adapter_name, frozen)
-            if self._is_inherited:
-                layer.set_blocks([layer.open_block()])
-            self._begin_block(layer, sketches[name])
+        if self._is_inherited:
+            blocks = {name: [layer.open_block()] for name, layer in self._layers.items()}
+            if broken := self._set_histories(blocks):
+                raise ModelError(f"the adapter is {broken}: make the chain of one that is finite")
+        self._begin_block(sketches)
         self._configs[self.adapter_name] = entry
 
     def _fold(
@@ -293,24 +304,43 @@ class Chain(EndsInTwoSteps):
         sketches: Mapping[str, Tensor],
         moments: Moments,
     ) -> None:
-        for name, layer in self._layers.items():
-            layer.set_blocks(blocks[name])
-            self._begin_block(layer, sketches[name])
+        if broken := self._set_histories(blocks):
+            raise TrainingError(
+                f"the block is {broken}; it was not folded: lower the learning rate, or go back to "
+                "a checkpoint before it"
+            )
+        self._begin_block(sketches)
         moments.forget()
 
+    def _set_histories(self, blocks: Mapping[str, list[Factors]]) -> str | None:
+        """Give each layer its history; say which layers are not finite with it, if any."""
+        for name, layer in self._layers.items():
+            layer.set_blocks(blocks[name])
+        # Only now, so that no layer's sum waits for that of the one before.
+        broken = [name for name, layer in self._layers.items() if not layer.history.is_finite]
+        if not broken:
+            return None
+        weight = cast(Tensor, self._layers[broken[0]].get_base_layer().weight)
+        return f"not finite, or not beside the weight in its {weight.dtype}, in {', '.join(broken)}"
+
     @torch.no_grad()
-    def _begin_block(self, layer: OpenedLayer, sketch: Tensor) -> None:
-        """Begin a block: a sketch beside a zero factor."""
-        for factor, parameter in zip("BA", layer.open_parameters(), strict=True):
-            parameter.grad = None
-            if factor == self._sketcher.factor:
-                assign(parameter, sketch)
-            else:
-                parameter.zero_()
+    def _begin_block(self, sketches: Mapping[str, Tensor]) -> None:
+        """Begin a block: in each layer a sketch beside a zero factor."""
+        for name, layer in self._layers.items():
+            for factor, parameter in zip("BA", layer.open_parameters(), strict=True):
+                parameter.grad = None
+                if factor == self._sketcher.factor:
+                    assign(parameter, sketches[name])
+                else:
+                    parameter.zero_()
 
     def _write(self, histories: Mapping[str, list[Factors]], is_inherited: bool) -> None:
+        folded = {name: blocks[:-1] for name, blocks in histories.items()}
+        if broken := self._set_histories(folded):
+            raise AdapterError(f"the ledger is {broken}: use an earlier checkpoint")
         for name, layer in self._layers.items():
-            layer.write(histories[name][:-1], histories[name][-1])
+            for parameter, value in zip(layer.open_parameters(), histories[name][-1], strict=True):
+                assign(parameter, value)
         self._is_inherited = is_inherited
 
     def _close(self, factors: Mapping[str, Factors]) -> int:

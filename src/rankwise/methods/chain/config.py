@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar, cast
 from peft import LoraConfig
 from peft.tuners.lora import LoraModel
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from rankwise.core.errors import AdapterError, ModelError
 from rankwise.methods.adapters.peft_types import RankwisePeftType, register
@@ -64,8 +65,14 @@ def check_config(model: nn.Module, adapter_name: str) -> LoraConfig:
     """Return the config of the adapter if a chain can start from it.
 
     Raises:
-        ModelError: It is no plain ``LoraConfig``, or its init changes the base weights.
+        ModelError: It is no plain ``LoraConfig``, its init changes the base weights, or the model
+            is an average of others.
     """
+    if isinstance(model, AveragedModel):
+        raise ModelError(
+            "an AveragedModel is a copy that no optimizer trains, and the factors of two blocks "
+            "have no mean: make the chain of the model inside, and average within a block"
+        )
     config = cast("dict[str, Any]", getattr(model, "peft_config", {})).get(adapter_name)
     if type(config) is not LoraConfig:
         raise ModelError(

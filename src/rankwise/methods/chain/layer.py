@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from rankwise.core.errors import ChainError
 from rankwise.methods.adapters.bridge import adapter_parameters
-from rankwise.methods.adapters.sharded import assign, whole
+from rankwise.methods.adapters.sharded import whole
 
 Factors = tuple[Tensor, Tensor]
 
@@ -43,6 +43,7 @@ class History:
         base: W₀, in the layout in which the layer stores its weight; None where it never changes.
         scaling: s of ΔW = s Σ Bᵢ Aᵢ.
         blocks: The finished factors (Bᵢ, Aᵢ), (out, r) and (r, in).
+        is_finite: Whether what they come to is finite: a tensor (), so that nothing waits for it.
     """
 
     adapter_name: str
@@ -50,6 +51,7 @@ class History:
     base: Tensor | None
     scaling: float
     blocks: list[Factors] = field(default_factory=list)
+    is_finite: Tensor = field(default_factory=lambda: torch.tensor(True))
 
 
 class OpenedLayer(_Mixin):
@@ -58,7 +60,7 @@ class OpenedLayer(_Mixin):
     history: History
 
     def set_blocks(self, blocks: list[Factors]) -> None:
-        """Make ``blocks`` the history; if an exception passes, nothing was changed."""
+        """Make ``blocks`` the history, and note whether what it comes to is finite."""
         raise NotImplementedError
 
     def open_block(self) -> Factors:
@@ -70,13 +72,6 @@ class OpenedLayer(_Mixin):
         """Return the parameters that hold the current factors B and A."""
         parts = adapter_parameters(self, self.history.adapter_name)
         return parts["lora_B"], parts["lora_A"]
-
-    @torch.no_grad()
-    def write(self, blocks: list[Factors], block: Factors) -> None:
-        """Make ``blocks`` the history and ``block`` the current factors, in place."""
-        self.set_blocks(blocks)
-        for parameter, value in zip(self.open_parameters(), block, strict=True):
-            assign(parameter, value)
 
     def restore(self) -> None:
         """Drop the history: base and class are what they were before the chain."""

@@ -24,10 +24,12 @@ class FoldedLinear(OpenedLayer, lora.Linear):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Compute with the folded weight where the chain's adapter counts, with W₀ where not."""
         if self._is_counted(kwargs) or not self.history.blocks:
+            self._base_parameter()
             return lora_forward(self, self.history.adapter_name, x, *args, **kwargs)
         with self._pretrained_weight():
             return lora_forward(self, self.history.adapter_name, x, *args, **kwargs)
 
+    @torch.no_grad()
     def set_blocks(self, blocks: list[Factors]) -> None:
         """Make ``blocks`` the history and write round(W₀ + s Σ Bᵢ Aᵢ), summed in float32 at least.
 
@@ -35,14 +37,17 @@ class FoldedLinear(OpenedLayer, lora.Linear):
         folds there were.
         """
         weight = self._base_parameter()
-        base = cast(Tensor, self.history.base)
-        folded = base
+        folded = base = cast(Tensor, self.history.base)
         if blocks:
             dtype = torch.promote_types(weight.dtype, torch.float32)
             B, A = (factor.to(weight.device, dtype) for factor in stack(blocks))
-            folded = base.to(B) + self._in_own_layout((B * self.history.scaling) @ A)
+            product = self._in_own_layout((B * self.history.scaling) @ A)
+            folded = product.add_(base.to(weight.device))
         assign(weight, folded)
         self.history.blocks = blocks
+        # Judged as the weight's dtype has it, which may overflow where the sum does not.
+        largest = torch.linalg.vector_norm(folded, torch.inf)
+        self.history.is_finite = largest.to(weight.dtype).isfinite()
 
     @contextlib.contextmanager
     def _pretrained_weight(self) -> Iterator[None]:
@@ -50,11 +55,18 @@ class FoldedLinear(OpenedLayer, lora.Linear):
         # for a backward pass, as when a reference is computed between forward and backward.
         folded = self._base_parameter()
         base = cast(Tensor, self.history.base).to(folded.device, folded.dtype)
-        self.get_base_layer().weight = nn.Parameter(base, requires_grad=False)
+        pretrained: Any = nn.Parameter(base, requires_grad=False)
+        pretrained.folded = folded
+        self.get_base_layer().weight = pretrained
         try:
             yield
         finally:
             self.get_base_layer().weight = folded
 
     def _base_parameter(self) -> nn.Parameter:
-        return cast(nn.Parameter, self.get_base_layer().weight)
+        """Return the folded weight, put back first if an exception has left W₀ in its place."""
+        weight = cast(nn.Parameter, self.get_base_layer().weight)
+        folded = getattr(weight, "folded", weight)
+        if folded is not weight:
+            self.get_base_layer().weight = folded
+        return folded

@@ -18,8 +18,8 @@ from torch.optim import LBFGS, Optimizer
 
 from rankwise.core.errors import ChainError
 
-# Wrappers that keep nothing beside the state of the optimizer inside.
-_TRANSPARENT = ("ZeroRedundancyOptimizer", "PostLocalSGDOptimizer")
+# Keeps nothing beside the state of the optimizer inside, though it has a place for it.
+_TRANSPARENT = "ZeroRedundancyOptimizer"
 _ZERO = (
     "train without its float32 copies: DDP or FSDP2 in the place of ZeRO, whose savings are small "
     "for an adapter"
@@ -101,7 +101,7 @@ def _layers_of(optimizer: Any) -> Iterator[Any]:
         if isinstance(value, Optimizer) and value is not optimizer
     }
     for attribute, inner in inside.items():
-        if optimizer.state is not inner.state and type(optimizer).__name__ not in _TRANSPARENT:
+        if optimizer.state is not inner.state and type(optimizer).__name__ != _TRANSPARENT:
             raise ChainError(
                 f"{_name(optimizer)} wraps {_name(inner)} and remembers parameters beside it, "
                 f"which a fold cannot reset: train with the one inside (`optimizer.{attribute}`)"

@@ -37,6 +37,9 @@ class BesideLinear(OpenedLayer):
         """Make ``blocks`` the history."""
         self.history.blocks = blocks
         self._stacked = None
+        # An earlier block was judged when it was the last.
+        finite = [factor.isfinite().all() for factor in (blocks[-1] if blocks else ())]
+        self.history.is_finite = torch.stack(finite).all() if finite else torch.tensor(True)
 
     def _stack_on(self, device: torch.device) -> Factors:
         if self._stacked is None or self._stacked[0].device != device:
