@@ -169,6 +169,28 @@ def test_trainer_and_callback_do_what_a_plain_loop_with_a_chain_does(tmp_path):
     torch.testing.assert_close(changes(model), changes(twin))
 
 
+@pytest.mark.parametrize(
+    ("chain", "options", "steps", "method"),
+    [
+        ({"every": 200}, {"max_steps": 20}, 200, "AsymmLoRA, not RAC-LoRA"),
+        ({"every": 9, "side": "right"}, {}, 9, "AsymmLoRA, not RAC-LoRA"),
+        ({"every": 9, "side": "both"}, {}, 9, "a plain LoRA"),
+        ({"every_epochs": 1}, {"max_steps": -1, "num_train_epochs": 1}, 3, "AsymmLoRA"),
+    ],
+)
+def test_a_chain_that_will_never_fold_is_warned_of(tmp_path, chain, options, steps, method):
+    with pytest.warns(UserWarning, match=rf"never fold: a block is {steps} steps .*{method}"):
+        folds, report = folds_of(tmp_path, chain=chain, **options)
+    assert not any(folds)
+    assert report.blocks == 1
+
+
+def test_a_single_block_that_is_asked_for_is_not_warned_of(tmp_path):
+    folds, report = folds_of(tmp_path, chain={"single_block": True})
+    assert folds == [0] * 9
+    assert report.blocks == 1
+
+
 # --- what it leaves ------------------------------------------------------------------------------
 
 
@@ -256,6 +278,46 @@ def test_the_best_checkpoint_is_loaded_whatever_block_it_is_of(tmp_path):
     assert callback.report.rank == 4
     torch.testing.assert_close(changes(model), watch.learned[3])
     assert same(base_weights(model), before)
+
+
+def named_run(folder, *, resume=None, callbacks=(), **options):
+    """Train an adapter that is called ``x``, beside a head that trains too."""
+    set_seed(5)
+    config = LoraConfig(r=2, target_modules=["first"], modules_to_save=["second"])
+    model = PeftModel(build().unload(), config, "x")
+    callback = ChainCallback(model, every=2, adapter_name="x", side="right")
+    trainer = make_trainer(model, folder, callbacks=[callback, *callbacks], **options)
+    losses = iter([3.0, 1.0, 2.0, 4.0])
+    trainer.compute_metrics = lambda _: {"score": next(losses)}
+    trainer.train(resume_from_checkpoint=resume)
+    return model, callback
+
+
+NAMED = {"max_steps": 8, "save_strategy": "steps", "save_steps": 2}
+
+
+def test_an_adapter_of_another_name_resumes(tmp_path):
+    whole, _ = named_run(tmp_path / "whole", **NAMED)
+    named_run(tmp_path / "run", callbacks=[StopAt(5)], **NAMED)
+    resumed, callback = named_run(tmp_path / "run", resume=True, **NAMED)
+    assert callback.report.blocks == 4
+    expected = whole.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in resumed.state_dict().items())
+
+
+def test_the_best_checkpoint_of_an_adapter_of_another_name_is_loaded(tmp_path):
+    stopped, _ = named_run(tmp_path / "stopped", callbacks=[StopAt(4)], **NAMED)
+    best, callback = named_run(
+        tmp_path / "run",
+        eval_strategy="steps",
+        eval_steps=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="score",
+        greater_is_better=False,
+        **NAMED,
+    )
+    assert callback.report.rank == 4
+    torch.testing.assert_close(best.state_dict(), stopped.state_dict(), rtol=0, atol=0)
 
 
 # --- the optimizer -------------------------------------------------------------------------------
@@ -398,8 +460,13 @@ def test_resuming_from_nothing_is_refused_by_the_trainer(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, r"give one of every \(steps\) and every_epochs, got None and None"),
-        ({"every": 1, "every_epochs": 1}, "give one of every .*, got 1 and 1"),
+        (
+            {},
+            r"give one of every \(steps\), every_epochs and single_block=True, got None, None and "
+            "False",
+        ),
+        ({"every": 1, "every_epochs": 1}, r"give one of every .*, got 1, 1 and False"),
+        ({"every": 1, "single_block": True}, r"give one of every .*, got 1, None and True"),
         ({"every": 0}, "every must be an integer of at least 1, got 0"),
         ({"every_epochs": 1.5}, "every_epochs must be an integer of at least 1, got 1.5"),
         ({"every": 1, "warmup_steps": -1}, "warmup_steps must be an integer of at least 0, got -1"),
@@ -435,7 +502,7 @@ def test_another_model_is_refused(tmp_path):
 
 def test_a_second_training_is_refused(tmp_path):
     model = build()
-    trainer = make_trainer(model, tmp_path, callbacks=[ChainCallback(model, every=2)], max_steps=1)
+    trainer = make_trainer(model, tmp_path, callbacks=[ChainCallback(model, every=1)], max_steps=2)
     trainer.train()
     with pytest.raises(ChainError, match=r"chain of adapter 'default' is over .*make a new one"):
         trainer.train()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -44,8 +45,9 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
 
     Args:
         model: The model that the Trainer is going to train.
-        every: Fold after so many optimizer steps; give this or ``every_epochs``.
+        every: Fold after so many optimizer steps; give this, ``every_epochs`` or ``single_block``.
         every_epochs: Fold after so many epochs.
+        single_block: Never fold: AsymmLoRA, or with ``side="both"`` a LoRA.
         side: The sketched factor, see :class:`rankwise.methods.chain.chain.Chain`.
         sketch: Its kind, see there.
         seed: Seed of all sketches.
@@ -73,6 +75,7 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         *,
         every: int | None = None,
         every_epochs: int | None = None,
+        single_block: bool = False,
         side: Side = "left",
         sketch: Kind | None = None,
         seed: int = 0,
@@ -84,7 +87,9 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         final_rank: int | None = None,
     ) -> None:
         super().__init__()
-        _check_arguments(every, every_epochs, warmup_steps=warmup_steps, final_rank=final_rank)
+        _check_schedule(every, every_epochs, single_block=single_block)
+        _check_number("warmup_steps", warmup_steps, least=0)
+        _check_number("final_rank", final_rank, least=1)
         if batches is None and loss is not summed_loss:
             raise SettingsError("loss goes with batches, got it alone: it serves sketch='gradient'")
         gradients = None
@@ -93,11 +98,13 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
                 capture_gradients, model, batches=collect_batches(batches), loss=loss
             )
         self.report: ChainReport | None = None
-        self._block_steps = every or 0  # with every_epochs, known when training begins
+        # With every_epochs it is known when training begins.
+        self._block_steps = sys.maxsize if single_block else every or 0
         self._block_epochs = every_epochs
         self._warmup_steps = warmup_steps
         self._reset_optimizer = reset_optimizer
         self._final_rank = final_rank
+        self._side = side
         self._resumed_from: Any = None
         self._scheduled_rates: list[Any] = []
         # The last, so that what follows cannot fail and leave a chain that nobody holds.
@@ -170,6 +177,7 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         if self._block_epochs is not None:
             steps = _count_steps(kwargs["train_dataloader"], args.gradient_accumulation_steps)
             self._block_steps = self._block_epochs * steps
+        self._warn_of_no_fold(state.max_steps)
         if state.global_step:
             given = self._resumed_from
             last = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
@@ -207,8 +215,28 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
     ) -> None:
         """Restore the base and leave one LoRA: the last state, or the best if that is asked for."""
         if args.load_best_model_at_end and state.best_model_checkpoint is not None:
-            self._load(state.best_model_checkpoint)
+            self._load_best(Path(state.best_model_checkpoint))
         self.finish()
+
+    def _load_best(self, checkpoint: Path) -> None:
+        name = self.chain.adapter_name
+        if name != "default":
+            # The Trainer looks for an adapter in the checkpoint itself and not where PEFT puts one
+            # of another name, and goes on with a warning.
+            self.chain.model.load_adapter(  # type: ignore[operator]
+                str(checkpoint / name), name, is_trainable=True
+            )
+        self._load(checkpoint)
+
+    def _warn_of_no_fold(self, steps: int) -> None:
+        if steps <= self._block_steps < sys.maxsize:
+            method = "a plain LoRA" if self._side == "both" else "AsymmLoRA, not RAC-LoRA"
+            warnings.warn(
+                f"this chain will never fold: a block is {self._block_steps} steps long and the "
+                f"training has {steps}, so that it trains {method}. Fold more often (every at most "
+                f"{max(1, steps // 2)}), train longer, or say single_block=True",
+                stacklevel=2,
+            )
 
     def _load(self, checkpoint: str | Path) -> None:
         """Load the ledger of a checkpoint whose adapter the Trainer has loaded already."""
@@ -229,21 +257,20 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         ]
 
 
-def _check_arguments(
-    every: int | None, every_epochs: int | None, *, warmup_steps: int, final_rank: int | None
-) -> None:
-    if (every is None) == (every_epochs is None):
+def _check_schedule(every: int | None, every_epochs: int | None, *, single_block: bool) -> None:
+    given = [every is not None, every_epochs is not None, single_block]
+    if sum(given) != 1:
         raise SettingsError(
-            f"give one of every (steps) and every_epochs, got {every!r} and {every_epochs!r}"
+            f"give one of every (steps), every_epochs and single_block=True, got {every!r}, "
+            f"{every_epochs!r} and {single_block!r}"
         )
-    for name, value, least in (
-        ("every", every, 1),
-        ("every_epochs", every_epochs, 1),
-        ("final_rank", final_rank, 1),
-        ("warmup_steps", warmup_steps, 0),
-    ):
-        if value is not None and (not isinstance(value, int) or value < least):
-            raise SettingsError(f"{name} must be an integer of at least {least}, got {value!r}")
+    _check_number("every", every, least=1)
+    _check_number("every_epochs", every_epochs, least=1)
+
+
+def _check_number(name: str, value: int | None, *, least: int) -> None:
+    if value is not None and (not isinstance(value, int) or value < least):
+        raise SettingsError(f"{name} must be an integer of at least {least}, got {value!r}")
 
 
 def _count_steps(dataloader: DataLoader[Any], accumulation: int) -> int:

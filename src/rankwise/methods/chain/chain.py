@@ -53,7 +53,7 @@ from rankwise.methods.chain.attach import (
 )
 from rankwise.methods.chain.config import ChainConfig, check_config, mark, unmark
 from rankwise.methods.chain.layer import Factors, History, OpenedLayer
-from rankwise.methods.chain.ledger import read_ledger, write_ledger
+from rankwise.methods.chain.ledger import folder_of, read_ledger, write_ledger
 from rankwise.methods.chain.optimizers import Moments, check_optimizer
 from rankwise.methods.chain.recalling import ledger_of, recall
 from rankwise.methods.chain.sketches import Gradients, Side, Sketcher
@@ -245,13 +245,16 @@ class Chain(EndsInTwoSteps):
     def load(self, directory: str | Path) -> None:
         """Bring the model and the chain to the state that :meth:`save` wrote, bit for bit.
 
+        ``directory`` may also be what ``save_pretrained`` wrote, which puts an adapter that is not
+        called "default" in a folder of its name.
+
         Raises:
             ChainError: The chain is over.
             AdapterError: The ledger is damaged, not finite or of a chain that was set up
                 otherwise; nothing was changed.
         """
         self._check_open()
-        ledger = read_ledger(Path(directory))
+        ledger = read_ledger(folder_of(Path(directory), self.adapter_name))
         histories = recall(ledger, self._layers, self._sketcher)
         all_or_none(partial(self._write, histories, ledger.is_inherited), self._ways_back())
 

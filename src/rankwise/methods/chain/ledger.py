@@ -109,6 +109,13 @@ def read_ledger(directory: Path) -> Ledger:
     return _assemble(path, metadata, tensors)
 
 
+def folder_of(directory: Path, adapter_name: str) -> Path:
+    """Return where in ``directory``, as PEFT's ``save_pretrained`` wrote it, the ledger lies."""
+    own = directory / adapter_name
+    is_within = not (directory / FILE_NAME).exists() and (own / FILE_NAME).exists()
+    return own if is_within else directory
+
+
 def check_identity(found: ChainIdentity, expected: ChainIdentity) -> None:
     """Refuse a ledger of a chain that was set up otherwise.
 

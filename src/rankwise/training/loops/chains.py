@@ -40,9 +40,7 @@ def build_callback(job: Job) -> ChainCallback | None:
     choices = _choices(job, schedule)
     with settings_errors("method.schedule"):
         if isinstance(schedule, FrozenSchedule):
-            # One block: its end is the end of training, where nothing is folded.
-            epochs = job.settings.training.epochs
-            return ChainCallback(job.model, every_epochs=epochs, batches=batches, **choices)
+            return ChainCallback(job.model, single_block=True, batches=batches, **choices)
         return ChainCallback(
             job.model,
             every_epochs=schedule.every_epochs,
