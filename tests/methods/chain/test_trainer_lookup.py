@@ -9,7 +9,7 @@ from rankwise.methods.chain.callback import ChainCallback
 from rankwise.methods.chain.trainer_lookup import find_trainer
 from tests.methods.chain.test_callback import make_trainer
 from tests.models.chains import build
-from tests.models.language import llama, sft_trainer_of, trainer_of
+from tests.models.language import language_model, sft_trainer_of, trainer_of
 
 
 class Seeker(TrainerCallback):
@@ -22,7 +22,7 @@ class Seeker(TrainerCallback):
 @pytest.mark.parametrize("make", [trainer_of, sft_trainer_of])
 def test_the_trainer_that_is_being_made_is_found(make, tmp_path):
     seeker = Seeker()
-    trainer = make(llama(), tmp_path, callbacks=[TrainerCallback(), seeker])
+    trainer = make(language_model(), tmp_path, callbacks=[TrainerCallback(), seeker])
     assert seeker.found is trainer
 
 

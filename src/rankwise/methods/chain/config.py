@@ -27,8 +27,11 @@ _INITS_BESIDE_THE_BASE = (True, False, "gaussian", "orthogonal", "eva")
 C = TypeVar("C", bound=LoraConfig)
 
 
-class LedgerWriter(Protocol):
+class OpenChain(Protocol):
     """What the config asks of its chain."""
+
+    model: nn.Module
+    adapter_name: str
 
     def save(self, directory: str) -> None:
         """Write the ledger into ``directory``."""
@@ -38,7 +41,7 @@ class LedgerWriter(Protocol):
 class ChainConfig(LoraConfig):
     """The config of an adapter whose chain is open; made by :func:`mark` and no constructor."""
 
-    chain: LedgerWriter
+    chain: OpenChain
 
     def __init__(self, **_: Any) -> None:
         raise AdapterError(
@@ -46,6 +49,16 @@ class ChainConfig(LoraConfig):
             "cannot be loaded or combined as a LoRA. Resume its training, or make the chain anew, "
             "load() this directory into it and finish() it; then save the adapter"
         )
+
+    @property
+    def adapter_name(self) -> str:
+        """The adapter whose chain this is."""
+        return self.chain.adapter_name
+
+    def enter_copy(self, adapter_name: str) -> None:
+        """Give a copy of the adapter, for which PEFT has entered this mark, a plain config."""
+        configs = cast("dict[str, Any]", self.chain.model.peft_config)
+        configs[adapter_name] = unmark(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``adapter_config.json`` says: nothing that a loader could take for a LoRA."""
@@ -87,7 +100,7 @@ def check_config(model: nn.Module, adapter_name: str) -> LoraConfig:
     return config
 
 
-def mark(config: LoraConfig, chain: LedgerWriter) -> ChainConfig:
+def mark(config: LoraConfig, chain: OpenChain) -> ChainConfig:
     """Return the mark of ``chain``, for a config that :func:`check_config` accepts."""
     return _with_class(ChainConfig, {**vars(config), "chain": chain})
 

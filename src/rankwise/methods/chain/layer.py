@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from rankwise.core.errors import ChainError
 from rankwise.methods.adapters.bridge import adapter_parameters
 from rankwise.methods.adapters.sharded import whole
+from rankwise.methods.chain.config import ChainConfig
 
 Factors = tuple[Tensor, Tensor]
 
@@ -108,9 +109,23 @@ class OpenedLayer(_Mixin):
             self.restore()  # from here on the layer is PEFT's own again
         LoraLayer.delete_adapter(self, adapter_name)
 
-    def update_layer(self, adapter_name: str, *_: Any, **__: Any) -> NoReturn:
-        """Refuse a further adapter: it may be meant as a mixture of this one."""
-        self._refuse(f"add adapter {adapter_name!r}")
+    def update_layer(self, adapter_name: str, *args: Any, config: Any = None, **kw: Any) -> None:
+        """Take a copy of the chain's own adapter, as TRL's trainers make one for their reference.
+
+        Its place is beside W₀, so that it has to be made before a block is folded. A further
+        adapter is refused: it may be meant as a mixture of this one.
+        """
+        if not isinstance(config, ChainConfig) or config.adapter_name != self.history.adapter_name:
+            self._refuse(f"add adapter {adapter_name!r}")
+        if self.history.blocks:
+            raise ChainError(
+                f"cannot copy adapter {self.history.adapter_name!r} as {adapter_name!r}: "
+                f"{len(self.history.blocks)} blocks of its chain lie folded in the base, and the "
+                "copy would go without. Make the chain of an adapter that has learned nothing yet "
+                "(merge what it has learned into the base), or give the trainer a ref_model"
+            )
+        config.enter_copy(adapter_name)
+        super().update_layer(adapter_name, *args, config=config, **kw)
 
     def write_factors(self, adapter_name: str, *_: Tensor) -> NoReturn:
         """Refuse: an adapter is initialised before its chain begins."""
