@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from rankwise.core.errors import ModelError
 from rankwise.methods.adapters.bridge import adapter_parameters, base_shape, freeze, rank
 from rankwise.methods.adapters.quantised import is_supported
-from rankwise.methods.chain.layer import History, OpenedLayer
+from rankwise.methods.chain.layer import History, OpenedLayer, cast_parameter
 from rankwise.methods.chain.merged_history import FoldedLinear
 from rankwise.methods.chain.unmerged_history import BESIDE
 
@@ -105,6 +105,7 @@ def way_back(layer: BaseTunerLayer, adapter_name: str) -> Callable[[], None]:
             getattr(layer, name)[adapter_name] = number
         for part, (parameter, value, gradient) in values.items():
             _set_factor(layer, part, adapter_name, parameter)
+            cast_parameter(parameter, value.dtype)
             parameter.copy_(value)
             parameter.requires_grad_(trains[part])
             parameter.grad = gradient

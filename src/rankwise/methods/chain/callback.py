@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length
@@ -30,6 +30,7 @@ from rankwise.core.interrupts import EndsInTwoSteps
 from rankwise.functional.sketch import Kind
 from rankwise.methods.adapters import bridge
 from rankwise.methods.chain.chain import Chain, ChainReport
+from rankwise.methods.chain.optimizers import match_moments
 from rankwise.methods.chain.sketches import Side
 from rankwise.methods.chain.trainer_lookup import find_trainer
 
@@ -181,7 +182,11 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         if state.global_step:
             given = self._resumed_from
             last = Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            before = {parameter: parameter.dtype for parameter in self._factors()}
             self._load(given if isinstance(given, (str, Path)) else last)
+            # The Trainer has loaded the optimizer's state for the dtypes that PEFT loads in.
+            cast = [parameter for parameter, dtype in before.items() if parameter.dtype != dtype]
+            match_moments(kwargs["optimizer"], cast)
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -240,18 +245,19 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
 
     def _load(self, checkpoint: str | Path) -> None:
         """Load the ledger of a checkpoint whose adapter the Trainer has loaded already."""
-        factors = self._factors()
+        loaded = [parameter.detach().double() for parameter in self._factors()]
         self.chain.load(checkpoint)
-        if not all(torch.equal(*pair) for pair in zip(factors, self._factors(), strict=True)):
+        now = [parameter.detach().double() for parameter in self._factors()]
+        if not all(map(torch.equal, loaded, now)):
             raise ChainError(
                 f"{checkpoint} is not the checkpoint that the Trainer has loaded: pass the "
                 "callback as Trainer(callbacks=[...]), so that it sees from where train() resumes"
             )
 
-    def _factors(self) -> list[Tensor]:
+    def _factors(self) -> list[nn.Parameter]:
         name = self.chain.adapter_name
         return [
-            parameter.detach().clone()
+            parameter
             for layer in bridge.adapted_layers(self.chain.model, name).values()
             for parameter in bridge.adapter_parameters(layer, name).values()
         ]

@@ -52,7 +52,7 @@ from rankwise.methods.chain.attach import (
     way_back,
 )
 from rankwise.methods.chain.config import ChainConfig, check_config, mark, unmark
-from rankwise.methods.chain.layer import Factors, History, OpenedLayer
+from rankwise.methods.chain.layer import Factors, History, OpenedLayer, cast_parameter
 from rankwise.methods.chain.ledger import folder_of, read_ledger, write_ledger
 from rankwise.methods.chain.optimizers import Moments, check_optimizer
 from rankwise.methods.chain.recalling import ledger_of, recall
@@ -343,6 +343,7 @@ class Chain(EndsInTwoSteps):
             raise AdapterError(f"the ledger is {broken}: use an earlier checkpoint")
         for name, layer in self._layers.items():
             for parameter, value in zip(layer.open_parameters(), histories[name][-1], strict=True):
+                cast_parameter(parameter, value.dtype)
                 assign(parameter, value)
         self._is_inherited = is_inherited
 

@@ -66,6 +66,7 @@ class OpenedLayer(_Mixin):
 
     def open_block(self) -> Factors:
         """Return a copy of the current factors (B, A), off the accelerator and without scaling."""
+        self.match_dtypes()
         B, A = (whole(part.detach()).to("cpu", copy=True) for part in self.open_parameters())
         return B, A
 
@@ -73,6 +74,20 @@ class OpenedLayer(_Mixin):
         """Return the parameters that hold the current factors B and A."""
         parts = adapter_parameters(self, self.history.adapter_name)
         return parts["lora_B"], parts["lora_A"]
+
+    def match_dtypes(self) -> None:
+        """Give a frozen sketch the dtype that a trainer has cast the trained factor to.
+
+        TRL casts what trains over a quantised weight to bfloat16, and nothing else.
+        """
+        name = self.history.adapter_name
+        frozen = self.frozen_peft_weight_names.get(name, ())
+        parts = adapter_parameters(self, name)
+        B, A = parts["lora_B"], parts["lora_A"]
+        if frozen and B.dtype != A.dtype:
+            (trained,) = parts.keys() - set(frozen)
+            for part in frozen:
+                cast_parameter(parts[part], parts[trained].dtype)
 
     def restore(self) -> None:
         """Drop the history: base and class are what they were before the chain."""
@@ -143,6 +158,7 @@ class OpenedLayer(_Mixin):
         """Tell whether the chain's adapter acts in a forward pass with these arguments."""
         if kwargs.get("adapter_names") is not None:
             self._refuse("mix adapters within a batch")
+        self.match_dtypes()
         return self.history.adapter_name in self.active_adapters and not self.disable_adapters
 
     def _in_own_layout(self, matrix: Tensor) -> Tensor:
@@ -158,3 +174,10 @@ class OpenedLayer(_Mixin):
 def stack(blocks: Sequence[Factors]) -> Factors:
     """Return [B₁ B₂ …] and [A₁; A₂; …], whose product is the sum of the blocks' own."""
     return torch.cat([B for B, _ in blocks], dim=1), torch.cat([A for _, A in blocks], dim=0)
+
+
+def cast_parameter(parameter: nn.Parameter, dtype: torch.dtype) -> None:
+    """Give a parameter another dtype in place, as ``nn.Module.to`` does."""
+    if parameter.dtype != dtype:
+        parameter.grad = None
+        parameter.data = parameter.data.to(dtype)

@@ -9,7 +9,7 @@ trains in their place, averages that it carries over, and wrappers with memories
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -56,6 +56,16 @@ def check_optimizer(
         )
     for each in _layers_of(optimizer):
         _refuse_averaging(each)
+
+
+def match_moments(optimizer: Any, parameters: Iterable[nn.Parameter]) -> None:
+    """Give what an optimizer keeps of parameters their dtype, as its ``load_state_dict`` does."""
+    for each in _layers_of(optimizer):
+        for parameter in parameters:
+            moments = each.state.get(parameter, {})
+            for name, value in moments.items():
+                if isinstance(value, torch.Tensor) and value.is_floating_point() and name != "step":
+                    moments[name] = value.to(parameter.dtype)
 
 
 class Moments:

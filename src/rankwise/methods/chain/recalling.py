@@ -1,11 +1,17 @@
 """What of a chain goes into its ledger, and how a ledger gives the blocks back.
 
-Stored are the factors that no seed gives back; a frozen sketch is drawn again.
+Stored are the factors that no seed gives back; a frozen sketch is drawn again. Each block comes
+back in the dtype that it had: PEFT loads an adapter in float32 where TRL had trained it in
+bfloat16.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+from torch import Tensor
 
 from rankwise.methods.adapters import bridge
 from rankwise.methods.chain.layer import Factors, OpenedLayer
@@ -45,14 +51,25 @@ def recall(ledger: Ledger, layers: Layers, sketcher: Sketcher) -> dict[str, list
         AdapterError: The ledger is damaged or of a chain that was set up otherwise.
     """
     check_identity(ledger.identity, _identity_of(layers, sketcher))
-    check_layout(ledger.tensors, _layout_of(ledger, layers, sketcher))
+    dtypes = {name: _dtype_of(name, layer, ledger) for name, layer in layers.items()}
+    check_layout(ledger.tensors, _layout_of(ledger, layers, sketcher, dtypes=dtypes))
     return {
         name: [
-            _recall_block(name, block, ledger, layer=layer, sketcher=sketcher)
+            _recall_block(
+                name, block, ledger, dtype=dtypes[name], draw=partial(sketcher.draw, name, layer)
+            )
             for block in range(ledger.folds + 1)
         ]
         for name, layer in layers.items()
     }
+
+
+def _dtype_of(name: str, layer: OpenedLayer, ledger: Ledger) -> torch.dtype:
+    """Return the dtype that the open block of a layer has in the ledger."""
+    keys = [key_of(name, ledger.folds, factor) for factor in "BA"]
+    stored = [ledger.tensors[key].dtype for key in keys if key in ledger.tensors]
+    known = [dtype for dtype in stored if dtype.is_floating_point]
+    return known[0] if known else layer.open_parameters()[0].dtype
 
 
 def _identity_of(layers: Layers, sketcher: Sketcher) -> ChainIdentity:
@@ -67,15 +84,22 @@ def _identity_of(layers: Layers, sketcher: Sketcher) -> ChainIdentity:
     return ChainIdentity(sketcher.side, sketcher.kind, sketcher.seed, shapes)
 
 
-def _layout_of(ledger: Ledger, layers: Layers, sketcher: Sketcher) -> Layout:
-    inherited = ledger.is_inherited
-    return {
-        key_of(name, block, factor): (tuple(parameter.shape), parameter.dtype)
-        for name, layer in layers.items()
-        for factor, parameter in zip("BA", layer.open_parameters(), strict=True)
-        for block in range(ledger.folds + 1)
-        if _is_stored(factor, block, sketcher=sketcher, is_inherited=inherited)
-    }
+def _layout_of(
+    ledger: Ledger, layers: Layers, sketcher: Sketcher, *, dtypes: Mapping[str, torch.dtype]
+) -> Layout:
+    layout: Layout = {}
+    for name, layer in layers.items():
+        for factor, parameter in zip("BA", layer.open_parameters(), strict=True):
+            for block in range(ledger.folds + 1):
+                inherited = ledger.is_inherited
+                if not _is_stored(factor, block, sketcher=sketcher, is_inherited=inherited):
+                    continue
+                key, dtype = key_of(name, block, factor), dtypes[name]
+                if block == 0 and inherited and key in ledger.tensors:
+                    # It was finished before a trainer cast what it trains.
+                    dtype = ledger.tensors[key].dtype
+                layout[key] = tuple(parameter.shape), dtype
+    return layout
 
 
 def _is_stored(factor: str, block: int, *, sketcher: Sketcher, is_inherited: bool) -> bool:
@@ -85,13 +109,13 @@ def _is_stored(factor: str, block: int, *, sketcher: Sketcher, is_inherited: boo
 
 
 def _recall_block(
-    name: str, block: int, ledger: Ledger, *, layer: OpenedLayer, sketcher: Sketcher
+    name: str, block: int, ledger: Ledger, *, dtype: torch.dtype, draw: Callable[[int], Tensor]
 ) -> Factors:
     """Return B and A of a block, the sketch drawn again where the ledger leaves it out."""
     B, A = (
         ledger.tensors[key]
         if (key := key_of(name, block, factor)) in ledger.tensors
-        else sketcher.draw(name, layer, block).to(parameter.dtype)
-        for factor, parameter in zip("BA", layer.open_parameters(), strict=True)
+        else draw(block).to(dtype)
+        for factor in "BA"
     )
     return B, A
