@@ -15,6 +15,14 @@ def ctrl_c() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.fixture(autouse=True)
+def listening():
+    """Ctrl-C as in a terminal: what is started in the background is told to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 # --- Ctrl-C --------------------------------------------------------------------------------------
 
 

@@ -143,7 +143,7 @@ def _break_off(
 ) -> tuple[bool, int, str]:
     """Return whether ``act`` came to its end, the moments that it had, and where it was broken."""
     state = _Moments(at, strike)
-    handler = signal.getsignal(signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with moments(state):
             act(ground)
@@ -155,7 +155,9 @@ def _break_off(
             raise AssertionError("it failed by itself") from error
         return False, state.count, state.place
     finally:
-        assert signal.getsignal(signal.SIGINT) is handler, "Ctrl-C is dead"
+        is_alive = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.signal(signal.SIGINT, before)
+        assert is_alive, "Ctrl-C is dead"
 
 
 def _said(fault: Callable[[Ground, bool], str | None], ground: Ground, is_done: bool) -> str | None:

@@ -450,6 +450,17 @@ def test_an_adapter_that_an_init_has_set_becomes_the_first_block():
     torch.testing.assert_close(outputs(model), learned, rtol=1e-5, atol=1e-5)
 
 
+def test_the_end_of_a_chain_that_is_over_leaves_the_next_one_alone():
+    model = build()
+    with chained(model, folds=1) as first:
+        first.finish()
+        second = Chain(model)
+        assert not first.is_open
+    assert second.is_open
+    assert second.folds == 1
+    second.finish()
+
+
 # --- what cannot be chained ----------------------------------------------------------------------
 
 

@@ -1,8 +1,8 @@
 """Opening and closing a layer for a chain, where the class of a living layer changes.
 
-What can fail is made beforehand: the history with its copy of W₀ (:func:`new_history`), the factors
-of the end (:func:`plain_factors`). What then changes the layer is short, and :func:`way_back` leads
-back from it.
+What can fail is made beforehand: the histories with their copies of W₀ (:func:`new_histories`), the
+factors of the end (:func:`plain_factors`). What then changes the layer is short, and
+:func:`way_back` leads back from it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from rankwise.methods.adapters.quantised import is_supported
 from rankwise.methods.chain.layer import History, OpenedLayer, cast_parameter
 from rankwise.methods.chain.merged_history import FoldedLinear
 from rankwise.methods.chain.unmerged_history import BESIDE
+from rankwise.methods.chain.waiting import BaseDevice, waiting_copy
 
 _OPENED: dict[type, type[OpenedLayer]] = {lora.Linear: FoldedLinear, **BESIDE}
 
@@ -53,12 +54,17 @@ def check_layers(model: nn.Module, layers: Mapping[str, BaseTunerLayer], adapter
             )
 
 
-def new_history(layer: BaseTunerLayer, adapter_name: str) -> History:
-    """Return an empty history for a layer that :func:`check_layers` accepts, W₀ copied."""
-    plain = type(layer)
-    weight = cast(nn.Parameter, layer.get_base_layer().weight)
-    base = None if plain in BESIDE else weight.detach().to("cpu", copy=True)
-    return History(adapter_name, plain, base, cast(OpenedLayer, layer).scaling[adapter_name])
+def new_histories(
+    layers: Mapping[str, BaseTunerLayer], adapter_name: str, place: BaseDevice
+) -> dict[str, History]:
+    """Return empty histories for layers that :func:`check_layers` accepts, W₀ copied."""
+    histories = {}
+    for name, layer in layers.items():
+        weight = cast(nn.Parameter, layer.get_base_layer().weight)
+        base = None if type(layer) in BESIDE else waiting_copy(weight.detach(), place)
+        scaling = cast(OpenedLayer, layer).scaling[adapter_name]
+        histories[name] = History(adapter_name, type(layer), base, scaling)
+    return histories
 
 
 def open_layer(layer: BaseTunerLayer, history: History) -> OpenedLayer:
@@ -126,7 +132,7 @@ def drop_history(layer: BaseTunerLayer) -> None:
     if isinstance(layer, OpenedLayer):
         layer.restore()
     elif hasattr(layer, "history"):  # it was about to be opened
-        del layer.history
+        del cast(OpenedLayer, layer).history
 
 
 def _set_factor(

@@ -33,6 +33,7 @@ from rankwise.methods.chain.chain import Chain, ChainReport
 from rankwise.methods.chain.optimizers import match_moments
 from rankwise.methods.chain.sketches import Side
 from rankwise.methods.chain.trainer_lookup import find_trainer
+from rankwise.methods.chain.waiting import BaseDevice
 
 
 class ChainCallback(EndsInTwoSteps, TrainerCallback):
@@ -49,7 +50,7 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         every: Fold after so many optimizer steps; give this, ``every_epochs`` or ``single_block``.
         every_epochs: Fold after so many epochs.
         single_block: Never fold: AsymmLoRA, or with ``side="both"`` a LoRA.
-        side: The sketched factor, see :class:`rankwise.methods.chain.chain.Chain`.
+        side: The sketched factor, see :class:`rankwise.Chain`.
         sketch: Its kind, see there.
         seed: Seed of all sketches.
         adapter_name: The adapter to be chained.
@@ -58,6 +59,8 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         warmup_steps: For so many steps after a fold, step i takes only i / (warmup_steps + 1) of
             the scheduled learning rate.
         reset_optimizer: Whether the optimizer forgets the moments of a block that is over.
+        base_device: Where the pretrained weights wait between folds: ``auto``, ``cpu`` or
+            ``device``, see :class:`rankwise.Chain`.
         final_rank: Compress the finished LoRA to this rank; the errors are in ``report``.
 
     Raises:
@@ -85,6 +88,7 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         loss: Loss = summed_loss,
         warmup_steps: int = 0,
         reset_optimizer: bool = True,
+        base_device: BaseDevice = "auto",
         final_rank: int | None = None,
     ) -> None:
         super().__init__()
@@ -116,6 +120,7 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
             seed=seed,
             adapter_name=adapter_name,
             gradients=gradients,
+            base_device=base_device,
         )
 
     def finish(self) -> ChainReport:

@@ -17,7 +17,6 @@ end.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -46,7 +45,7 @@ from rankwise.methods.chain.attach import (
     check_layers,
     close_layer,
     drop_history,
-    new_history,
+    new_histories,
     open_layer,
     plain_factors,
     way_back,
@@ -57,6 +56,7 @@ from rankwise.methods.chain.ledger import folder_of, read_ledger, write_ledger
 from rankwise.methods.chain.optimizers import Moments, check_optimizer
 from rankwise.methods.chain.recalling import ledger_of, recall
 from rankwise.methods.chain.sketches import Gradients, Side, Sketcher
+from rankwise.methods.chain.waiting import BaseDevice, check_base_device, fetched, settle
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,9 @@ class Chain(EndsInTwoSteps):
     would go wrong (``merged_history.py``). An adapter that has learned something already,
     by an init or by training, becomes the first block.
 
-    It costs a copy of each adapted base weight and all factors in main memory, and at each fold one
-    matrix product (out, Σr) (Σr, in) a layer. Over a quantised weight nothing is folded: finished
-    blocks act beside it.
+    It costs a copy of each adapted base weight and all factors, in main memory or on the device,
+    and at each fold one matrix product (out, Σr) (Σr, in) a layer. Over a quantised weight nothing
+    is folded: finished blocks act beside it.
 
     An exception amid its making, a fold, a load or its end leaves the model, the chain and the
     optimizer as they were, Ctrl-C included. As a context manager it restores the base whatever
@@ -101,6 +101,9 @@ class Chain(EndsInTwoSteps):
         adapter_name: The adapter to be chained.
         gradients: For ``sketch="gradient"`` and no other: called before each block, at the weights
             in effect, for the gradients of the base layers.
+        base_device: Where W₀ and the finished blocks wait between folds: ``cpu`` (in pinned memory
+            if there is an accelerator), ``device`` (where the layer computes), or ``auto``, which
+            moves them to the device at the first fold that finds room for them there.
 
     Raises:
         SettingsError: An argument is wrong; nothing was changed.
@@ -124,11 +127,14 @@ class Chain(EndsInTwoSteps):
         seed: int = 0,
         adapter_name: str = "default",
         gradients: Gradients | None = None,
+        base_device: BaseDevice = "auto",
     ) -> None:
         super().__init__()
         kind = sketch or ("kaiming" if side == "both" else "gaussian")
         self.model = model
         self.adapter_name = adapter_name
+        check_base_device(base_device)
+        self._base_device: BaseDevice = base_device
         self._sketcher = Sketcher(side, kind, seed, adapter_name, gradients)
         layers = bridge.adapted_layers(model, adapter_name)
         config = check_config(model, adapter_name)
@@ -138,14 +144,15 @@ class Chain(EndsInTwoSteps):
         self._is_inherited = any(bool(B.any() and A.any()) for B, A in factors)
         self._layers = cast(dict[str, OpenedLayer], layers)
         sketches = self._sketcher.draw_all(layers, int(self._is_inherited))
-        histories = {name: new_history(layer, adapter_name) for name, layer in layers.items()}
+        histories = new_histories(layers, adapter_name, base_device)
         # An exception at any line leaves the model as it was: this is the last.
         all_or_none(partial(self._open, histories, sketches, mark(config, self)), self._ways_back())
 
     @property
     def is_open(self) -> bool:
         """Whether the chain goes on: it was not finished and its adapter not deleted."""
-        return all(isinstance(layer, OpenedLayer) for layer in self._layers.values())
+        entry = self._configs.get(self.adapter_name)
+        return isinstance(entry, ChainConfig) and entry.chain is self
 
     @property
     def folds(self) -> int:
@@ -172,6 +179,7 @@ class Chain(EndsInTwoSteps):
         block = self.folds + 1
         if optimizer is not None:
             self.check_optimizer(optimizer)
+        settle(self._layers.values(), self._base_device)
         sketches = self._sketcher.draw_all(self._layers, block)
         blocks = {
             name: [*layer.history.blocks, layer.open_block()]
@@ -191,8 +199,8 @@ class Chain(EndsInTwoSteps):
                 chain is over.
         """
         self._check_open()
-        frozen = self._parameters(trained=False)
-        check_optimizer(optimizer, trained=self._parameters(trained=True), frozen=frozen)
+        trained, frozen = (self._parameters(trained=each) for each in (True, False))
+        check_optimizer(optimizer, trained=trained, frozen=frozen)
 
     def finish(self, *, final_rank: int | None = None) -> ChainReport:
         """Restore the base bit for bit and leave one plain LoRA of rank Σr and scaling 1 beside it.
@@ -317,8 +325,8 @@ class Chain(EndsInTwoSteps):
 
     def _set_histories(self, blocks: Mapping[str, list[Factors]]) -> str | None:
         """Give each layer its history; say which layers are not finite with it, if any."""
-        for name, layer in self._layers.items():
-            layer.set_blocks(blocks[name])
+        for name, base in fetched(self._layers):
+            self._layers[name].set_blocks(blocks[name], *base)
         # Only now, so that no layer's sum waits for that of the one before.
         broken = [name for name, layer in self._layers.items() if not layer.history.is_finite]
         if not broken:
@@ -377,16 +385,16 @@ class Chain(EndsInTwoSteps):
 
     def _end_anyway(self) -> None:
         """Finish, if that was interrupted; if it cannot be, give the base back at least."""
-        with contextlib.ExitStack() as last:
-            last.callback(self._give_up)
-            if self.is_open:
-                self.finish()
+        try:
+            self._end()
+        finally:
+            self._give_up()
 
     def _give_up(self) -> None:
         """Restore base, classes and config of what is still open, and nothing else."""
         entry = self._configs.get(self.adapter_name)
-        steps: list[Step] = [partial(drop_history, layer) for layer in self._layers.values()]
-        if isinstance(entry, ChainConfig) and entry.chain is self:
-            plain = unmark(entry)
-            steps.append(partial(self._configs.__setitem__, self.adapter_name, plain))
-        go_back(steps)
+        if isinstance(entry, ChainConfig) and entry.chain is not self:
+            return  # this one is over, and another has begun
+        go_back([partial(drop_history, layer) for layer in self._layers.values()])
+        if isinstance(entry, ChainConfig):
+            self._configs[self.adapter_name] = unmark(entry)

@@ -36,14 +36,14 @@ _Mixin = LoraLayer if TYPE_CHECKING else object
 
 @dataclass
 class History:
-    """What an open chain remembers of one layer, all of it off the accelerator.
+    """What an open chain remembers of one layer.
 
     Attributes:
         adapter_name: The adapter that the chain belongs to.
         plain: PEFT's class of the layer, which it gets back in the end.
         base: W₀, in the layout in which the layer stores its weight; None where it never changes.
         scaling: s of ΔW = s Σ Bᵢ Aᵢ.
-        blocks: The finished factors (Bᵢ, Aᵢ), (out, r) and (r, in).
+        blocks: The finished factors (Bᵢ, Aᵢ), (out, r) and (r, in), where W₀ is.
         is_finite: Whether what they come to is finite: a tensor (), so that nothing waits for it.
     """
 
@@ -54,20 +54,42 @@ class History:
     blocks: list[Factors] = field(default_factory=list)
     is_finite: Tensor = field(default_factory=lambda: torch.tensor(True))
 
+    @property
+    def device(self) -> torch.device:
+        """Where it waits between folds: off the accelerator, unless it was moved there."""
+        return torch.device("cpu") if self.base is None else self.base.device
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that it takes."""
+        factors = [factor for block in self.blocks for factor in block]
+        return sum(each.nbytes for each in (*factors, self.base) if each is not None)
+
+    def move(self, device: torch.device) -> None:
+        """Let it wait on another device."""
+        base = None if self.base is None else self.base.to(device)
+        self.blocks = [(B.to(device), A.to(device)) for B, A in self.blocks]
+        self.base = base
+
 
 class OpenedLayer(_Mixin):
     """A LoRA layer that computes with W₀ + s Σ Bᵢ Aᵢ over the blocks of its history."""
 
     history: History
 
-    def set_blocks(self, blocks: list[Factors]) -> None:
-        """Make ``blocks`` the history, and note whether what it comes to is finite."""
+    def set_blocks(self, blocks: list[Factors], base: Tensor | None = None) -> None:
+        """Make ``blocks`` the history, and note whether what it comes to is finite.
+
+        Args:
+            base: W₀ where the layer computes, if it has been fetched already.
+        """
         raise NotImplementedError
 
     def open_block(self) -> Factors:
-        """Return a copy of the current factors (B, A), off the accelerator and without scaling."""
+        """Return a copy of the current factors (B, A), without scaling, where the history waits."""
         self.match_dtypes()
-        B, A = (whole(part.detach()).to("cpu", copy=True) for part in self.open_parameters())
+        device = self.history.device
+        B, A = (whole(part.detach()).to(device, copy=True) for part in self.open_parameters())
         return B, A
 
     def open_parameters(self) -> tuple[nn.Parameter, nn.Parameter]:
@@ -108,13 +130,13 @@ class OpenedLayer(_Mixin):
         if not blocks or (B.any() and A.any()):
             blocks = [*blocks, (B, A)]
         device = self.open_parameters()[0].device
-        stacked_B, stacked_A = (factor.to(device) for factor in stack(blocks))
+        stacked_B, stacked_A = stack(blocks, device)
         return stacked_B * self.history.scaling, stacked_A
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """Return ΔW of the adapter, history included, in the layout of the weight."""
         if adapter != self.history.adapter_name:
-            return super().get_delta_weight(adapter)
+            return cast(Any, super()).get_delta_weight(adapter)
         B, A = self.lora_factors(adapter)
         return self._in_own_layout(B @ A)
 
@@ -171,9 +193,12 @@ class OpenedLayer(_Mixin):
         )
 
 
-def stack(blocks: Sequence[Factors]) -> Factors:
+def stack(blocks: Sequence[Factors], device: torch.device) -> Factors:
     """Return [B₁ B₂ …] and [A₁; A₂; …], whose product is the sum of the blocks' own."""
-    return torch.cat([B for B, _ in blocks], dim=1), torch.cat([A for _, A in blocks], dim=0)
+    return (
+        torch.cat([B.to(device) for B, _ in blocks], dim=1),
+        torch.cat([A.to(device) for _, A in blocks], dim=0),
+    )
 
 
 def cast_parameter(parameter: nn.Parameter, dtype: torch.dtype) -> None:

@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from rankwise.core.errors import AdapterError
 from rankwise.methods.adapters.directory import check_header
+from rankwise.methods.chain.safetensors_file import save_file
 
 FILE_NAME = "rankwise_chain.safetensors"
 FORMAT_VERSION = 1
@@ -56,7 +56,8 @@ class Ledger:
         identity: How the chain was set up.
         folds: Blocks that are folded; one more, the open one, follows them.
         is_inherited: Whether block 0 is the adapter that the chain found, and no seed gives it
-        back. tensors: The stored factors under their keys.
+            back.
+        tensors: The stored factors under their keys: when written, those of the living chain.
     """
 
     identity: ChainIdentity

@@ -30,19 +30,21 @@ class FoldedLinear(OpenedLayer, lora.Linear):
             return lora_forward(self, self.history.adapter_name, x, *args, **kwargs)
 
     @torch.no_grad()
-    def set_blocks(self, blocks: list[Factors]) -> None:
+    def set_blocks(self, blocks: list[Factors], base: Tensor | None = None) -> None:
         """Make ``blocks`` the history and write round(W₀ + s Σ Bᵢ Aᵢ), summed in float32 at least.
 
         The sum starts from W₀ each time, so the weight is one rounding away from it however many
         folds there were.
         """
         weight = self._base_parameter()
-        folded = base = cast(Tensor, self.history.base)
+        base = cast(Tensor, self.history.base) if base is None else base
+        folded = base
         if blocks:
             dtype = torch.promote_types(weight.dtype, torch.float32)
-            B, A = (factor.to(weight.device, dtype) for factor in stack(blocks))
-            product = self._in_own_layout((B * self.history.scaling) @ A)
-            folded = product.add_(base.to(weight.device))
+            B, A = (factor.to(dtype) for factor in stack(blocks, weight.device))
+            # W₀ is widened as it is added: no copy of it in float32.
+            folded = self._in_own_layout((B * self.history.scaling) @ A)
+            folded += base.to(weight.device)
         assign(weight, folded)
         self.history.blocks = blocks
         # Judged as the weight's dtype has it, which may overflow where the sum does not.

@@ -34,12 +34,15 @@ def ledger_of(layers: Layers, sketcher: Sketcher, is_inherited: bool) -> Ledger:
     Args:
         is_inherited: Whether block 0 is the adapter that the chain found.
     """
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, layer in layers.items():
-        for block, (B, A) in enumerate([*layer.history.blocks, layer.open_block()]):
+        layer.match_dtypes()
+        # The tensors themselves: what is written is not held twice.
+        blocks = [*layer.history.blocks, layer.open_parameters()]
+        for block, (B, A) in enumerate(blocks):
             for factor, tensor in (("B", B), ("A", A)):
                 if _is_stored(factor, block, sketcher=sketcher, is_inherited=is_inherited):
-                    tensors[key_of(name, block, factor)] = tensor.contiguous()
+                    tensors[key_of(name, block, factor)] = tensor
     folds = len(next(iter(layers.values())).history.blocks)
     return Ledger(_identity_of(layers, sketcher), folds, is_inherited, tensors)
 

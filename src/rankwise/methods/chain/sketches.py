@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
@@ -16,6 +18,11 @@ from rankwise.functional.sketch import Kind, sketch
 from rankwise.methods.adapters import bridge
 
 Side = Literal["left", "right", "both"]
+
+# Sketches that take no decomposition, whose digits would depend on the threads it has; and the
+# side of a weight from which on drawing takes longer than starting threads.
+_DRAWN_AT_ONCE = ("gaussian", "kaiming", "selector")
+_LONG = 1024
 
 
 class Gradients(Protocol):
@@ -78,7 +85,7 @@ class Sketcher:
             ModelError: ``gradients`` left a layer out.
         """
         if self.gradients is None:
-            return {name: self.draw(name, layer, block) for name, layer in layers.items()}
+            return self._draw_from_seeds(layers, block)
         sketches: dict[str, Tensor] = {}
 
         def consume(name: str, gradient: Tensor) -> None:
@@ -89,6 +96,17 @@ class Sketcher:
         if missing := layers.keys() - sketches.keys():
             raise ModelError(f"gradients left out {sorted(missing)}: hand on one for each layer")
         return sketches
+
+    def _draw_from_seeds(
+        self, layers: Mapping[str, BaseTunerLayer], block: int
+    ) -> dict[str, Tensor]:
+        sides = [bridge.base_shape(layer)[self.factor == "A"] for layer in layers.values()]
+        if self.kind not in _DRAWN_AT_ONCE or max(sides) < _LONG:
+            return {name: self.draw(name, layer, block) for name, layer in layers.items()}
+        # Each has a generator of its own, so that their order does not matter.
+        with ThreadPoolExecutor(min(len(layers), os.cpu_count() or 1)) as threads:
+            drawn = threads.map(lambda item: self.draw(*item, block), layers.items())
+            return dict(zip(layers, drawn, strict=True))
 
     def draw(
         self, name: str, layer: BaseTunerLayer, block: int, *, gradient: Tensor | None = None

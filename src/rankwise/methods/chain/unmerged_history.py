@@ -33,7 +33,7 @@ class BesideLinear(OpenedLayer):
         B, A = self._stack_on(output.device)
         return output + linear(linear(x.to(A.dtype), A), B).to(output.dtype)
 
-    def set_blocks(self, blocks: list[Factors]) -> None:
+    def set_blocks(self, blocks: list[Factors], base: Tensor | None = None) -> None:
         """Make ``blocks`` the history."""
         self.history.blocks = blocks
         self._stacked = None
@@ -43,7 +43,7 @@ class BesideLinear(OpenedLayer):
 
     def _stack_on(self, device: torch.device) -> Factors:
         if self._stacked is None or self._stacked[0].device != device:
-            B, A = (factor.to(device, torch.float32) for factor in stack(self.history.blocks))
+            B, A = (factor.float() for factor in stack(self.history.blocks, device))
             self._stacked = B * self.history.scaling, A
         return self._stacked
 
@@ -56,14 +56,14 @@ PEFT defines a layer only where its library is installed.
 
 if is_bnb_4bit_available():
 
-    class BesideLinear4bit(BesideLinear, lora.Linear4bit):
+    class BesideLinear4bit(BesideLinear, lora.Linear4bit):  # type: ignore[misc]
         """Over a 4-bit weight of bitsandbytes."""
 
     BESIDE[lora.Linear4bit] = BesideLinear4bit
 
 if is_bnb_available():
 
-    class BesideLinear8bit(BesideLinear, lora.Linear8bitLt):
+    class BesideLinear8bit(BesideLinear, lora.Linear8bitLt):  # type: ignore[misc]
         """Over an 8-bit weight of bitsandbytes."""
 
     BESIDE[lora.Linear8bitLt] = BesideLinear8bit

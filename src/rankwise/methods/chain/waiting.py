@@ -1,0 +1,151 @@
+"""Where W₀ waits between folds, and how it comes to where a layer computes.
+
+On a CPU it lies beside the weights. Beside an accelerator it waits in its own dtype: in pinned
+memory of the CPU, from where it is copied on a stream of its own while the layer before is summed;
+or on the accelerator, from where nothing has to be fetched. The finished blocks wait with it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal, cast, get_args
+
+import torch
+from torch import Tensor
+
+from rankwise.core.errors import SettingsError, nearest_names
+from rankwise.methods.adapters.sharded import is_sharded
+from rankwise.methods.chain.layer import OpenedLayer
+
+BaseDevice = Literal["auto", "cpu", "device"]
+
+# Of the memory that is free once a first block has been trained, so that a step's peak is known.
+_SHARE_OF_ROOM = 0.5
+
+
+def check_base_device(value: str) -> None:
+    """Refuse an unknown place.
+
+    Raises:
+        SettingsError: ``value`` is none of ``BaseDevice``.
+    """
+    known = get_args(BaseDevice)
+    if value not in known:
+        raise SettingsError(f"no base_device {value!r}; {nearest_names(str(value), known)}")
+
+
+def waiting_copy(weight: Tensor, place: BaseDevice) -> Tensor:
+    """Return the copy of W₀ that a chain begins with; ``auto`` is decided at its first fold."""
+    if place == "device":
+        return weight.clone()
+    pinned = torch.cuda.is_available() and not weight.is_meta
+    return torch.empty_like(weight, device="cpu", pin_memory=pinned).copy_(weight)
+
+
+def settle(layers: Iterable[OpenedLayer], place: BaseDevice) -> None:
+    """Move W₀ and the blocks to where the layers compute, if they are to wait there and can."""
+    away = [each for each in layers if _is_away(each) and not is_sharded(_weight(each))]
+    if place == "device" or (place == "auto" and _has_room(away)):
+        for layer in away:
+            layer.history.move(_weight(layer).device)
+
+
+def fetched(layers: Mapping[str, OpenedLayer]) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
+    """Yield each layer's name and, if it had to be fetched, its W₀; the next one's is on its way.
+
+    What W₀ is wanted for has to be asked of the device before the next layer is taken.
+    """
+    names, lanes = list(layers), _lanes(layers.values())
+    coming: dict[str, Tensor] = {}
+    try:
+        for place, name in enumerate(names):
+            for each in names[place : place + 2]:
+                lane = lanes.get(_weight(layers[each]).device)
+                if lane is not None and each not in coming and _is_pinned(layers[each]):
+                    coming[each] = lane.send_for(cast(Tensor, layers[each].history.base))
+            if name not in coming:
+                yield name, ()
+                continue
+            lane = lanes[_weight(layers[name]).device]
+            lane.wait_for_next()
+            yield name, (coming[name],)
+            lane.free_oldest()
+    finally:
+        for lane in lanes.values():
+            lane.close()
+
+
+class _Lane:
+    """Two places on a device, and a stream that fills one while the other is in use."""
+
+    def __init__(self, device: torch.device, size: int) -> None:
+        self._device = device
+        self._places = [torch.empty(size, dtype=torch.uint8, device=device) for _ in range(2)]
+        self._freed: list[torch.Event | None] = [None, None]
+        self._arrivals: list[torch.Event] = []
+        self._sent = self._used = 0
+        self._stream = torch.cuda.Stream(device)
+        self._stream.wait_stream(self._present)
+
+    def send_for(self, base: Tensor) -> Tensor:
+        """Begin to copy ``base`` (pinned) into the next place and return it there."""
+        place = self._sent % 2
+        if (freed := self._freed[place]) is not None:
+            self._stream.wait_event(freed)  # type: ignore[arg-type]
+        there = self._places[place][: base.nbytes].view(base.dtype).view(base.shape)
+        with torch.cuda.stream(self._stream):
+            there.copy_(base, non_blocking=True)
+            self._arrivals.append(self._stream.record_event())
+        self._sent += 1
+        return there
+
+    def wait_for_next(self) -> None:
+        """Let what is asked of the device from now on wait for the oldest copy under way."""
+        self._present.wait_event(self._arrivals.pop(0))  # type: ignore[arg-type]
+
+    def free_oldest(self) -> None:
+        """Let the place in use be filled again, once what has been asked of it is done."""
+        self._freed[self._used % 2] = self._present.record_event()
+        self._used += 1
+
+    def close(self) -> None:
+        """Let the places outlast the copies into them."""
+        self._present.wait_stream(self._stream)
+
+    @property
+    def _present(self) -> torch.cuda.Stream:
+        return torch.cuda.current_stream(self._device)
+
+
+def _lanes(layers: Iterable[OpenedLayer]) -> dict[torch.device, _Lane]:
+    sizes: dict[torch.device, int] = {}
+    for layer in layers:
+        if _is_pinned(layer) and (device := _weight(layer).device).type == "cuda":
+            sizes[device] = max(sizes.get(device, 0), cast(Tensor, layer.history.base).nbytes)
+    return {device: _Lane(device, size) for device, size in sizes.items()}
+
+
+def _weight(layer: OpenedLayer) -> Tensor:
+    return cast(Tensor, layer.get_base_layer().weight)
+
+
+def _is_away(layer: OpenedLayer) -> bool:
+    base = layer.history.base
+    return base is not None and base.device != _weight(layer).device
+
+
+def _is_pinned(layer: OpenedLayer) -> bool:
+    base = layer.history.base
+    return base is not None and base.is_cpu and base.is_pinned() and base.is_contiguous()
+
+
+def _has_room(layers: list[OpenedLayer]) -> bool:
+    """Tell whether the devices have room for all that waits elsewhere."""
+    needs: Counter[torch.device] = Counter()
+    for layer in layers:
+        needs[_weight(layer).device] += layer.history.nbytes
+    return all(
+        device.type == "cuda" and need <= _SHARE_OF_ROOM * torch.cuda.mem_get_info(device)[0]
+        for device, need in needs.items()
+    )
