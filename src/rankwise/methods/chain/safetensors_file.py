@@ -32,7 +32,7 @@ def save_file(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str
         file.write(_header(tensors, keys, metadata))
         for key in keys:
             tensor = whole(tensors[key].detach()).cpu().contiguous()
-            file.write(memoryview(tensor.view(-1).view(torch.uint8).numpy()))
+            file.write(tensor.view(-1).view(torch.uint8).numpy().data)
 
 
 def _header(tensors: Mapping[str, Tensor], keys: list[str], metadata: dict[str, str]) -> bytes:

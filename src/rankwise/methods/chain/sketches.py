@@ -105,8 +105,11 @@ class Sketcher:
             return {name: self.draw(name, layer, block) for name, layer in layers.items()}
         # Each has a generator of its own, so that their order does not matter.
         with ThreadPoolExecutor(min(len(layers), os.cpu_count() or 1)) as threads:
-            drawn = threads.map(lambda item: self.draw(*item, block), layers.items())
-            return dict(zip(layers, drawn, strict=True))
+            drawn = {
+                name: threads.submit(self.draw, name, layer, block)
+                for name, layer in layers.items()
+            }
+            return {name: each.result() for name, each in drawn.items()}
 
     def draw(
         self, name: str, layer: BaseTunerLayer, block: int, *, gradient: Tensor | None = None
