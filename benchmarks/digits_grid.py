@@ -1,10 +1,10 @@
 """How long the base grid of ``rankwise compare digits`` takes, against its limit of three minutes.
 
-    python benchmarks/digits_grid.py
+    python benchmarks/digits_grid.py [--tiny]
 
 The grid is the shipped one without widening: methods × 5 learning rates × 3 seeds on all cores.
-Beside the wall-clock time it prints the ratio to the time that the same optimizer steps take on the
-bare network, without adapters: what adapters, chains and evaluations cost.
+Beside the wall-clock time stands what the same optimizer steps take on the bare network, without
+adapters, and how many times that is: what adapters, chains and evaluations cost.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from measuring import Row, print_rows, read_options, verdict_of
 
-from rankwise.comparison.analysis.choice import MethodSweep
 from rankwise.comparison.engines.local import LocalEngine
 from rankwise.comparison.sweep import sweep
 from rankwise.training.build import build_task
@@ -26,35 +28,44 @@ from rankwise.training.settings.run import Recipe
 LIMIT_SECONDS = 180
 
 
+TINY = {
+    "task": {"pretrain_epochs": 1},
+    "training": {"epochs": 1, "batch_size": 256},
+    "compare": {"methods": [{"name": "lora", "r": 2}], "learning_rates": [1e-3], "seeds": [0]},
+}
+
+
 class Silent:
     """A watcher that watches nothing."""
 
     def plan(self, runs: int) -> None: ...
 
-    def done(self, record: dict[str, object]) -> None: ...
+    def done(self, record: Any) -> None: ...
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Run the grid in a temporary folder and print one line."""
-    recipe = load_recipe("digits", {"compare": {"widenings": 0}})
+    options = read_options(words, 1)
+    settings = TINY if options.is_tiny else {}
+    settings = settings | {"compare": {"widenings": 0, **settings.get("compare", {})}}
+    recipe = load_recipe("digits", settings)
     with tempfile.TemporaryDirectory() as folder:
         begun = time.perf_counter()
-        with LocalEngine() as engine:
+        with LocalEngine(1 if options.is_tiny else None) as engine:
             sweeps = sweep(recipe, Path(folder), engine=engine, watcher=Silent())
         seconds = time.perf_counter() - begun
-        bare = _bare_seconds(recipe, sweeps, Path(folder) / "base")
-    runs = sum(len(method.records) for method in sweeps)
-    print(
-        f"{runs} runs in {seconds:.0f} s on {os.cpu_count()} cores "
-        f"(limit {LIMIT_SECONDS} s: {'met' if seconds <= LIMIT_SECONDS else 'MISSED'}), "
-        f"{seconds / bare:.1f} times the bare steps"
-    )
+        runs = sum(len(method.records) for method in sweeps)
+        bare = _bare_seconds(recipe, Path(folder) / "base") * runs / (os.cpu_count() or 1)
+    met = verdict_of(seconds, LIMIT_SECONDS)
+    value, times = f"{seconds:.0f} s", f"{seconds / bare:.1f} times the bare steps"
+    what, target = f"{runs} runs on {os.cpu_count()} cores", f"≤ {LIMIT_SECONDS} s"
+    print_rows("digits", [Row(what, value, "-", f"{bare:.0f} s", times, target, met)])
 
 
-def _bare_seconds(recipe: Recipe, sweeps: list[MethodSweep], base: Path) -> float:
-    """Time one run's steps on the bare network, and scale them to the grid on all cores."""
+def _bare_seconds(recipe: Recipe, base: Path) -> float:
+    """Time one run's steps on the bare network."""
     torch.set_num_threads(1)
-    task = build_task(recipe.task)
+    task = build_task(recipe.run())
     model, rows = task.base_model(base), task.splits().train
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     begun = time.perf_counter()
@@ -63,8 +74,7 @@ def _bare_seconds(recipe: Recipe, sweeps: list[MethodSweep], base: Path) -> floa
             model(**rows.take(index))["loss"].backward()
             optimizer.step()
             optimizer.zero_grad()
-    one_run = time.perf_counter() - begun
-    return one_run * sum(len(method.records) for method in sweeps) / (os.cpu_count() or 1)
+    return time.perf_counter() - begun
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Turning an adapter into a plain LoRA: closed form against ``peft.convert_to_lora``.
 
-    python benchmarks/export.py [--repetitions 3] [--threads 1]
+    python benchmarks/export.py [--repetitions 3] [--threads 1] [--tiny]
 
 One layer of 2048 × 2048: DeLoRA with r = 8, which leaves with rank 16, and a chain of 16 blocks of
 r = 8, which leaves with rank 128. PEFT decomposes the dense change and is asked for the same ranks.
@@ -13,12 +13,24 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import peft
 import torch
-from measuring import Row, Step, arguments, print_rows, ratio, take_turns
+from measuring import (
+    Options,
+    Row,
+    Step,
+    Target,
+    Verdict,
+    of,
+    print_rows,
+    read_options,
+    take_turns,
+    verdict_of,
+)
 from peft import LoraConfig, PeftModel
 from torch import Tensor, nn
 
@@ -28,41 +40,55 @@ from rankwise.methods.adapters.bridge import adapted_layers, delta, factors
 from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.chain.chain import Chain
 
-SIDE, RANK, BLOCKS = 2048, 8, 16
-FASTER, ERROR = 100, 1e-6
+RANK, ERROR = 8, 1e-6
 NAME = "base_model.model.0"
 
 
-def main() -> None:
+@dataclass(frozen=True)
+class Size:
+    """The side of a layer, and the blocks of a chain on it."""
+
+    side: int = 2048
+    blocks: int = 16
+
+
+TINY = Size(side=48, blocks=2)
+
+
+def main(words: Sequence[str] | None = None) -> None:
     """Print the rows."""
-    print_rows("export", rows(arguments(3).repetitions))
+    print_rows("export", rows(read_options(words, 3)))
 
 
-def rows(repetitions: int) -> list[Row]:
+def rows(options: Options) -> list[Row]:
     """Compare conversions of a DeLoRA layer and of a chain, times and errors."""
     torch.manual_seed(0)
-    found = []
-    for what, model, exact, rank in (delora(), chain()):
+    size, found = TINY if options.is_tiny else Size(), []
+    for what, model, exact, rank in (delora(size), chain(size)):
         steps: dict[str, Step] = {
             "ours": lambda model=model: closed_form(model),
             "PEFT": lambda model=model, rank=rank: converted(model, rank),
         }
-        value = ratio(take_turns(steps, repetitions=repetitions), "PEFT", to="ours")
-        cells = ("1", str(value), "-", f"{value.middle:.0f}", f"≥ {FASTER}")
-        found.append(Row(f"{what}, time", *cells, value.high >= FASTER))
+        target = Target(of("ours", to="PEFT"), 0.01)
+        turns = take_turns(steps, options=options, targets=[target])
+        value = str(target.ratio(turns))
+        cells = (value, "1", "-", value, str(target), target.verdict(turns))
+        found.append(Row(f"{what}, time", *cells))
         own = delta(adapted_layers(model)[NAME], "default").detach().double()
-        for reference, change, target in (("the layer", own, ERROR), ("float64", exact, None)):
+        for reference, change, at_most in (("the layer", own, ERROR), ("float64", exact, None)):
             ours, theirs = (error(make, change) for make in steps.values())  # type: ignore[arg-type]
             cells = (f"{ours:.1e}", f"{theirs:.1e}", "-", f"{ours:.1e}")
-            wanted = ("-", None) if target is None else (f"≤ {target:.0e}", ours <= target)
+            wanted: tuple[str, Verdict] = ("-", "-")
+            if at_most is not None:
+                wanted = (f"≤ {at_most:.0e}", verdict_of(ours, at_most))
             found.append(Row(f"{what}, error against {reference}", *cells, *wanted))
-    return [*found, written(repetitions)]
+    return [*found, written(size, options)]
 
 
-def delora() -> tuple[str, PeftModel, Tensor, int]:
+def delora(size: Size) -> tuple[str, PeftModel, Tensor, int]:
     """Return a DeLoRA layer in motion and its exact change."""
     config = DeloraConfig(r=RANK, delora_lambda=12, target_modules=["0"])
-    model = peft.get_peft_model(nn.Sequential(nn.Linear(SIDE, SIDE)), config)
+    model = peft.get_peft_model(nn.Sequential(nn.Linear(size.side, size.side)), config)
     layer = adapted_layers(model)[NAME]
     for parameter in layer.parameters():
         if parameter.requires_grad:
@@ -70,22 +96,24 @@ def delora() -> tuple[str, PeftModel, Tensor, int]:
     parts = [part.detach().double() for part in layer.parts("default")]  # type: ignore[operator]
     A, B, strength, A0, B0, norms = parts
     exact = delora_delta(B, A, strength, norms, B0=B0, A0=A0)
-    return f"DeLoRA, {SIDE}², rank {2 * RANK}", model, exact, 2 * RANK
+    return f"DeLoRA, {size.side}², rank {2 * RANK}", model, exact, 2 * RANK
 
 
-def chain() -> tuple[str, PeftModel, Tensor, int]:
+def chain(size: Size) -> tuple[str, PeftModel, Tensor, int]:
     """Return a layer amid its 16th block and its exact change."""
     config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=["0"])
-    model = peft.get_peft_model(nn.Sequential(nn.Linear(SIDE, SIDE)), config)
-    chain, exact = Chain(model, side="right"), torch.zeros(SIDE, SIDE, dtype=torch.float64)
+    model = peft.get_peft_model(nn.Sequential(nn.Linear(size.side, size.side)), config)
+    chain = Chain(model, side="right")
+    exact = torch.zeros(size.side, size.side, dtype=torch.float64)
     layer = adapted_layers(model)[NAME]
-    for block in range(BLOCKS):
+    for block in range(size.blocks):
         if block:
             chain.fold()
         nn.init.normal_(layer.lora_B["default"].weight, std=0.01)  # type: ignore[index]
         B, A = (layer.lora_B["default"].weight, layer.lora_A["default"].weight)  # type: ignore
         exact += 2 * B.detach().double() @ A.detach().double()
-    return f"chain of {BLOCKS} blocks, {SIDE}², rank {BLOCKS * RANK}", model, exact, BLOCKS * RANK
+    rank = size.blocks * RANK
+    return f"chain of {size.blocks} blocks, {size.side}², rank {rank}", model, exact, rank
 
 
 @torch.no_grad()
@@ -109,18 +137,18 @@ def error(make: Callable[[], tuple[Tensor, Tensor]], exact: Tensor) -> float:
     return float(torch.linalg.norm(B.double() @ A.double() - exact) / torch.linalg.norm(exact))
 
 
-def written(repetitions: int) -> Row:
+def written(size: Size, options: Options) -> Row:
     """Time the whole of ``export_lora``, comparison of what was read back included."""
-    _, model, _, rank = delora()
+    _, model, _, rank = delora(size)
 
     def export() -> None:
         with tempfile.TemporaryDirectory() as folder:
             export_lora(model, Path(folder) / "lora")
 
     steps: dict[str, Step] = {"ours": export, "PEFT": lambda: converted(model, rank)}
-    value = ratio(take_turns(steps, repetitions=repetitions), "PEFT", to="ours")
+    value = str(Target(of("ours", to="PEFT"), 1).ratio(take_turns(steps, options=options)))
     what = "DeLoRA, export_lora with files and check, time"
-    return Row(what, "1", str(value), "-", f"{value.middle:.1f}", "-", None)
+    return Row(what, value, "1", "-", value, "-", "-")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The generation tutorial in one command: a base from nothing, two adapters, every evaluation.
 
-    RANKWISE_DATA=FOLDER python benchmarks/generation_tutorial.py --output runs/generation
+    RANKWISE_DATA=FOLDER python benchmarks/generation_tutorial.py --output runs/generation [--tiny]
 
 It makes the small Llama of the recipe ``generation-tutorial`` once, adapts it with LoRA and LoRA-SB
 of equal size, and asks each the evaluation sets: greedily, by likelihood, and the dialogues for
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +29,16 @@ DIALOGUES = ("mt-bench", "alpaca-eval")
 METHODS = ({"name": "lora", "r": 2}, {"name": "lora-sb", "r": 32})
 
 
-def main() -> None:
+TINY = {
+    "files": ["commonsense/boolq/train"],
+    "small": {"steps": 2, "vocabulary": 300, "width": 32, "blocks": 1, "heads": 2, "length": 16},
+    "rows": 8,
+    "held_out": 4,
+    "max_length": 256,
+}
+
+
+def main(words: Sequence[str] | None = None) -> None:
     """Run what is not done yet, and print what came out."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("runs/generation"))
@@ -38,10 +48,12 @@ def main() -> None:
     parser.add_argument(
         "--new-tokens", type=int, default=48, help="longest answer, but for options"
     )
-    arguments = parser.parse_args()
+    parser.add_argument("--tiny", action="store_true", help="toy sizes: does every line run?")
+    arguments = parser.parse_args(words)
     ignore_known_warnings()
     begun = time.perf_counter()
     task = {"small": {"steps": arguments.steps}, "rows": arguments.training_rows}
+    task = TINY if arguments.tiny else task
     for method in METHODS:
         settings = load_recipe("generation-tutorial", {"method": method, "task": task}).run()
         record = train_run(settings, arguments.output, resume=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,14 +30,14 @@ def opened_page(width: int, height: int) -> Iterator[Page]:
         browser.close()
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Open the page, wait until the chart is drawn, and keep what it shows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("comparison", type=Path, help="the folder that `rankwise compare` wrote")
     parser.add_argument("chart", help="its id, such as score-by-rank or captured-share")
     parser.add_argument("picture", type=Path, help="the PNG to write")
     parser.add_argument("--view", help="the budget to show, where the chart has several")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     with opened_page(WIDTH, HEIGHT) as page:
         page.goto((arguments.comparison / "report.html").resolve().as_uri())
         if arguments.view is not None:

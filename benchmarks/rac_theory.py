@@ -1,6 +1,6 @@
 """What RAC-LoRA's theory says, as numbers and plots: where other chains stop, and how fast it goes.
 
-    python benchmarks/rac_theory.py [--images docs/images]
+    python benchmarks/rac_theory.py [--images docs/images] [--tiny]
 
 After Malinovsky et al. (2024), arXiv 2410.08305: the counter-example of Section 3, the speed on
 linear regression of Figure 2, and the rates of Theorems 5.3 and 5.5. The paper's dimensions,
@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -29,9 +31,22 @@ from torch import Tensor
 from rankwise.comparison.report.palette import GRID, INK, PALETTE, PAPER
 from rankwise.functional.sketch import sketch
 
-SEEDS = 10
 Gradient = Callable[[Tensor], Tensor]
 Curve = list[float]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long and how often everything runs."""
+
+    seeds: int = 10
+    steps: int = 4000  # of the counter-example
+    runs: int = 40  # of what is a mean
+    blocks: int = 200  # of the linear rate
+    noisy_blocks: int = 400
+
+
+TINY = Effort(seeds=1, steps=60, runs=2, blocks=5, noisy_blocks=5)
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -48,47 +63,52 @@ def frame(m: int, r: int, generator: torch.Generator) -> Tensor:
 
 CURVATURE = torch.ones(3, 3, dtype=torch.float64)
 CURVATURE[0, 0] = 10
-STEPS, COLA_BLOCK, DIVERGED = 4000, 50, 1e6
+COLA_BLOCK, DIVERGED = 50, 1e6
 
 
-def both_factors(gradient: Gradient, lr: float, generator: torch.Generator, block: int) -> Curve:
+def both_factors(
+    gradient: Gradient, lr: float, generator: torch.Generator, *, block: int, steps: int
+) -> Curve:
     """LoRA, or COLA where ``block`` is less than all steps: A Gaussian, B zero, both trained."""
     W, values = torch.zeros(3, 3), []
-    for step in range(STEPS):
+    for step in range(steps):
         if step % block == 0:
             base, B, A = W, torch.zeros(3, 1), torch.randn(1, 3, generator=generator)
         values.append(float(gradient(W).norm()))
         if not values[-1] < DIVERGED:
-            return values + [math.inf] * (STEPS - len(values))
+            return values + [math.inf] * (steps - len(values))
         G = gradient(W)
         B, A = B - lr * G @ A.T, A - lr * B.T @ G
         W = base + B @ A
     return values
 
 
-def one_factor(gradient: Gradient, lr: float, generator: torch.Generator, *, fresh: bool) -> Curve:
+def one_factor(
+    gradient: Gradient, lr: float, generator: torch.Generator, *, fresh: bool, steps: int
+) -> Curve:
     """AsymmLoRA, or RAC-LoRA where the frozen B is drawn afresh for each step."""
     W, values, B = torch.zeros(3, 3), [], frame(3, 1, generator)
-    for _ in range(STEPS):
+    for _ in range(steps):
         values.append(float(gradient(W).norm()))
         W = W - lr * B @ (B.T @ gradient(W))
         B = frame(3, 1, generator) if fresh else B
     return values
 
 
-def full(gradient: Gradient, lr: float) -> Curve:
+def full(gradient: Gradient, lr: float, *, steps: int) -> Curve:
     """Gradient descent on the matrix."""
     W, values = torch.zeros(3, 3), []
-    for _ in range(STEPS):
+    for _ in range(steps):
         values.append(float(gradient(W).norm()))
         W = W - lr * gradient(W)
     return values
 
 
-def counter_example(lr: float, scale: float) -> dict[str, list[Curve]]:
+def counter_example(lr: float, scale: float, effort: Effort) -> dict[str, list[Curve]]:
     """Return ‖∇f‖ over steps, a curve a seed; the optimum is Gaussian of deviation ``scale``."""
     curves: dict[str, list[Curve]] = {}
-    for seed in range(SEEDS):
+    steps = effort.steps
+    for seed in range(effort.seeds):
         optimum = scale * torch.randn(3, 3, generator=seeded(seed))
 
         def gradient(W: Tensor, optimum: Tensor = optimum) -> Tensor:
@@ -96,11 +116,11 @@ def counter_example(lr: float, scale: float) -> dict[str, list[Curve]]:
 
         generator = seeded(1000 + seed)
         for name, curve in {
-            "full": full(gradient, lr),
-            "LoRA": both_factors(gradient, lr, generator, STEPS),
-            "COLA": both_factors(gradient, lr, generator, COLA_BLOCK),
-            "AsymmLoRA": one_factor(gradient, lr, generator, fresh=False),
-            "RAC-LoRA": one_factor(gradient, lr, generator, fresh=True),
+            "full": full(gradient, lr, steps=steps),
+            "LoRA": both_factors(gradient, lr, generator, block=steps, steps=steps),
+            "COLA": both_factors(gradient, lr, generator, block=COLA_BLOCK, steps=steps),
+            "AsymmLoRA": one_factor(gradient, lr, generator, fresh=False, steps=steps),
+            "RAC-LoRA": one_factor(gradient, lr, generator, fresh=True, steps=steps),
         }.items():
             curves.setdefault(name, []).append(curve)
     return curves
@@ -123,7 +143,7 @@ def blocks_to(
     return blocks
 
 
-def regression_speed() -> dict[int, float]:
+def regression_speed(effort: Effort) -> dict[int, float]:
     """Return mean blocks to a thousandth of the loss, by rank; r = n is gradient descent.
 
     Least squares of 16 outputs on 16 inputs, 64 rows whose inputs are orthogonal: L = μ = 1.
@@ -139,42 +159,45 @@ def regression_speed() -> dict[int, float]:
 
     gamma = 0.1
     return {
-        r: sum(blocks_to(gradient, value, r, gamma, seed) for seed in range(SEEDS)) / SEEDS
+        r: sum(blocks_to(gradient, value, r, gamma, seed) for seed in range(effort.seeds))
+        / effort.seeds
         for r in RANKS
     }
 
 
-M, N, BLOCKS, RUNS = 6, 4, 200, 40
+M, N = 6, 4
 SPREAD = torch.linspace(1, 10, M * N, dtype=torch.float64).reshape(M, N)
 
 
-def linear_rate(r: int) -> tuple[Curve, Curve]:
+def linear_rate(r: int, effort: Effort) -> tuple[Curve, Curve]:
     """Return mean f/f₀ over blocks on a quadratic, μ = 1 and L = 10, and Theorem 5.5's bound."""
     optimum, gamma = torch.randn(M, N, generator=seeded(2)), 1 / 10
-    total = torch.zeros(BLOCKS + 1)
-    for seed in range(RUNS):
+    blocks = effort.blocks
+    total = torch.zeros(blocks + 1)
+    for seed in range(effort.runs):
         W, generator = torch.zeros(M, N), seeded(seed)
-        for block in range(BLOCKS + 1):
+        for block in range(blocks + 1):
             total[block] += (SPREAD * (W - optimum).square()).sum() / 2
             B = frame(M, r, generator)
             W = W - gamma * B @ (B.T @ (SPREAD * (W - optimum)))
-    bound = [(1 - gamma * r / M) ** block for block in range(BLOCKS + 1)]
+    bound = [(1 - gamma * r / M) ** block for block in range(blocks + 1)]
     return (total / total[0]).tolist(), bound
 
 
-def noise_ball(gamma: float, *, deviation: float, blocks: int) -> tuple[float, float]:
+def noise_ball(gamma: float, *, deviation: float, effort: Effort) -> tuple[float, float]:
     """Return E‖∇f‖² over all iterates of a noisy chain of rank 2, and its bound.
 
     f = Σ w²/(1+w²) is smooth with L = 2 and not convex; the noise has variance σ². The bound is
     2 Δ / (λ γ T) + L γ σ² with λ = r/m, by Theorem 5.3's argument (its constants for SGD are ours).
     """
     start, r = 2 * torch.randn(M, N, generator=seeded(3)), 2
+    blocks = effort.noisy_blocks
 
     def gradient(W: Tensor) -> Tensor:
         return 2 * W / (1 + W.square()).square()
 
     norms = []
-    for seed in range(RUNS):
+    for seed in range(effort.runs):
         W, generator = start, seeded(seed)
         for _ in range(blocks):
             norms.append(float(gradient(W).square().sum()))
@@ -193,27 +216,30 @@ def median(curves: list[Curve]) -> Curve:
     return torch.tensor(curves).median(dim=0).values.tolist()
 
 
-def show_counter_example(console: Console) -> dict[tuple[float, float], dict[str, list[Curve]]]:
+def show_counter_example(
+    console: Console, effort: Effort
+) -> dict[tuple[float, float], dict[str, list[Curve]]]:
     """Print where each method ends."""
-    table = Table(title=f"‖∇f‖ after {STEPS} steps, median of {SEEDS} seeds (share that diverged)")
+    about = f"median of {effort.seeds} seeds (share that diverged)"
+    table = Table(title=f"‖∇f‖ after {effort.steps} steps, {about}")
     for column in ("optimum", "step", "full", "LoRA", "COLA", "AsymmLoRA", "RAC-LoRA"):
         table.add_column(column, justify="right")
     found = {}
     for scale in (1.0, 10.0):
         for step in (1.0, 0.1, 0.01):
-            curves = found[scale, step] = counter_example(step / 10, scale)
+            curves = found[scale, step] = counter_example(step / 10, scale, effort)
             cells = []
             for each in curves.values():
-                lost = sum(math.isinf(curve[-1]) for curve in each) / SEEDS
+                lost = sum(math.isinf(curve[-1]) for curve in each) / effort.seeds
                 cells.append(f"{median(each)[-1]:.1e}" + (f" ({lost:.0%})" if lost else ""))
             table.add_row(f"N(0, {scale:g}²)", f"{step:g}/L", *cells)
     console.print(table)
     return found
 
 
-def show_speed(console: Console) -> dict[int, float]:
+def show_speed(console: Console, effort: Effort) -> dict[int, float]:
     """Print the speed on linear regression against r/n."""
-    blocks = regression_speed()
+    blocks = regression_speed(effort)
     table = Table(title=f"linear regression, n = {SIZE}: blocks to a thousandth of the loss")
     for column in ("r", "blocks", "speed / full", "r/n"):
         table.add_column(column, justify="right")
@@ -224,10 +250,11 @@ def show_speed(console: Console) -> dict[int, float]:
     return blocks
 
 
-def show_rates(console: Console) -> dict[int, tuple[Curve, Curve]]:
+def show_rates(console: Console, effort: Effort) -> dict[int, tuple[Curve, Curve]]:
     """Print the measured linear rate against the bound."""
-    curves = {r: linear_rate(r) for r in (1, 2, 3, 6)}
-    table = Table(title=f"quadratic 6×4, μ = 1, L = 10, γ = 1/L: mean f/f₀ after {BLOCKS} blocks")
+    curves = {r: linear_rate(r, effort) for r in (1, 2, 3, 6)}
+    what = "quadratic 6×4, μ = 1, L = 10, γ = 1/L"
+    table = Table(title=f"{what}: mean f/f₀ after {effort.blocks} blocks")
     for column in ("r", "measured", "bound", "bound holds at every block"):
         table.add_column(column, justify="right")
     for r, (measured, bound) in curves.items():
@@ -237,15 +264,15 @@ def show_rates(console: Console) -> dict[int, tuple[Curve, Curve]]:
     return curves
 
 
-def show_noise(console: Console) -> list[tuple[float, float, float, float]]:
+def show_noise(console: Console, effort: Effort) -> list[tuple[float, float, float, float]]:
     """Print the mean squared gradient with noise against the bound."""
-    table = Table(title="smooth, not convex, r = 2 of 6, 400 blocks: mean ‖∇f‖²")
+    table = Table(title=f"smooth, not convex, r = 2 of 6, {effort.noisy_blocks} blocks: mean ‖∇f‖²")
     for column in ("σ", "γ", "measured", "bound"):
         table.add_column(column, justify="right")
     found = []
     for deviation in (0.0, 2.0):
         for gamma in (0.5, 0.2, 0.1, 0.05):
-            pair = noise_ball(gamma, deviation=deviation, blocks=400)
+            pair = noise_ball(gamma, deviation=deviation, effort=effort)
             found.append((deviation, gamma, *pair))
             table.add_row(f"{deviation:g}", f"{gamma:g}", *(f"{value:.3f}" for value in pair))
     console.print(table)
@@ -264,8 +291,8 @@ def draw_counter_example(found: dict[tuple[float, float], dict[str, list[Curve]]
     figure = make_subplots(1, 3, subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.03)
     for place, key in enumerate(shown, start=1):
         for name, curves in found[key].items():
-            steps = sorted({*range(0, 200, 2), *range(200, STEPS, 40)})
             values = median(curves)
+            steps = [step for step in range(len(values)) if step % (2 if step < 200 else 40) == 0]
             line = {"color": COLOURS[name], "width": 2}
             trace = go.Scatter(
                 x=steps,
@@ -334,19 +361,31 @@ def write_image(figure: go.Figure, file: Path, *, width: int = 1200, height: int
         page.locator(".svg-container").screenshot(path=file)
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Print the tables, and draw the plots if a folder for them is named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, help="folder for rac-*.png")
-    arguments = parser.parse_args()
-    torch.set_default_dtype(torch.float64)
-    console = Console(width=110)
-    example = show_counter_example(console)
-    rates = (show_speed(console), show_rates(console), show_noise(console))
+    parser.add_argument("--tiny", action="store_true", help="few steps: does every line run?")
+    arguments = parser.parse_args(words)
+    effort, console = TINY if arguments.tiny else Effort(), Console(width=110)
+    with default_dtype(torch.float64):
+        example = show_counter_example(console, effort)
+        rates = [show(console, effort) for show in (show_speed, show_rates, show_noise)]
+    figures = {"counter-example": draw_counter_example(example), "rates": draw_rates(*rates)}
     if arguments.images is not None:
-        counter = arguments.images / "vision-rac-counter-example.png"
-        write_image(draw_counter_example(example), counter)
-        write_image(draw_rates(*rates), arguments.images / "vision-rac-rates.png")
+        for name, figure in figures.items():
+            write_image(figure, arguments.images / f"vision-rac-{name}.png")
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Compute in ``dtype`` for a moment."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 if __name__ == "__main__":

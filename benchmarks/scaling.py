@@ -1,8 +1,8 @@
 """The cost model of docs/scaling.md: checked at three sizes here, applied to sizes beyond.
 
-    python benchmarks/scaling.py [--threads 1]
+    python benchmarks/scaling.py [--threads 1] [--tiny]
 
-First each formula of ``rankwise.diagnostics.cost`` is held against a measurement: operations as
+First each formula of ``cost.py`` is held against a measurement: operations as
 torch counts them, bytes that autograd keeps, peaks of fresh processes, files. Then models of 7 B,
 70 B and 400 B parameters are built on the meta device, where nothing is allocated: their layers
 must be those that the formulas assume, and the formulas say what 1 to 1024 processes need.
@@ -11,19 +11,19 @@ must be those that the formulas assume, and the formulas say what 1 to 1024 proc
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import cost
 import peft
 import torch
-from measuring import SavedBytes, arguments, in_fresh_process, peak_beyond
+from cost import Decoder
+from measuring import Options, SavedBytes, measured, peak_beyond, read_options
 from peft import LoraConfig
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from rankwise.diagnostics import cost
-from rankwise.diagnostics.cost import Decoder
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
 from rankwise.methods.chain.chain import Chain
 from rankwise.methods.inits.initialize import initialize
@@ -32,10 +32,7 @@ from rankwise.methods.inits.update import UpdateApproximation
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 RANK, ROWS, LENGTH = 16, 2, 128
 TOKENS = ROWS * LENGTH
-SIZES = [
-    Decoder(hidden=width, intermediate=width * 11 // 4, blocks=4, vocabulary=2000, key_value=width)
-    for width in (256, 512, 1024)
-]
+WIDTHS, TINY_WIDTHS = (256, 512, 1024), (64,)
 LARGE = {
     "7 B": Decoder(4096, 11008, 32, 32000, 4096),
     "70 B": Decoder(8192, 28672, 80, 128256, 1024),
@@ -45,18 +42,19 @@ LARGE_RANK, LARGE_TOKENS, BFLOAT16, BUDGET = 64, 4096, 2, 8_000_000_000
 GIGABYTE = 1e9
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Print both tables."""
-    arguments(1)
+    options = read_options(words, 1)
     print("| hidden | what | formula | measured | measured / formula |\n|---|---|---|---|---|")
-    for network in SIZES:
-        for what, formula, measured in check(network):
-            cells = (network.hidden, what, f"{formula:.4g}", f"{measured:.4g}")
-            print(f"| {' | '.join(map(str, cells))} | {measured / formula:.2f} |", flush=True)
+    for width in TINY_WIDTHS if options.is_tiny else WIDTHS:
+        network = Decoder(width, width * 11 // 4, blocks=4, vocabulary=2000, key_value=width)
+        for what, formula, found in check(network, options):
+            cells = (network.hidden, what, f"{formula:.4g}", f"{found:.4g}")
+            print(f"| {' | '.join(map(str, cells))} | {found / formula:.2f} |", flush=True)
     print_large()
 
 
-def check(network: Decoder) -> list[tuple[str, float, float]]:
+def check(network: Decoder, options: Options) -> list[tuple[str, float, float]]:
     """Return (what, formula, measured) of one size."""
     shapes, W = network.shapes, network.weights - network.vocabulary * network.hidden
     base = _model(network)
@@ -85,7 +83,7 @@ def check(network: Decoder) -> list[tuple[str, float, float]]:
             _kept(chain_model),
         ),
     ]
-    peaks = {name: in_fresh_process(peak, name, network) for name in ("frozen", "init")}
+    peaks = {name: measured(options, peak, name, network) for name in ("frozen", "init")}
     extra = peaks["init"] - peaks["frozen"]
     found.append(("bytes, update init beyond", cost.init_bytes(network, RANK, TOKENS), extra))
     with tempfile.TemporaryDirectory() as folder:

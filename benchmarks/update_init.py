@@ -1,6 +1,6 @@
 """The ``update`` init (LoRA-SB) against the frozen model's forward and backward pass.
 
-    python benchmarks/update_init.py [--repetitions 3] [--threads 1]
+    python benchmarks/update_init.py [--repetitions 3] [--threads 1] [--tiny]
 
 A Llama of 170 M parameters (hidden 1024, 12 layers), r = 32 on all linear layers. Memory is the
 peak beyond that of a frozen forward and backward pass over one batch of the same shape, without
@@ -11,22 +11,28 @@ decomposed by the same routine. Growth: the same ratio at four widths, with two 
 from __future__ import annotations
 
 import gc
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import peft
 import torch
 from measuring import (
+    Options,
     Ratio,
     Row,
     Step,
-    arguments,
-    in_fresh_process,
+    Target,
+    Turn,
+    measured,
     megabytes,
-    met,
+    of,
     peak_beyond,
     print_rows,
-    ratio,
+    read_options,
     seconds,
     take_turns,
+    verdict_of,
 )
 from peft import LoraConfig
 from peft.tuners.lora import LoraGAConfig
@@ -42,134 +48,168 @@ from rankwise.methods.adapters.switching import acting
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
 
-RANK, LR, VOCABULARY = 32, 1e-4, 8000
+LR = 1e-4
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-ONE_BATCH, TWO_BATCHES = ((4, 128),), ((2, 128), (2, 128))
-BUDGET = 60_000_000  # bytes for the accumulators, where there are two batches
-WIDTHS = (256, 512, 1024, 2048)
 Batches = list[dict[str, Tensor]]
+Shapes = tuple[tuple[int, int], ...]  # rows and tokens of each batch
 
 
-def main() -> None:
+@dataclass(frozen=True)
+class Size:
+    """A decoder, a rank, and a batch that is taken whole or in two halves."""
+
+    width: int = 1024
+    blocks: int = 12
+    heads: int = 8
+    vocabulary: int = 8000
+    rank: int = 32
+    rows: int = 4
+    length: int = 128
+    budget: int = 60_000_000  # bytes for the accumulators, where there are two batches
+    widths: tuple[int, ...] = (256, 512, 1024, 2048)  # for growth; the second and the last count
+
+    @property
+    def whole(self) -> Shapes:
+        return ((self.rows, self.length),)
+
+    @property
+    def halves(self) -> Shapes:
+        return ((self.rows // 2, self.length),) * 2
+
+
+TINY = Size(
+    width=16, blocks=1, heads=2, vocabulary=50, rank=2, length=4, budget=6000, widths=(8, 16)
+)
+
+
+def main(words: Sequence[str] | None = None) -> None:
     """Print the rows of memory, time and growth."""
-    repetitions = arguments(3).repetitions
-    print_rows("update init", rows(repetitions))
+    print_rows("update init", rows(read_options(words, 3)))
 
 
-def rows(repetitions: int) -> list[Row]:
+def rows(options: Options) -> list[Row]:
     """Compare memory, time and growth."""
-    return [*memory_rows(), *time_rows(repetitions), growth_row(repetitions)]
+    size = TINY if options.is_tiny else Size()
+    return [*memory_rows(size, options), *time_rows(size, options), growth_row(size, options)]
 
 
-def memory_rows() -> list[Row]:
+def memory_rows(size: Size, options: Options) -> list[Row]:
     """Compare peaks, each from a process of its own."""
     found = []
-    cases = (("one batch of 4×128", ONE_BATCH), ("two batches of 2×128", TWO_BATCHES))
-    for title, shapes in cases:
-        budget = None if len(shapes) == 1 else BUDGET
-        limit = in_fresh_process(peak, "frozen", shapes[:1], None)
-        ours = in_fresh_process(peak, "ours", shapes, budget) - limit
-        peers = [in_fresh_process(peak, name, shapes, None) - limit for name in ("lora_ga", "all")]
-        target = 60_000_000 if budget is None else BUDGET + 60_000_000
+    cases = (
+        (f"one batch of {size.rows}×{size.length}", size.whole, None),
+        (f"two batches of {size.rows // 2}×{size.length}", size.halves, size.budget),
+    )
+    for title, shapes, budget in cases:
+        limit = measured(options, peak, "frozen", size, shapes[:1], None)
+        ours = measured(options, peak, "ours", size, shapes, budget) - limit
+        peers = [measured(options, peak, name, size, shapes, None) for name in ("lora_ga", "all")]
+        lora_ga, gradients = (peer - limit for peer in peers)
+        at_most = (budget or 0) + 60_000_000
         found.append(
             Row(
-                f"extra memory, {title}"
-                + ("" if budget is None else f", {budget // 10**6} MB set"),
+                f"extra memory, {title}" + (f", {megabytes(budget)} set" if budget else ""),
                 megabytes(ours),
-                f"lora_ga {megabytes(peers[0])}, all gradients {megabytes(peers[1])}",
+                f"lora_ga {megabytes(lora_ga)}, all gradients {megabytes(gradients)}",
                 f"{megabytes(limit)} in all",
-                f"{ours / peers[0]:.2f}",
-                f"≤ {megabytes(target)}",
-                ours <= target,
+                f"{ours / lora_ga:.2f}" if lora_ga else "-",
+                f"≤ {megabytes(at_most)}",
+                verdict_of(ours, at_most),
             )
         )
     return found
 
 
-def time_rows(repetitions: int) -> list[Row]:
+def time_rows(size: Size, options: Options) -> list[Row]:
     """Compare the time of one batch."""
     names = ("frozen", "ours", "ours raw", "gradients alone")
-    steps = {name: _step(name, *_prepared(name), None) for name in names}
-    turns = take_turns(steps, repetitions=repetitions)
+    steps = {name: _step(name, *_prepared(name, size), size) for name in names}
+    targets = {
+        "sign": Target(of("ours", to="frozen"), 1.9),
+        "raw": Target(of("ours raw", to="frozen"), 1.25),
+    }
+    turns = take_turns(steps, options=options, targets=targets.values())
     del steps
     gc.collect()
-    peers = {name: _peer_time(name) for name in ("lora_ga", "all")}
+    peers = {name: _peer_time(name, size) for name in ("lora_ga", "all")}
     peer = f"lora_ga {peers['lora_ga'].middle:.2f}, all gradients {peers['all'].middle:.2f}"
-    alone = f"weight gradients alone {ratio(turns, 'gradients alone', to='frozen').middle:.2f}"
+    gradients = Target(of("gradients alone", to="frozen"), 1).ratio(turns)
+    alone = f"weight gradients alone {gradients.middle:.2f}"
     found = []
-    for title, name, target in (("sign", "ours", 1.9), ("raw", "ours raw", 1.25)):
-        value = ratio(turns, name, to="frozen")
-        what = f"time of one batch, {title} mode"
-        found.append(Row(what, "-", peer, alone, str(value), f"≤ {target}", met(value, target)))
+    for mode, target in targets.items():
+        ratio, met = str(target.ratio(turns)), target.verdict(turns)
+        found.append(
+            Row(f"time of one batch, {mode} mode", "-", peer, alone, ratio, str(target), met)
+        )
     return found
 
 
-def growth_row(repetitions: int) -> Row:
+def growth_row(size: Size, options: Options) -> Row:
     """Compare the ratio to the forward and backward pass over the widths."""
-    ratios: dict[int, Ratio] = {}
-    for width in WIDTHS:
-        steps = {
-            name: _step(name, *_prepared(name, width=width, depth=2), None)
-            for name in ("frozen", "ours")
-        }
-        ratios[width] = ratio(take_turns(steps, repetitions=repetitions), "ours", to="frozen")
-    text = ", ".join(f"{width}: {value.middle:.2f}" for width, value in ratios.items())
-    growth = Ratio(
-        ratios[2048].low / ratios[512].middle,
-        ratios[2048].middle / ratios[512].middle,
-        ratios[2048].high / ratios[512].middle,
-    )
+    steps = {}
+    for width in size.widths:
+        small = replace(size, width=width, blocks=2)
+        for name in ("frozen", "ours"):
+            steps[f"{name} {width}"] = _step(name, *_prepared(name, small), small)
+
+    def relative(width: int) -> Target:
+        return Target(of(f"ours {width}", to=f"frozen {width}"), math.inf)
+
+    def growth(turn: Turn) -> float:
+        return relative(size.widths[-1]).of(turn) / relative(size.widths[1]).of(turn)
+
+    target = Target(growth, 1)
+    turns = take_turns(steps, options=options, targets=[target])
+    ratios = {width: relative(width).ratio(turns).middle for width in size.widths}
+    text = ", ".join(f"{width}: {ratio:.2f}" for width, ratio in ratios.items())
+    value = f"{size.widths[-1]} / {size.widths[1]}: {target.ratio(turns)}"
     what = "growth of its time with width, beside forward and backward"
-    return Row(what, text, "dense SVD: cubic", "-", f"2048 / 512: {growth}", "≤ 1", met(growth, 1))
+    return Row(what, text, "dense SVD: cubic", "-", value, str(target), target.verdict(turns))
 
 
-def peak(name: str, shapes: tuple[tuple[int, int], ...], budget: int | None) -> int:
+def peak(name: str, size: Size, shapes: Shapes, budget: int | None) -> int:
     """Return the peak of one run, without the factors where the run makes them."""
     torch.set_num_threads(1)
-    model, batches = _prepared(name, shapes=shapes)
-    _step("frozen", model, [_batch(1, 2)], None)()  # what the libraries allocate once
-    return peak_beyond(_step(name, model, batches, budget)) - (
-        _factor_bytes(model) if name in ("lora_ga", "all") else 0
+    model, batches = _prepared(name, size, shapes)
+    _step("frozen", model, [_batch(size, 1, 2)], size)()  # what the libraries allocate once
+    return peak_beyond(_step(name, model, batches, size, budget)) - (
+        _factor_bytes(model, size) if name in ("lora_ga", "all") else 0
     )
 
 
-def _peer_time(name: str) -> Ratio:
-    model, batches = _prepared(name)
-    frozen = _step("frozen", model, batches, None)
+def _peer_time(name: str, size: Size) -> Ratio:
+    model, batches = _prepared(name, size)
+    frozen = _step("frozen", model, batches, size)
     seconds(frozen)
-    turn = {"frozen": seconds(frozen), name: seconds(_step(name, model, batches, None))}
-    return ratio([turn], name, to="frozen")
+    return Ratio.of([seconds(_step(name, model, batches, size)) / seconds(frozen)])
 
 
-def _prepared(
-    name: str,
-    *,
-    shapes: tuple[tuple[int, int], ...] = ONE_BATCH,
-    width: int = 1024,
-    depth: int = 12,
-) -> tuple[nn.Module, Batches]:
+def _prepared(name: str, size: Size, shapes: Shapes | None = None) -> tuple[nn.Module, Batches]:
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=width,
-        intermediate_size=width * 11 // 4,
-        num_hidden_layers=depth,
-        num_attention_heads=8,
+        vocab_size=size.vocabulary,
+        hidden_size=size.width,
+        intermediate_size=size.width * 11 // 4,
+        num_hidden_layers=size.blocks,
+        num_attention_heads=size.heads,
     )
     model: nn.Module = LlamaForCausalLM(config).requires_grad_(False).eval()
     if name.startswith("ours") or name == "gradients alone":
-        adapter = LoraXSConfig(r=RANK, target_modules=TARGETS, init_weights=False)
+        adapter = LoraXSConfig(r=size.rank, target_modules=TARGETS, init_weights=False)
         model = peft.get_peft_model(model, adapter)  # type: ignore[arg-type]
-    return model, [_batch(*shape, seed=seed) for seed, shape in enumerate(shapes)]
+    shapes = shapes or size.whole
+    return model, [_batch(size, *shape, seed=seed) for seed, shape in enumerate(shapes)]
 
 
-def _batch(rows: int, length: int, seed: int = 0) -> dict[str, Tensor]:
+def _batch(size: Size, rows: int, length: int, seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    tokens = torch.randint(VOCABULARY, (rows, length), generator=generator)
+    tokens = torch.randint(size.vocabulary, (rows, length), generator=generator)
     return {"input_ids": tokens, "labels": tokens}
 
 
-def _step(name: str, model: nn.Module, batches: Batches, budget: int | None) -> Step:
+def _step(
+    name: str, model: nn.Module, batches: Batches, size: Size, budget: int | None = None
+) -> Step:
     def frozen() -> None:
         _backward_to_the_embeddings(model, batches)
 
@@ -189,11 +229,11 @@ def _step(name: str, model: nn.Module, batches: Batches, budget: int | None) -> 
             layer.weight.requires_grad_(True)
         for batch in batches:
             model(**batch).loss.backward()
-        return [update_factors(layer.weight.grad, r=RANK, lr=LR) for layer in layers]
+        return [update_factors(layer.weight.grad, r=size.rank, lr=LR) for layer in layers]
 
     def lora_ga() -> None:
         config = LoraConfig(
-            r=RANK,
+            r=size.rank,
             target_modules=TARGETS,
             init_lora_weights="lora_ga",
             lora_ga_config=LoraGAConfig(),
@@ -223,10 +263,10 @@ def _backward_to_the_embeddings(model: nn.Module, batches: Batches) -> None:
         model(inputs_embeds=embeddings, labels=batch["labels"]).loss.backward()
 
 
-def _factor_bytes(model: nn.Module) -> int:
+def _factor_bytes(model: nn.Module, size: Size) -> int:
     layers = [m for key, m in model.named_modules() if isinstance(m, nn.Linear)]
-    of_targets = [m.weight.shape for m in layers if min(m.weight.shape) > RANK]
-    return sum(4 * RANK * sum(shape) for shape in of_targets if VOCABULARY not in shape)
+    of_targets = [m.weight.shape for m in layers if min(m.weight.shape) > size.rank]
+    return sum(4 * size.rank * sum(shape) for shape in of_targets if size.vocabulary not in shape)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from rankwise.core.errors import ModelError
-from rankwise.diagnostics.cost import ADAM_STATES
 from rankwise.methods.adapters import bridge
 from rankwise.training.adapter import attach_adapter
 from rankwise.training.build import build_task
@@ -21,6 +20,7 @@ from rankwise.training.loops.results import TrainedParameters, count_parameters
 from rankwise.training.settings.method import ScheduleSettings
 from rankwise.training.settings.run import RunSettings
 
+ADAM_MOMENTS = 2  # for each number that trains
 _SUFFIXES = {"K": 10**3, "M": 10**6, "B": 10**9}
 
 
@@ -80,7 +80,7 @@ def _state_bytes(model: nn.Module) -> int:
     trained = sum(each.nbytes for each in model.parameters() if each.requires_grad)
     # The fixed factors of LoRA-XS and DeLoRA are buffers.
     held = sum(each.nbytes for each in (*model.parameters(), *model.buffers()))
-    return held + trained * (1 + ADAM_STATES)
+    return held + trained * (1 + ADAM_MOMENTS)
 
 
 def _freeze_sketches(model: nn.Module, schedule: ScheduleSettings) -> None:

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from rankwise.diagnostics import cost
+from tests.benchmarks.scripts import load
+
+cost = load("cost")
 
 SHAPES = [(8, 6), (5, 8)]
 SMALL = cost.Decoder(hidden=8, intermediate=12, blocks=2, vocabulary=20, key_value=4)
