@@ -32,6 +32,7 @@ from measuring import (
     verdict_of,
 )
 from peft import LoraConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -155,8 +156,8 @@ def _ours(model: peft.PeftModel, batches: Batches, size: Size) -> list[float]:
 def _peer(model: peft.PeftModel, batches: Batches, size: Size) -> list[float]:
     reference = copy.deepcopy(model.get_base_model()).requires_grad_(False).eval()
     for module in reference.modules():
-        if hasattr(module, "disable_adapters"):
-            module._disable_adapters = True
+        if isinstance(module, BaseTunerLayer):
+            module.enable_adapters(False)
     model.eval()
     taps = {id(each): _Inputs(each, size.monitored) for each in (model, reference)}
     weights = boundary_layer_weights(size.monitored)

@@ -90,7 +90,7 @@ def delora(size: Size) -> tuple[str, PeftModel, Tensor, int]:
     config = DeloraConfig(r=RANK, delora_lambda=12, target_modules=["0"])
     model = peft.get_peft_model(nn.Sequential(nn.Linear(size.side, size.side)), config)
     layer = adapted_layers(model)[NAME]
-    for parameter in layer.parameters():
+    for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data += 0.1 * parameter.data.std(correction=0) * torch.randn_like(parameter)
     parts = [part.detach().double() for part in layer.parts("default")]  # type: ignore[operator]

@@ -57,11 +57,11 @@ def main(words: Sequence[str] | None = None) -> None:
     for method in METHODS:
         settings = load_recipe("generation-tutorial", {"method": method, "task": task}).run()
         record = train_run(settings, arguments.output, resume=True)
-        losses = [point["validation_loss"] for point in record["curve"]]
+        losses = [point.validation_loss for point in record.curve]
         print(
-            f"\n{method['name']}, r = {method['r']}: {record['trainable_parameters']:,} trainable "
+            f"\n{method['name']}, r = {method['r']}: {record.trainable_parameters:,} trainable "
             f"parameters, validation loss {losses[0]:.3f} at the start and {losses[-1]:.3f} at the "
-            f"end, {record['seconds']['total']:.0f} s ({record['seconds']['build']:.0f} s of them "
+            f"end, {record.seconds.total:.0f} s ({record.seconds.build:.0f} s of them "
             "for the base, if it was made here)\n"
         )
         _evaluate(arguments.output / "runs" / settings.name, arguments)

@@ -71,6 +71,7 @@ def both_factors(
 ) -> Curve:
     """LoRA, or COLA where ``block`` is less than all steps: A Gaussian, B zero, both trained."""
     W, values = torch.zeros(3, 3), []
+    base, B, A = W, torch.zeros(3, 1), torch.zeros(1, 3)
     for step in range(steps):
         if step % block == 0:
             base, B, A = W, torch.zeros(3, 1), torch.randn(1, 3, generator=generator)
@@ -281,7 +282,9 @@ def show_noise(console: Console, effort: Effort) -> list[tuple[float, float, flo
 
 # Plots ------------------------------------------------------------------------------------------
 
-COLOURS = dict(zip(("full", "LoRA", "COLA", "AsymmLoRA", "RAC-LoRA"), (INK, *PALETTE)))
+COLOURS: dict[str, str] = dict(
+    zip(("full", "LoRA", "COLA", "AsymmLoRA", "RAC-LoRA"), (INK, *PALETTE))
+)
 
 
 def draw_counter_example(found: dict[tuple[float, float], dict[str, list[Curve]]]) -> go.Figure:
@@ -370,8 +373,12 @@ def main(words: Sequence[str] | None = None) -> None:
     effort, console = TINY if arguments.tiny else Effort(), Console(width=110)
     with default_dtype(torch.float64):
         example = show_counter_example(console, effort)
-        rates = [show(console, effort) for show in (show_speed, show_rates, show_noise)]
-    figures = {"counter-example": draw_counter_example(example), "rates": draw_rates(*rates)}
+        speed, rates = show_speed(console, effort), show_rates(console, effort)
+        noise = show_noise(console, effort)
+    figures = {
+        "counter-example": draw_counter_example(example),
+        "rates": draw_rates(speed, rates, noise),
+    }
     if arguments.images is not None:
         for name, figure in figures.items():
             write_image(figure, arguments.images / f"vision-rac-{name}.png")

@@ -62,7 +62,7 @@ def check(network: Decoder, options: Options) -> list[tuple[str, float, float]]:
     chain_model = peft.get_peft_model(_model(network), LoraConfig(r=RANK, target_modules=TARGETS))
     chain = Chain(chain_model, side="right")
     frozen = _operations(lambda: _backward(base))
-    found = [
+    found: list[tuple[str, float, float]] = [
         ("operations, frozen pass", cost.frozen_pass_operations(W, TOKENS), frozen),
         (
             "operations, lora_xs beyond it",

@@ -14,6 +14,7 @@ import gc
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import peft
 import torch
@@ -224,7 +225,8 @@ def _step(
             capture_gradients(model, layers, batches=batches, consume=lambda *_: None)
 
     def all_gradients() -> list[tuple[Tensor, ...]]:
-        layers = [m for key, m in model.named_modules() if key.rpartition(".")[2] in TARGETS]
+        named = model.named_modules()
+        layers: list[Any] = [m for key, m in named if key.rpartition(".")[2] in TARGETS]
         for layer in layers:
             layer.weight.requires_grad_(True)
         for batch in batches:
@@ -235,7 +237,7 @@ def _step(
         config = LoraConfig(
             r=size.rank,
             target_modules=TARGETS,
-            init_lora_weights="lora_ga",
+            init_lora_weights="lora_ga",  # type: ignore[arg-type]
             lora_ga_config=LoraGAConfig(),
         )
 

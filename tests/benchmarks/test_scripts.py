@@ -78,7 +78,7 @@ def test_the_generation_tutorial_asks_and_scores(capsys, monkeypatch, tmp_path):
 
 @pytest.mark.browser
 def test_a_chart_is_written_as_a_picture(tmp_path):
-    write_report(*made_up_comparison(), tmp_path / "report.html")
+    write_report(made_up_comparison(), tmp_path / "report.html")
     picture = tmp_path / "chart.png"
     load("picture").main([str(tmp_path), "score-by-rank", str(picture)])
     assert picture.read_bytes().startswith(b"\x89PNG")

@@ -161,10 +161,12 @@ def test_the_record_says_where_rows_come_from_and_how_many_were_cut(run_of, tmp_
     assert "test_labelled" in record.data["test"]["source"]
 
 
-@pytest.mark.parametrize("gated", [False, True])
-@pytest.mark.parametrize("name", ["lora", "abm-lora", "abm-lora-task", "lora-sb"])
+@pytest.mark.parametrize(
+    ("name", "gated"),
+    [("lora", False), ("abm-lora", True), ("abm-lora-task", False), ("lora-sb", True)],
+)
 def test_text_to_text_runs_from_files_to_scores(run_of, tmp_path, gated, name):
-    model = make_t5(tmp_path / "t5", TEXTS, gated=gated, layers=6, decoder_layers=2)
+    model = make_t5(tmp_path / "t5", TEXTS, gated=gated)
     task = {"model": model, "form": "text", "max_length": 96}
     init = {"init": {"steps": 3}} if name.startswith("abm") else {}
     run = run_of(name, task=task, method=init, epochs=1)
