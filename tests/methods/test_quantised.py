@@ -7,9 +7,11 @@ import copy
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
+from datasets import Dataset
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
+from trl import SFTConfig, SFTTrainer
 
 from rankwise.capture.gradients import capture_gradients
 from rankwise.core.errors import ModelError
@@ -27,6 +29,7 @@ from rankwise.methods.chain.chain import Chain
 from rankwise.methods.inits.boundary import BoundaryMatching
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
+from tests.models.language import options, tokenizer
 from tests.models.quantised import QUANTISED, attach, base, batch, config, logits, train
 
 OURS = ("lora_xs", "delora")
@@ -255,3 +258,29 @@ def test_gradients_pass_through_a_4_bit_base_after_evaluation(method):
     model(**batch())["loss"].backward()
     gradients = [p.grad for p in adapter_parameters(first, "default").values()]
     assert any(gradient is not None and gradient.any() for gradient in gradients)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["nf4", "int8"])
+@methods
+def test_trl_trains_it_although_it_casts_what_trains_to_bfloat16(method, kind, tmp_path):
+    model = attach(method, kind)
+    trainer = SFTTrainer(
+        model=model,
+        args=SFTConfig(**options(tmp_path, max_steps=2, gradient_checkpointing=None)),
+        train_dataset=Dataset.from_list(
+            [{"input_ids": row} for row in batch()["input_ids"].tolist()]
+        ),
+        processing_class=tokenizer(),
+    )
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert {p.dtype for p in trained.values()} == {torch.bfloat16}
+    before = {name: p.detach().clone() for name, p in trained.items()}
+    trainer.train()
+    assert all(p.isfinite().all() for p in trained.values())
+    # A strength of 15 is too coarse in bfloat16 to be moved by steps of 0.01.
+    unmoved = {name.split(".")[-3] for name, p in trained.items() if torch.equal(p, before[name])}
+    assert unmoved <= {"rankwise_decoupled_lambda"}
+    model.save_pretrained(tmp_path / "adapter")
+    loaded = PeftModel.from_pretrained(base(kind), tmp_path / "adapter")
+    torch.testing.assert_close(logits(loaded.eval()), logits(model.eval()), rtol=0.05, atol=0.05)

@@ -92,7 +92,7 @@ def work_as_one_of_two(rank, folder):
 
     model = build(LoraXSConfig)
     shard(model)
-    result = {"core": train_core(model, rows)}
+    result = {"core": train_core(model, rows), "adapter numbers": adapter_numbers(model)}
     state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
     if rank == 0:
         model.save_pretrained(folder / "core", state_dict=state)
@@ -119,6 +119,12 @@ def layers(model):
     return adapted_layers(model).values()
 
 
+def adapter_numbers(model):
+    """How many numbers of the adapter, frozen factors included, lie in this process."""
+    parts = [part for layer in layers(model) for part in layer.parts("default")]
+    return torch.tensor(sum(part.to_local().numel() for part in parts))
+
+
 def assert_near(actual, expected):
     torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-8)
 
@@ -126,6 +132,8 @@ def assert_near(actual, expected):
 @pytest.mark.processes
 def test_a_sharded_run_ends_as_one_in_a_single_process_and_is_loaded_there(tmp_path):
     first, second = run_in_two(work_as_one_of_two, tmp_path)
+    # R (2, 2), B (8, 2) and A (2, 8) of two layers, half of them in each process.
+    assert first["adapter numbers"] == 2 * (2 * 2 + 8 * 2 + 2 * 8) / 2
     for name, value in first.items():
         torch.testing.assert_close(value, second[name], rtol=0, atol=0)
 

@@ -32,6 +32,7 @@ from rankwise.federated.exchange import Tensors
 from rankwise.methods.adapters.bridge import adapted_layers, factors
 from rankwise.methods.adapters.factored import FactoredLinear
 from rankwise.methods.adapters.lora_xs import LoraXSLinear
+from rankwise.methods.adapters.peft_types import current_names
 from rankwise.methods.chain.chain import Chain
 from rankwise.methods.chain.layer import OpenedLayer
 from rankwise.training.settings.method import ChainSchedule, MethodSettings
@@ -81,8 +82,9 @@ class Strategy(ABC):
 
     @torch.no_grad()
     def _write(self, tensors: Mapping[str, Tensor]) -> None:
+        values = current_names(tensors)
         for name, parameter in self._trainable().items():
-            parameter.copy_(tensors[name])
+            parameter.copy_(values[name])
 
     def _products(self) -> Tensors:
         """Return what is added to each weight, dense, and what trains without an adapter."""
@@ -137,10 +139,10 @@ class CoreAveraged(Averaged):
 
     def _frozen(self) -> Tensors:
         return {
-            f"{name}.{part}": getattr(layer, part)["default"]
+            f"{name}.{part}": tensor
             for name, layer in self._layers().items()
             if isinstance(layer, FactoredLinear)
-            for part in layer.frozen_names
+            for part, tensor in layer.frozen_parts("default").items()
         }
 
 

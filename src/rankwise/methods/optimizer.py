@@ -58,9 +58,9 @@ def parameter_groups(
 
 def _strengths(model: nn.Module) -> list[nn.Parameter]:
     return [
-        parameter
+        factor.weight
         for layer in model.modules()
         if isinstance(layer, FactoredLinear)
         for part in layer.strength_names
-        for parameter in getattr(layer, part).values()
+        for factor in getattr(layer, part).values()
     ]

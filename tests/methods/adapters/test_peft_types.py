@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from peft import PeftConfig
 from peft.mapping import (
     PEFT_TYPE_TO_CONFIG_MAPPING,
@@ -12,7 +13,7 @@ from peft.mapping import (
 
 from rankwise.methods.adapters.delora import DeloraConfig, DeloraModel
 from rankwise.methods.adapters.lora_xs import LoraXSConfig, LoraXSModel
-from rankwise.methods.adapters.peft_types import RankwisePeftType
+from rankwise.methods.adapters.peft_types import RankwisePeftType, current_names
 
 ENTRIES = [
     (RankwisePeftType.RANKWISE_XS, LoraXSConfig, LoraXSModel),
@@ -47,3 +48,19 @@ def test_a_config_is_read_back_as_it_was(peft_type, config_class, tuner_class, t
         **config.to_dict(),
         "target_modules": {"a", "b"},
     }
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("a.rankwise_xs_R", "a.rankwise_xs_R.weight"),
+        ("a.rankwise_xs_R.default", "a.rankwise_xs_R.default.weight"),
+        ("rankwise_decoupled_norms", "rankwise_decoupled_norms.weight"),
+        ("a.rankwise_xs_R.weight", "a.rankwise_xs_R.weight"),
+        ("a.rankwise_xs_R.default.weight", "a.rankwise_xs_R.default.weight"),
+        ("a.lora_A.weight", "a.lora_A.weight"),
+        ("head.bias", "head.bias"),
+    ],
+)
+def test_names_of_0_1_are_read_under_those_of_today(old, new):
+    assert current_names({old: torch.ones(1)}) == {new: torch.ones(1)}

@@ -110,10 +110,14 @@ def write_factors(
 def freeze(layer: BaseTunerLayer, adapter_name: str, parts: Iterable[str]) -> None:
     """Freeze the named parts of an adapter for good: PEFT's ``set_adapter`` leaves them frozen too.
 
-    ``parts`` are PEFT's names (``"lora_A"``); an empty ``parts`` thaws the adapter again.
+    ``parts`` are PEFT's names (``"lora_A"``); an empty ``parts`` thaws the adapter again, but for
+    the parts that a layer declares as frozen always.
     """
-    frozen = {**layer.frozen_peft_weight_names, adapter_name: tuple(parts)}
+    always = getattr(layer, "frozen_names", ())
+    frozen = {**layer.frozen_peft_weight_names, adapter_name: (*parts, *always)}
     layer.frozen_peft_weight_names = {name: parts for name, parts in frozen.items() if parts}
+    for part in always:
+        getattr(layer, part)[adapter_name].requires_grad_(False)
     for part, parameter in adapter_parameters(layer, adapter_name).items():
         parameter.requires_grad_(part not in frozen[adapter_name])
 

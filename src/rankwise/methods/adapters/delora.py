@@ -37,7 +37,7 @@ from rankwise.methods.adapters.bridge import base_weight, freeze
 from rankwise.methods.adapters.factored import FactoredLinear, FactoredTuner
 from rankwise.methods.adapters.fused_delora import delora_factors, fused_delora
 from rankwise.methods.adapters.peft_types import RankwisePeftType, register
-from rankwise.methods.adapters.sharded import assign, whole
+from rankwise.methods.adapters.sharded import assign
 
 
 @dataclass
@@ -101,7 +101,7 @@ class DeloraLinear(FactoredLinear):
 
     def lora_factors(self, adapter_name: str) -> tuple[Tensor, Tensor]:
         """Return ([B̂, B̂ - B̂₀], (λ / r) [Â - Â₀; Â₀] diag(n)), of rank 2r (``fused_delora.py``)."""
-        return delora_factors(*map(whole, self.parts(adapter_name)))
+        return delora_factors(*self._in_one_dtype(adapter_name))
 
     @torch.no_grad()
     def write_factors(self, adapter_name: str, B: Tensor, R: Tensor, A: Tensor) -> None:
@@ -124,7 +124,7 @@ class DeloraLinear(FactoredLinear):
         return nn.functional.linear(nn.functional.linear(self._cast_input_dtype(x, A.dtype), A), B)
 
     def _fused(self, adapter_name: str, x: Tensor) -> Tensor:
-        return fused_delora(self.base_layer, x, self.parts(adapter_name))
+        return fused_delora(self.base_layer, x, self._in_one_dtype(adapter_name))
 
     @torch.no_grad()
     def _start(self, adapter_name: str, *, is_residual: bool) -> None:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from rankwise.core.errors import AdapterError
+from rankwise.methods.adapters.peft_types import current_names
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -28,13 +29,15 @@ _LENGTH_BYTES = 8  # a safetensors file begins with the length of its header
 def check_adapter_directory(directory: Path) -> dict[str, Tensor]:
     """Return the tensors of the adapter in ``directory`` once nothing speaks against them.
 
+    Those of 0.1 have the names of today.
+
     Raises:
         AdapterError: A file is missing, a link, damaged or oversized; the config is no JSON object
             with a ``peft_type``, names a rank beyond those of the tensors, or a module to import; a
             value is not finite.
     """
     config = read_config(directory)
-    tensors = read_tensors(plain_file(directory, WEIGHTS))
+    tensors = current_names(read_tensors(plain_file(directory, WEIGHTS)))
     _check_ranks(directory, config, tensors)
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():

@@ -6,8 +6,11 @@ An adapter type says what its factors are; attaching, merging, switching and loa
 Three choices differ from PEFT's own layers:
 
 - Factors are float32 (float64 for such a base) whatever the base is, when made and when loaded:
-  a bfloat16 core would lose the updates of a small learning rate. PEFT's ``autocast_adapter_dtype``
-  therefore makes no difference.
+  a bfloat16 core would lose the updates of a small learning rate. With PEFT's
+  ``autocast_adapter_dtype=False`` they take the dtype of the base instead. Whoever casts some of
+  them later, as TRL casts what trains of a quantised model, may: they are multiplied in the widest.
+- Frozen factors are parameters that require no gradient. So they have the names of PEFT's own
+  (``rankwise_xs_A.default.weight``), which tools go by that copy, shard or move an adapter.
 - While merged the layer keeps the weight it had, and unmerging puts it back bit for bit.
   Subtracting what was added leaves a rounding error each time, up to 0.4 % of a weight in bfloat16.
   The price is the memory of that weight until the layer is unmerged or unloaded.
@@ -17,24 +20,54 @@ Three choices differ from PEFT's own layers:
 from __future__ import annotations
 
 import contextlib
+import functools
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import torch
 from peft import PeftConfig
-from peft.tuners._buffer_dict import BufferDict
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_adapters_to_merge
 from peft.utils.other import get_pattern_key
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from rankwise.core.errors import AdapterError, ModelError
-from rankwise.methods.adapters.bridge import base_shape
+from rankwise.methods.adapters.bridge import base_shape, freeze
 from rankwise.methods.adapters.fused import is_fusable
 from rankwise.methods.adapters.mixed import adapters_by_sample, rows_of
+from rankwise.methods.adapters.peft_types import current_names
 from rankwise.methods.adapters.quantised import backend_of, is_supported, keep_differentiable
+from rankwise.methods.adapters.sharded import whole
+
+
+class Factor(nn.Module):
+    """A tensor of an adapter, ``weight``, and where it is a matrix its product with vectors."""
+
+    def __init__(self, shape: Sequence[int], *, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(*shape, device=device, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return W x for inputs (..., in)."""
+        return nn.functional.linear(x, self.weight)
+
+    def extra_repr(self) -> str:
+        """Show the shape."""
+        return " x ".join(map(str, self.weight.shape))
+
+
+class ReadFactor(Factor):
+    """A factor whose layer reads ``weight`` and does not call the module.
+
+    PEFT's policy for FSDP gives each leaf with a trained weight a shard of its own, which is whole
+    only while that module is called. So this is no leaf.
+    """
+
+    def __init__(self, shape: Sequence[int], *, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__(shape, device=device, dtype=dtype)
+        self.inner = nn.Identity()
 
 
 class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
@@ -44,6 +77,7 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
     ``frozen_names`` are fixed and saved with it.
     """
 
+    factor_class: type[Factor] = ReadFactor
     frozen_names: tuple[str, ...] = ()
     # The parts that scale a whole change: they take their own learning rate and no weight decay.
     strength_names: tuple[str, ...] = ()
@@ -56,10 +90,10 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
         self.quantization_backend = backend_of(self.get_base_layer())
         self.r: dict[str, int] = {}
         self.dropout = nn.ModuleDict()
-        for part in self.adapter_layer_names:
-            self.add_module(part, nn.ParameterDict())
-        for part in self.frozen_names:
-            self.add_module(part, BufferDict(persistent=True))
+        for part in self.part_names:
+            self.add_module(part, nn.ModuleDict())
+        self.frozen_peft_weight_names = {}
+        self.register_load_state_dict_pre_hook(_rename_old_parts)
         self.merged_adapters: list[str] = []
         self._weight_before_merge: Tensor | None = None
 
@@ -111,10 +145,24 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
             return False
         return all(is_fusable(self, x, self.dropout[name]) for name in self.active_adapters)
 
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """The names of an adapter's parts: those that train, then the frozen ones."""
+        return self.adapter_layer_names + self.frozen_names
+
     def parts(self, adapter_name: str) -> list[Tensor]:
         """Return the tensors of an adapter: those that train, then the frozen ones."""
-        names = self.adapter_layer_names + self.frozen_names
-        return [getattr(self, part)[adapter_name] for part in names]
+        return [getattr(self, part)[adapter_name].weight for part in self.part_names]
+
+    def frozen_parts(self, adapter_name: str) -> dict[str, Tensor]:
+        """Map the names of the frozen parts of an adapter to their tensors."""
+        return {part: getattr(self, part)[adapter_name].weight for part in self.frozen_names}
+
+    def _in_one_dtype(self, adapter_name: str) -> list[Tensor]:
+        """Return the parts of an adapter, whole, in the widest of their dtypes."""
+        parts = [whole(part) for part in self.parts(adapter_name)]
+        dtype = functools.reduce(torch.promote_types, (part.dtype for part in parts))
+        return [part.to(dtype) for part in parts]
 
     def get_delta_weight(self, adapter_name: str) -> Tensor:
         """Return the dense change ΔW, laid out as the layer's weight."""
@@ -173,10 +221,10 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
     def _allocate(self, adapter_name: str, *, r: int, dropout: float) -> None:
         self.r[adapter_name] = r
         self.dropout[adapter_name] = nn.Dropout(dropout)
-        names = self.adapter_layer_names + self.frozen_names
-        for part, shape in zip(names, self._part_shapes(r), strict=True):
-            zeros = torch.zeros(shape, device=self.weight.device, dtype=_factor_dtype(self.weight))
-            getattr(self, part)[adapter_name] = zeros
+        made = {"device": self.weight.device, "dtype": _factor_dtype(self.weight)}
+        for part, shape in zip(self.part_names, self._part_shapes(r), strict=True):
+            getattr(self, part)[adapter_name] = self.factor_class(shape, **made)
+        freeze(self, adapter_name, ())
 
     def _is_to_be_loaded(self, adapter_name: str, config: PeftConfig) -> bool:
         """Tell whether a file is about to fill the adapter, so that no start is to be computed.
@@ -191,17 +239,22 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
         # PEFT calls this after loading without memory. Its own version rounds to the base's dtype,
         # and loses what was loaded when the base has no memory yet.
         target = device or self.weight.device
-        for part in self.adapter_layer_names + self.frozen_names:
+        for part in self.part_names:
             container = getattr(self, part)
-            if adapter_name not in container or container[adapter_name].is_meta:
+            if adapter_name not in container or container[adapter_name].weight.is_meta:
                 continue
-            entry = container[adapter_name]
-            place = entry.device if target.type == "meta" else target
+            weight = container[adapter_name].weight
+            place = weight.device if target.type == "meta" else target
             # A copy: in the memory of a file it may lie unaligned, and products round otherwise.
-            moved = entry.detach().to(place, _factor_dtype(self.weight), copy=True)
-            if isinstance(entry, nn.Parameter):
-                moved = nn.Parameter(moved, requires_grad=entry.requires_grad)
-            container[adapter_name] = moved
+            moved = weight.detach().to(place, _factor_dtype(self.weight), copy=True)
+            container[adapter_name].weight = nn.Parameter(moved, weight.requires_grad)
+
+    def round_to_base(self, adapter_name: str) -> None:
+        """Cast the parts of an adapter to the dtype in which the base layer computes."""
+        _, dtype = self._get_base_layer_device_and_dtype(self.get_base_layer())
+        if adapter_name in self.r and dtype is not None and dtype.is_floating_point:
+            for part in self.part_names:
+                getattr(self, part)[adapter_name].to(dtype)
 
 
 class FactoredTuner(BaseTuner, ABC):
@@ -252,6 +305,13 @@ class FactoredTuner(BaseTuner, ABC):
         with adapters_by_sample(self.model, names, beams=kwargs.get("num_beams") or 1):
             yield
 
+    def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
+        super()._cast_adapter_dtype(adapter_name, autocast_adapter_dtype)
+        if not autocast_adapter_dtype:
+            for layer in self.model.modules():
+                if isinstance(layer, FactoredLinear):
+                    layer.round_to_base(adapter_name)
+
     def add_weighted_adapter(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse: the sum of two such adapters is not of their form.
 
@@ -272,20 +332,34 @@ class FactoredTuner(BaseTuner, ABC):
         cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         tensors = super()._remap_adapter_state_dict_for_load(
-            model, config, adapter_name, state_dict
+            model, config, adapter_name, current_names(state_dict)
         )
         expected = {
             key
             for key in model.state_dict()
-            if f".{cls.prefix}" in key and key.endswith(f".{adapter_name}")
+            if f".{cls.prefix}" in key and key.endswith(f".{adapter_name}.weight")
         }
-        missing = sorted(expected - tensors.keys())
+        missing = sorted(
+            cls._remove_adapter_name_from_key(key, adapter_name)
+            for key in expected - tensors.keys()
+        )
         if missing:
             raise AdapterError(
                 f"the adapter file lacks {len(missing)} of {len(expected)} tensors, the first is "
                 f"{missing[0]!r}: it is cut short or was saved from another model"
             )
         return tensors
+
+
+def _rename_old_parts(
+    layer: FactoredLinear, state_dict: dict[str, Tensor], prefix: str, *_: Any
+) -> None:
+    """Read what 0.1 called ``rankwise_xs_R.default``, without ``.weight``."""
+    for part in layer.part_names:
+        for adapter_name in getattr(layer, part):
+            name = f"{prefix}{part}.{adapter_name}"
+            if name in state_dict:
+                state_dict[f"{name}.weight"] = state_dict.pop(name)
 
 
 def _check_untied(model: nn.Module) -> None:

@@ -25,10 +25,10 @@ from rankwise.core.errors import ModelError, SettingsError
 from rankwise.core.seeds import derive_seed
 from rankwise.functional.svd import truncated_svd
 from rankwise.methods.adapters.bridge import base_weight
-from rankwise.methods.adapters.factored import FactoredLinear, FactoredTuner
+from rankwise.methods.adapters.factored import Factor, FactoredLinear, FactoredTuner
 from rankwise.methods.adapters.fused import fused_linear
 from rankwise.methods.adapters.peft_types import RankwisePeftType, register
-from rankwise.methods.adapters.sharded import assign, whole
+from rankwise.methods.adapters.sharded import assign
 
 INITIAL_CORE_STD = 1e-5
 
@@ -97,6 +97,7 @@ class LoraXSConfig(PeftConfig):
 class LoraXSLinear(FactoredLinear):
     """A linear layer with adapters ΔW = s · B R A."""
 
+    factor_class = Factor
     adapter_layer_names = ("rankwise_xs_R",)
     frozen_names = ("rankwise_xs_B", "rankwise_xs_A")
     other_param_names = (*frozen_names, "scaling", "r", "dropout")
@@ -122,7 +123,7 @@ class LoraXSLinear(FactoredLinear):
 
     def lora_factors(self, adapter_name: str) -> tuple[Tensor, Tensor]:
         """Return (s B R, A), of rank r."""
-        R, B, A = map(whole, self.parts(adapter_name))
+        R, B, A = self._in_one_dtype(adapter_name)
         return B @ (self.scaling[adapter_name] * R), A
 
     @torch.no_grad()
@@ -139,13 +140,14 @@ class LoraXSLinear(FactoredLinear):
     def _change(self, adapter_name: str, x: Tensor) -> Tensor:
         # Three products, not two with R folded into a factor: as A is frozen, backward then keeps
         # the short vectors A x and not the inputs.
-        R, B, A = self.parts(adapter_name)
-        hidden = nn.functional.linear(self._cast_input_dtype(x, A.dtype), A)
-        hidden = nn.functional.linear(hidden, self.scaling[adapter_name] * R)
-        return nn.functional.linear(hidden, B)
+        hidden = x
+        for part in ("rankwise_xs_A", "rankwise_xs_R", "rankwise_xs_B"):
+            factor = getattr(self, part)[adapter_name]
+            hidden = factor(self._cast_input_dtype(hidden, factor.weight.dtype))
+        return self.scaling[adapter_name] * hidden
 
     def _fused(self, adapter_name: str, x: Tensor) -> Tensor:
-        R, B, A = self.parts(adapter_name)
+        R, B, A = self._in_one_dtype(adapter_name)
         return fused_linear(self.base_layer, x, B, self.scaling[adapter_name] * R, A)
 
     @torch.no_grad()

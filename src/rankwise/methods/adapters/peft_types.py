@@ -8,7 +8,8 @@ loaders of Transformers and PEFT recognise an adapter's parameters by it.
 
 from __future__ import annotations
 
-from enum import StrEnum
+from collections.abc import Mapping
+from enum import Enum
 
 from peft import PeftConfig
 from peft.mapping import (
@@ -17,14 +18,18 @@ from peft.mapping import (
     PEFT_TYPE_TO_TUNER_MAPPING,
 )
 from peft.tuners.tuners_utils import BaseTuner
+from torch import Tensor
 
 
-class RankwisePeftType(StrEnum):
+class RankwisePeftType(str, Enum):  # noqa: UP042 (PEFT cuts "RankwisePeftType." off the name)
     """The adapter types that Rankwise adds to PEFT."""
 
     RANKWISE_XS = "RANKWISE_XS"
     RANKWISE_DECOUPLED = "RANKWISE_DECOUPLED"
     RANKWISE_CHAIN = "RANKWISE_CHAIN"
+
+
+_PREFIXES = tuple(f"{each.value.lower()}_" for each in RankwisePeftType)
 
 
 def register(
@@ -34,3 +39,16 @@ def register(
     PEFT_TYPE_TO_CONFIG_MAPPING[peft_type] = config_class  # type: ignore[index]
     PEFT_TYPE_TO_TUNER_MAPPING[peft_type] = tuner_class  # type: ignore[index]
     PEFT_TYPE_TO_PREFIX_MAPPING[peft_type] = tuner_class.prefix  # type: ignore[index]
+
+
+def current_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors of an adapter under today's names, with or without the adapter's own in them.
+
+    0.1 called the parts of its adapters ``layer.rankwise_xs_R``; today ``.weight`` follows.
+    """
+    return {f"{key}.weight" if _is_old(key) else key: value for key, value in tensors.items()}
+
+
+def _is_old(key: str) -> bool:
+    *_, second, last = ("", *key.split("."))
+    return last.startswith(_PREFIXES) or (second.startswith(_PREFIXES) and last != "weight")

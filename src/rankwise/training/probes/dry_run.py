@@ -78,7 +78,6 @@ def dry_run(settings: RunSettings) -> DryRun:
 def _state_bytes(model: nn.Module) -> int:
     """Count what lies in memory between two steps; a gradient has the dtype of its weight."""
     trained = sum(each.nbytes for each in model.parameters() if each.requires_grad)
-    # The fixed factors of LoRA-XS and DeLoRA are buffers.
     held = sum(each.nbytes for each in (*model.parameters(), *model.buffers()))
     return held + trained * (1 + ADAM_MOMENTS)
 
