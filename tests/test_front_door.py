@@ -21,8 +21,10 @@ NAMES = [
     "__version__",
     "export_lora",
     "functional",
+    "fuse",
     "initialize",
     "parameter_groups",
+    "unfuse",
 ]
 
 

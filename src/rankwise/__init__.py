@@ -18,6 +18,7 @@ from rankwise.methods.chain import config as chain_config  # noqa: F401 (registe
 
 if TYPE_CHECKING:
     from rankwise.export.lora import export_lora
+    from rankwise.methods.adapters.fused import fuse, unfuse
     from rankwise.methods.chain.callback import ChainCallback
     from rankwise.methods.chain.chain import Chain
     from rankwise.methods.inits.boundary import BoundaryMatching
@@ -37,8 +38,10 @@ __all__ = [
     "__version__",
     "export_lora",
     "functional",
+    "fuse",
     "initialize",
     "parameter_groups",
+    "unfuse",
 ]
 
 _HOMES = {
@@ -47,8 +50,10 @@ _HOMES = {
     "ChainCallback": "rankwise.methods.chain.callback",
     "UpdateApproximation": "rankwise.methods.inits.update",
     "export_lora": "rankwise.export.lora",
+    "fuse": "rankwise.methods.adapters.fused",
     "initialize": "rankwise.methods.inits.initialize",
     "parameter_groups": "rankwise.methods.optimizer",
+    "unfuse": "rankwise.methods.adapters.fused",
 }
 
 

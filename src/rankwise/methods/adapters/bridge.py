@@ -8,6 +8,11 @@ nowhere else.
 
 A layer of ours declares the same by two methods: ``lora_factors(adapter_name)`` and
 ``write_factors(adapter_name, B, R, A)``.
+
+Tensors may be sharded over processes (FSDP2's ``DTensor``). While a layer computes, FSDP2 has its
+parameters whole; at other times each process holds its rows, and every process has to come to
+:func:`whole` and :func:`assign`, in the same order. Or they may be offloaded, by Accelerate, and
+brought when their module is called.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from accelerate.utils import align_module_device
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
@@ -23,7 +29,6 @@ from transformers.pytorch_utils import Conv1D
 
 from rankwise.core.errors import ModelError
 from rankwise.methods.adapters.quantised import dequantised
-from rankwise.methods.adapters.sharded import assign, whole
 
 
 @runtime_checkable
@@ -124,8 +129,27 @@ def freeze(layer: BaseTunerLayer, adapter_name: str, parts: Iterable[str]) -> No
 
 def base_weight(layer: BaseTunerLayer) -> Tensor:
     """Return the weight (out, in) of the layer below the adapter, dequantised if need be."""
-    weight = whole(dequantised(layer.get_base_layer()))
+    base: nn.Module = layer.get_base_layer()  # type: ignore[assignment]
+    with align_module_device(base):
+        weight = whole(dequantised(base))
     return weight.T if _is_transposed(layer) else weight
+
+
+def device_of_base(layer: BaseTunerLayer) -> torch.device:
+    """Return the device on which the layer below the adapter computes."""
+    base: nn.Module = layer.get_base_layer()  # type: ignore[assignment]
+    hook = base.__dict__.get("_hf_hook")
+    if base.weight.is_meta and hook is not None and hook.execution_device is not None:
+        return torch.device(hook.execution_device)
+    return base.weight.device  # type: ignore[return-value]
+
+
+def weight_of(module: nn.Module) -> Tensor:
+    """Return the weight of a module where it computes."""
+    if "_hf_hook" not in module.__dict__:
+        return module.weight  # type: ignore[return-value]
+    with align_module_device(module):
+        return module.weight  # type: ignore[return-value]
 
 
 def base_shape(layer: BaseTunerLayer) -> tuple[int, int]:
@@ -161,3 +185,28 @@ def _plain_lora(layer: BaseTunerLayer, adapter_name: str) -> LoraLayer:
 
 def _is_transposed(layer: BaseTunerLayer) -> bool:
     return bool(getattr(layer, "fan_in_fan_out", False))
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Tell whether the tensor is spread over processes."""
+    return hasattr(tensor, "full_tensor")
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return the tensor with all its rows, itself if it has them."""
+    sharded: Any = tensor
+    return sharded.full_tensor() if is_sharded(tensor) else tensor
+
+
+@torch.no_grad()
+def assign(target: Tensor, value: Tensor) -> None:
+    """Write ``value``, the same in all processes, into ``target``; each keeps its rows of it."""
+    if is_sharded(target):
+        from torch.distributed.tensor import distribute_tensor  # some 0.1 s, for few
+
+        sharded: Any = target
+        value = value.to(target.device, target.dtype)
+        places = (sharded.device_mesh, sharded.placements)
+        # Nothing is sent, as every process has the value already.
+        value = distribute_tensor(value, *places, src_data_rank=None)
+    target.copy_(value)

@@ -31,13 +31,16 @@ import torch
 from peft.utils import TRANSFORMERS_MODELS_TO_DELORA_TARGET_MODULES_MAPPING
 from peft.utils.other import get_pattern_key
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from rankwise.core.errors import ModelError, SettingsError
-from rankwise.methods.adapters.bridge import base_weight, freeze
-from rankwise.methods.adapters.factored import FactoredLinear, FactoredTuner
-from rankwise.methods.adapters.fused_delora import delora_factors, fused_delora
+from rankwise.methods.adapters.bridge import assign, base_weight, freeze
+from rankwise.methods.adapters.factored import FactoredLinear
+from rankwise.methods.adapters.fused import Factors
 from rankwise.methods.adapters.peft_types import RankwisePeftType, register
-from rankwise.methods.adapters.sharded import assign
+from rankwise.methods.adapters.tuner import FactoredTuner
+
+_SMALLEST_LENGTH = 1e-12  # that of torch.nn.functional.normalize
 
 
 @dataclass
@@ -81,7 +84,6 @@ class DeloraLinear(FactoredLinear):
         "rankwise_decoupled_lambda",
     )
     frozen_names = ("rankwise_decoupled_A0", "rankwise_decoupled_B0", "rankwise_decoupled_norms")
-    other_param_names = (*frozen_names, "r", "dropout")
     strength_names = ("rankwise_decoupled_lambda",)
 
     def update_layer(
@@ -99,9 +101,15 @@ class DeloraLinear(FactoredLinear):
         if not self._is_to_be_loaded(adapter_name, config):
             self._start(adapter_name, is_residual=config.init_weights)
 
-    def lora_factors(self, adapter_name: str) -> tuple[Tensor, Tensor]:
-        """Return ([B̂, B̂ - B̂₀], (λ / r) [Â - Â₀; Â₀] diag(n)), of rank 2r (``fused_delora.py``)."""
-        return delora_factors(*self._in_one_dtype(adapter_name))
+    def product(self, adapter_name: str, dtype: torch.dtype | None = None) -> Factors:
+        """Return [B̂, B̂ - B̂₀], None and (λ / r) [Â - Â₀; Â₀] diag(n), of rank 2r."""
+        A, B, strength, A0, B0, norms = self._parts_in(adapter_name, None)
+        if dtype is None or torch.compiler.is_compiling():
+            left, right = delora_factors(A, B, strength, A0, B0, norms)
+            return left, None, right
+        start = self._keep(adapter_name, _unit_start, [A0, B0, norms], dtype=A.dtype)
+        left, right = _DeloraFactors.apply(A, B, strength, *start, dtype)  # type: ignore[misc]
+        return left, None, right
 
     @torch.no_grad()
     def write_factors(self, adapter_name: str, B: Tensor, R: Tensor, A: Tensor) -> None:
@@ -119,13 +127,6 @@ class DeloraLinear(FactoredLinear):
         right, left = (r, self.in_features), (self.out_features, r)
         return [right, left, (1,), right, left, (self.in_features,)]
 
-    def _change(self, adapter_name: str, x: Tensor) -> Tensor:
-        B, A = self.lora_factors(adapter_name)
-        return nn.functional.linear(nn.functional.linear(self._cast_input_dtype(x, A.dtype), A), B)
-
-    def _fused(self, adapter_name: str, x: Tensor) -> Tensor:
-        return fused_delora(self.base_layer, x, self._in_one_dtype(adapter_name))
-
     @torch.no_grad()
     def _start(self, adapter_name: str, *, is_residual: bool) -> None:
         A, B, _, A0, B0, norms = self.parts(adapter_name)
@@ -136,6 +137,97 @@ class DeloraLinear(FactoredLinear):
             A0.copy_(A)
             B0.copy_(B)
         norms.copy_(torch.linalg.vector_norm(base_weight(self).to(norms.dtype), dim=0))
+
+
+def delora_factors(
+    A: Tensor, B: Tensor, strength: Tensor, A0: Tensor, B0: Tensor, norms: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return ([B̂, B̂ - B̂₀], (λ / r) [Â - Â₀; Â₀] diag(n)), of rank 2r.
+
+    B̂ Â - B̂₀ Â₀ = B̂ (Â - Â₀) + (B̂ - B̂₀) Â₀: so the differences are taken between small factors
+    and not between two large products. The start is exactly zero, and in bfloat16 the rounding
+    errors are those of the change alone.
+    """
+    return _factors(A, B, strength, *_unit_start([A0, B0, norms], A.dtype))
+
+
+def _unit_start(start: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Return Â₀, B̂₀ and n / r from A₀, B₀ and n."""
+    A0, B0, norms = (each.to(dtype) for each in start)
+    return [A0 / _lengths(A0, 1), B0 / _lengths(B0, 0), norms / A0.shape[0]]
+
+
+def _factors(
+    A: Tensor, B: Tensor, strength: Tensor, A0: Tensor, B0: Tensor, norms: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the factors from A, B, λ and what :func:`_unit_start` returns."""
+    A, B = A / _lengths(A, 1), B / _lengths(B, 0)
+    return torch.cat([B, B - B0], dim=1), torch.cat([A - A0, A0]) * (strength * norms)
+
+
+class _DeloraFactors(Function):
+    """:func:`_factors` in few operations, rounded once, to a dtype of fewer digits.
+
+    With D = ∂L/∂right · diag(n) / r and its halves D₁ and D₂,
+
+        dB̂ = the sum of both halves of ∂L/∂left,   dÂ = λ D₁,   dλ = ⟨D, [Â - Â₀; Â₀]⟩
+
+    and the gradients of a row a and of its direction â are related by da = (dâ - â ⟨dâ, â⟩) / ‖a‖.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        A, B, strength, A0, B0, norms, dtype = inputs
+        r = len(A)
+        lengths_A, lengths_B = _lengths(A, 1), _lengths(B, 0)
+        ctx.save_for_backward(*inputs[:-1], lengths_A, lengths_B)
+        left = B.new_empty(len(B), 2 * r, dtype=dtype)
+        right = A.new_empty(2 * r, A.shape[1], dtype=dtype)
+        unit, scale = B / lengths_B, norms * strength
+        left[:, :r] = unit
+        torch.sub(unit, B0, out=left[:, r:])
+        torch.mul(A / lengths_A - A0, scale, out=right[:r])
+        torch.mul(A0, scale, out=right[r:])
+        return left, right
+
+    @staticmethod
+    def backward(ctx: Any, dleft: Tensor, dright: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        *inputs, lengths_A, lengths_B = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _differentiable_gradients(ctx, inputs, (dleft, dright))
+        A, B, strength, A0, _, norms = inputs
+        r = len(A)
+        unit_A, unit_B = A / lengths_A, B / lengths_B
+        D = dright * norms
+        rows = torch.cat([unit_A - A0, A0])
+        dstrength = torch.dot(D.view(-1), rows.view(-1)).view_as(strength)
+        dA = _across(D[:r], unit_A, 1).mul_(strength / lengths_A)
+        halves = dleft.view(len(B), 2, r).sum(dim=1, dtype=B.dtype)
+        dB = _across(halves, unit_B, 0).div_(lengths_B)
+        return dA, dB, dstrength, None, None, None, None
+
+
+def _differentiable_gradients(
+    ctx: Any, inputs: list[Tensor], gradients: tuple[Tensor, Tensor]
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients by operations that have derivatives themselves."""
+    wanted = [
+        each for each, is_wanted in zip(inputs, ctx.needs_input_grad, strict=False) if is_wanted
+    ]
+    results = tuple(each.to(d.dtype) for each, d in zip(_factors(*inputs), gradients, strict=True))
+    found = iter(torch.autograd.grad(results, wanted, gradients, create_graph=True))
+    return tuple(next(found) if is_wanted else None for is_wanted in ctx.needs_input_grad)
+
+
+def _lengths(matrix: Tensor, dim: int) -> Tensor:
+    norms = torch.linalg.vector_norm(matrix, dim=dim, keepdim=True)
+    return norms.clamp(min=_SMALLEST_LENGTH)
+
+
+def _across(gradient: Tensor, unit: Tensor, dim: int) -> Tensor:
+    """Return the part of a gradient that is across the directions ``unit``."""
+    along = (gradient * unit).sum(dim=dim, keepdim=True)
+    return torch.addcmul(gradient, unit, along, value=-1)
 
 
 class DeloraModel(FactoredTuner):

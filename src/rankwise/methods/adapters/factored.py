@@ -1,45 +1,50 @@
 """What our adapters share: a linear layer beside which products of small factors run.
 
-    y = W x + Σ ΔWᵢ dropout(x)        over the active adapters i, each ΔWᵢ = Bᵢ Aᵢ
+    y = W x + Σ ΔWᵢ dropout(x)        over the active adapters i, each ΔWᵢ = sᵢ Bᵢ Mᵢ Aᵢ
 
-An adapter type says what its factors are; attaching, merging, switching and loading are here.
-Three choices differ from PEFT's own layers:
+An adapter type says what B, M and A are (:meth:`FactoredLinear.product`) and where they begin;
+everything else is here and, what concerns whole models, in ``tuner.py``. Four choices differ from
+PEFT's own layers:
 
 - Factors are float32 (float64 for such a base) whatever the base is, when made and when loaded:
   a bfloat16 core would lose the updates of a small learning rate. With PEFT's
   ``autocast_adapter_dtype=False`` they take the dtype of the base instead. Whoever casts some of
-  them later, as TRL casts what trains of a quantised model, may: they are multiplied in the widest.
-- Frozen factors are parameters that require no gradient. So they have the names of PEFT's own
-  (``rankwise_xs_A.default.weight``), which tools go by that copy, shard or move an adapter.
+  them later, as TRL casts what trains of a quantised model, may.
+- Frozen factors are parameters that require no gradient. So they have names like those of PEFT's
+  own (``rankwise_xs_A.default.weight``), by which tools copy, shard or move an adapter.
 - While merged the layer keeps the weight it had, and unmerging puts it back bit for bit.
   Subtracting what was added leaves a rounding error each time, up to 0.4 % of a weight in bfloat16.
   The price is the memory of that weight until the layer is unmerged or unloaded.
-- A file that lacks a tensor of the adapter is refused; PEFT goes on with an untrained value.
+- A layer and its change are one step of autograd wherever that can be (``fused.py``).
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_adapters_to_merge
-from peft.utils.other import get_pattern_key
+from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from transformers.pytorch_utils import Conv1D
 
-from rankwise.core.errors import AdapterError, ModelError
-from rankwise.methods.adapters.bridge import base_shape, freeze
-from rankwise.methods.adapters.fused import is_fusable
-from rankwise.methods.adapters.mixed import adapters_by_sample, rows_of
-from rankwise.methods.adapters.peft_types import current_names
-from rankwise.methods.adapters.quantised import backend_of, is_supported, keep_differentiable
-from rankwise.methods.adapters.sharded import whole
+from rankwise.core.errors import ModelError
+from rankwise.methods.adapters.bridge import base_shape, device_of_base, freeze, weight_of, whole
+from rankwise.methods.adapters.fused import (
+    COMPUTED,
+    Factors,
+    common_dropout,
+    fused_dtype,
+    fused_linear,
+    join,
+)
+from rankwise.methods.adapters.quantised import backend_of
+
+Compute = Callable[[list[Tensor], torch.dtype], list[Tensor]]
 
 
 class Factor(nn.Module):
@@ -51,7 +56,7 @@ class Factor(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return W x for inputs (..., in)."""
-        return nn.functional.linear(x, self.weight)
+        return linear(x, self.weight)
 
     def extra_repr(self) -> str:
         """Show the shape."""
@@ -71,7 +76,7 @@ class ReadFactor(Factor):
 
 
 class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
-    """A frozen ``Linear`` or ``Conv1D`` layer with any number of adapters ΔW = B A.
+    """A frozen ``Linear`` or ``Conv1D`` layer with any number of adapters ΔW = s B M A.
 
     A concrete class names the parts of an adapter: those in ``adapter_layer_names`` train, those in
     ``frozen_names`` are fixed and saved with it.
@@ -89,6 +94,7 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
         self.out_features, self.in_features = base_shape(self)
         self.quantization_backend = backend_of(self.get_base_layer())
         self.r: dict[str, int] = {}
+        self.scaling: dict[str, float] = {}
         self.dropout = nn.ModuleDict()
         for part in self.part_names:
             self.add_module(part, nn.ModuleDict())
@@ -96,14 +102,23 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
         self.register_load_state_dict_pre_hook(_rename_old_parts)
         self.merged_adapters: list[str] = []
         self._weight_before_merge: Tensor | None = None
+        self._kept: dict[str, dict[str, _Kept]] = {}
+
+    @property
+    def other_param_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The attributes with an entry an adapter, beside the trained parts (PEFT's word)."""
+        return (*self.frozen_names, "r", "scaling", "dropout", "_kept")
 
     @abstractmethod
     def update_layer(self, adapter_name: str, *, r: int, config: Any, module_name: str) -> None:
         """Add an adapter of rank ``r``, as ``config`` says; ``module_name`` is the layer's."""
 
     @abstractmethod
-    def lora_factors(self, adapter_name: str) -> tuple[Tensor, Tensor]:
-        """Return (B, A) of shapes (out, k) and (k, in) with ΔW = B A exactly, scaling included."""
+    def product(self, adapter_name: str, dtype: torch.dtype | None = None) -> Factors:
+        """Return B (out, k), M (k, k) or None for the identity, and A (k, in), without scaling.
+
+        They are of ``dtype``, or else of the widest among the parts, and know their derivatives.
+        """
 
     @abstractmethod
     def write_factors(self, adapter_name: str, B: Tensor, R: Tensor, A: Tensor) -> None:
@@ -113,37 +128,63 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
     def _part_shapes(self, r: int) -> list[tuple[int, ...]]:
         """Return the shapes of the parts of an adapter of rank ``r``: trained, then frozen."""
 
-    @abstractmethod
-    def _change(self, adapter_name: str, x: Tensor) -> Tensor:
-        """Return ΔW x for inputs (..., in)."""
+    def lora_factors(self, adapter_name: str) -> tuple[Tensor, Tensor]:
+        """Return (B, A) of shapes (out, k) and (k, in) with ΔW = B A exactly, scaling included."""
+        B, M, A = self._scaled_product(adapter_name)
+        return B if M is None else B @ M, A
 
     def forward(
         self, x: Tensor, *args: Any, adapter_names: list[str] | None = None, **kwargs: Any
     ) -> Tensor:
-        """Add the changes of the active adapters, or of each sample's own (``mixed.py``)."""
+        """Add the changes of the active adapters, or of each sample's own (``tuner.py``)."""
         if self.disable_adapters and self.merged:
             self.unmerge()
-        if adapter_names is None and not args and not kwargs and self._is_fusable(x):
-            return self._fused(self.active_adapters[0], x)
+        names = self._names_at_work()
+        if names and adapter_names is None and not (args or kwargs):
+            fused = self._fused(names, x)
+            if fused is not None:
+                return fused
         output = self.base_layer(x, *args, **kwargs)
         if adapter_names is not None:
             return self._add_by_sample(adapter_names, x, output)
-        if self.disable_adapters or self.merged:
-            return output
         total = output
-        for adapter_name in self.active_adapters:
-            if adapter_name in self.r:
-                total = total + self._change(adapter_name, self.dropout[adapter_name](x))
+        for adapter_name in names:
+            total = total + self._change(adapter_name, self.dropout[adapter_name](x))
         return total.to(output.dtype)
 
-    @abstractmethod
-    def _fused(self, adapter_name: str, x: Tensor) -> Tensor:
-        """Return W x + b + ΔW x in one step of autograd; equal to the plain form (``fused.py``)."""
+    def _names_at_work(self) -> list[str]:
+        if self.disable_adapters or self.merged:
+            return []
+        return [name for name in self.active_adapters if name in self.r]
 
-    def _is_fusable(self, x: Tensor) -> bool:
-        if self.disable_adapters or self.merged or not self.r.keys() >= {*self.active_adapters}:
-            return False
-        return all(is_fusable(self, x, self.dropout[name]) for name in self.active_adapters)
+    def _change(self, adapter_name: str, x: Tensor) -> Tensor:
+        """Return ΔW x for inputs (..., in)."""
+        B, M, A = self._scaled_product(adapter_name)
+        hidden = linear(self._cast_input_dtype(x, A.dtype), A)
+        return linear(hidden if M is None else linear(hidden, M), B)
+
+    def _fused(self, names: list[str], x: Tensor) -> Tensor | None:
+        """Return the layer's output in one step of autograd, or None where that cannot be."""
+        dtype = fused_dtype(self.base_layer, x)
+        dropout = common_dropout([self.dropout[name] for name in names])
+        if dtype is None or dropout is None or not all(map(self._is_readable, names)):
+            return None
+        factors = join([self._scaled_product(name, dtype) for name in names])
+        return fused_linear(self.base_layer, x, factors, dtype=dtype, dropout=dropout)
+
+    def _is_readable(self, adapter_name: str) -> bool:
+        """Tell whether the weights of an adapter are there without a call of their modules."""
+        return all(
+            type(factor) is self.factor_class and "forward" not in factor.__dict__
+            for factor in self._factors(adapter_name)
+        )
+
+    def _scaled_product(self, adapter_name: str, dtype: torch.dtype | None = None) -> Factors:
+        B, M, A = self.product(adapter_name, dtype)
+        scaling = self.scaling[adapter_name]
+        if scaling == 1:
+            return B, M, A
+        return (scaling * B, None, A) if M is None else (B, scaling * M, A)
 
     @property
     def part_names(self) -> tuple[str, ...]:
@@ -152,17 +193,47 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
 
     def parts(self, adapter_name: str) -> list[Tensor]:
         """Return the tensors of an adapter: those that train, then the frozen ones."""
-        return [getattr(self, part)[adapter_name].weight for part in self.part_names]
+        return [factor.weight for factor in self._factors(adapter_name)]
 
     def frozen_parts(self, adapter_name: str) -> dict[str, Tensor]:
         """Map the names of the frozen parts of an adapter to their tensors."""
         return {part: getattr(self, part)[adapter_name].weight for part in self.frozen_names}
 
-    def _in_one_dtype(self, adapter_name: str) -> list[Tensor]:
-        """Return the parts of an adapter, whole, in the widest of their dtypes."""
-        parts = [whole(part) for part in self.parts(adapter_name)]
-        dtype = functools.reduce(torch.promote_types, (part.dtype for part in parts))
-        return [part.to(dtype) for part in parts]
+    def _factors(self, adapter_name: str) -> list[Factor]:
+        return [getattr(self, part)[adapter_name] for part in self.part_names]
+
+    def _parts_in(self, adapter_name: str, dtype: torch.dtype | None) -> list[Tensor]:
+        """Return the parts of an adapter, whole, in ``dtype`` or the widest of their own."""
+        parts = [whole(weight_of(factor)) for factor in self._factors(adapter_name)]
+        dtypes = {part.dtype for part in parts}
+        target = dtype or functools.reduce(torch.promote_types, dtypes)
+        trained = len(self.adapter_layer_names)
+        frozen = parts[trained:]
+        if any(part.dtype != target for part in frozen):
+            frozen = self._keep(adapter_name, _cast, frozen, dtype=target)
+        return [*(part.to(target) for part in parts[:trained]), *frozen]
+
+    def _keep(
+        self, adapter_name: str, compute: Compute, sources: list[Tensor], *, dtype: torch.dtype
+    ) -> list[Tensor]:
+        """Return ``compute(sources, dtype)``, anew only when the frozen ``sources`` change."""
+        if not _is_keepable(self, sources):
+            return compute(sources, dtype)
+        of_adapter = self._kept.setdefault(adapter_name, {})
+        kept = of_adapter.get(compute.__name__)
+        if kept is None or not kept.is_of(sources, dtype):
+            kept = of_adapter[compute.__name__] = _Kept(sources, dtype, compute(sources, dtype))
+        return kept.values
+
+    def train(self, mode: bool = True) -> FactoredLinear:
+        """Set the mode; what was computed of frozen factors is computed anew."""
+        self._kept.clear()
+        super().train(mode)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what can be computed again."""
+        return {**self.__dict__, "_kept": {}}
 
     def get_delta_weight(self, adapter_name: str) -> Tensor:
         """Return the dense change ΔW, laid out as the layer's weight."""
@@ -212,16 +283,22 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
     def _add_by_sample(self, names: list[str], x: Tensor, output: Tensor) -> Tensor:
         if self.merged:
             raise ModelError("adapter_names with merged adapters: call unmerge_adapter() first")
+        if len(names) != len(x):
+            raise ModelError(
+                "adapter_names must have one name a sample, "
+                f"got {len(names)} names for {len(x)} samples"
+            )
         total = output.clone()
-        for adapter_name, rows in rows_of(names, len(x)).items():
+        for adapter_name in dict.fromkeys(names):
             if adapter_name in self.r:
+                rows = [row for row, name in enumerate(names) if name == adapter_name]
                 total[rows] += self._change(adapter_name, x[rows]).to(total.dtype)
         return total
 
-    def _allocate(self, adapter_name: str, *, r: int, dropout: float) -> None:
-        self.r[adapter_name] = r
+    def _allocate(self, adapter_name: str, *, r: int, dropout: float, scaling: float = 1.0) -> None:
+        self.r[adapter_name], self.scaling[adapter_name] = r, scaling
         self.dropout[adapter_name] = nn.Dropout(dropout)
-        made = {"device": self.weight.device, "dtype": _factor_dtype(self.weight)}
+        made = {"device": device_of_base(self), "dtype": _factor_dtype(self.weight)}
         for part, shape in zip(self.part_names, self._part_shapes(r), strict=True):
             getattr(self, part)[adapter_name] = self.factor_class(shape, **made)
         freeze(self, adapter_name, ())
@@ -238,7 +315,7 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
     ) -> None:
         # PEFT calls this after loading without memory. Its own version rounds to the base's dtype,
         # and loses what was loaded when the base has no memory yet.
-        target = device or self.weight.device
+        target = device or device_of_base(self)
         for part in self.part_names:
             container = getattr(self, part)
             if adapter_name not in container or container[adapter_name].weight.is_meta:
@@ -252,103 +329,55 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
     def round_to_base(self, adapter_name: str) -> None:
         """Cast the parts of an adapter to the dtype in which the base layer computes."""
         _, dtype = self._get_base_layer_device_and_dtype(self.get_base_layer())
-        if adapter_name in self.r and dtype is not None and dtype.is_floating_point:
-            for part in self.part_names:
-                getattr(self, part)[adapter_name].to(dtype)
+        if adapter_name in self.r and dtype in COMPUTED:
+            for factor in self._factors(adapter_name):
+                factor.to(dtype)
 
 
-class FactoredTuner(BaseTuner, ABC):
-    """Puts layers of one :class:`FactoredLinear` class in the place of the targeted ones.
+class _Kept:
+    """Values computed of frozen tensors, and what these were then.
 
-    A concrete class sets ``prefix``, ``tuner_layer_cls`` and ``target_module_mapping``.
+    Tensors that were written, moved, cast or replaced since are told apart by autograd's counter of
+    versions, their memory and themselves. What is written past that counter, through ``.data``,
+    shows when the layer next changes between training and evaluation.
     """
 
-    def _pre_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
-        super()._pre_injection_hook(model, config, adapter_name)
-        keep_differentiable(model)
+    def __init__(self, sources: Sequence[Tensor], dtype: torch.dtype, values: list[Tensor]) -> None:
+        self.values = values
+        self._sources = tuple(sources)  # held, so that no other tensor takes their identity
+        self._state = self._state_of(sources, dtype)
 
-    def _create_and_replace(
-        self,
-        peft_config: Any,
-        adapter_name: str,
-        target: nn.Module,
-        target_name: str,
-        parent: nn.Module,
-        current_key: str,
-        parameter_name: str | None = None,
-    ) -> None:
-        is_new = not isinstance(target, self.tuner_layer_cls)
-        layer: Any = target
-        if is_new:
-            _check_adaptable(target, current_key)
-            layer = self.tuner_layer_cls(target)  # type: ignore[call-arg]
-        if layer.merged:
-            raise ModelError(
-                f"{current_key} has merged adapters, so a new one would take its start from the "
-                "changed weight: call unmerge_adapter() first"
-            )
-        ranks = peft_config.rank_pattern or {}
-        r = ranks.get(get_pattern_key(list(ranks), current_key), peft_config.r)
-        layer.update_layer(adapter_name, r=r, config=peft_config, module_name=current_key)
-        if is_new:
-            # PEFT's _replace_module moves the layer to the device of its weight, where ours begins
-            # (and stumbles over parts without memory beside an 8-bit weight).
-            setattr(parent, target_name, layer)
+    def is_of(self, sources: Sequence[Tensor], dtype: torch.dtype) -> bool:
+        """Tell whether the values are those of ``sources`` as they are now, in ``dtype``."""
+        return self._state == self._state_of(sources, dtype)
 
-    @contextlib.contextmanager
-    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
-        # PEFT calls this around each forward pass and generation.
-        names = kwargs.get("adapter_names")
-        if names is None:
-            yield
-            return
-        with adapters_by_sample(self.model, names, beams=kwargs.get("num_beams") or 1):
-            yield
+    @staticmethod
+    def _state_of(sources: Sequence[Tensor], dtype: torch.dtype) -> tuple[object, ...]:
+        each = [(id(s), s._version, s.data_ptr(), s.dtype, s.device) for s in sources]
+        return (dtype, *each)
 
-    def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
-        super()._cast_adapter_dtype(adapter_name, autocast_adapter_dtype)
-        if not autocast_adapter_dtype:
-            for layer in self.model.modules():
-                if isinstance(layer, FactoredLinear):
-                    layer.round_to_base(adapter_name)
 
-    def add_weighted_adapter(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse: the sum of two such adapters is not of their form.
+def _is_keepable(layer: nn.Module, sources: Sequence[Tensor]) -> bool:
+    # FSDP brings its parameters anew for each pass, into memory of which nothing may be kept.
+    if torch.compiler.is_compiling() or getattr(layer, "_is_fsdp_managed_module", False):
+        return False
+    if torch.is_inference_mode_enabled() or torch._C._are_functorch_transforms_active():
+        return False
+    return not any(
+        type(source) is not nn.Parameter
+        or source.requires_grad
+        or source.is_inference()
+        or hasattr(source, "ds_id")  # DeepSpeed's ZeRO-3
+        for source in sources
+    )
 
-        Raises:
-            ModelError: Always.
-        """
-        raise ModelError(
-            f"{type(self).__name__} cannot combine adapters into one of the same type: export each "
-            "with rankwise.export_lora and combine the plain LoRAs with add_weighted_adapter"
-        )
 
-    def _check_merge_allowed(self) -> None:
-        super()._check_merge_allowed()
-        _check_untied(self.model)
+def _cast(sources: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    return [source.to(dtype) for source in sources]
 
-    @classmethod
-    def _remap_adapter_state_dict_for_load(
-        cls, model: nn.Module, config: PeftConfig, adapter_name: str, state_dict: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
-        tensors = super()._remap_adapter_state_dict_for_load(
-            model, config, adapter_name, current_names(state_dict)
-        )
-        expected = {
-            key
-            for key in model.state_dict()
-            if f".{cls.prefix}" in key and key.endswith(f".{adapter_name}.weight")
-        }
-        missing = sorted(
-            cls._remove_adapter_name_from_key(key, adapter_name)
-            for key in expected - tensors.keys()
-        )
-        if missing:
-            raise AdapterError(
-                f"the adapter file lacks {len(missing)} of {len(expected)} tensors, the first is "
-                f"{missing[0]!r}: it is cut short or was saved from another model"
-            )
-        return tensors
+
+def _factor_dtype(weight: Tensor) -> torch.dtype:
+    return torch.float64 if weight.dtype == torch.float64 else torch.float32
 
 
 def _rename_old_parts(
@@ -360,40 +389,3 @@ def _rename_old_parts(
             name = f"{prefix}{part}.{adapter_name}"
             if name in state_dict:
                 state_dict[f"{name}.weight"] = state_dict.pop(name)
-
-
-def _check_untied(model: nn.Module) -> None:
-    """Refuse to change the weight of an adapted layer where another module uses it too.
-
-    Raises:
-        ModelError: Naming the layer.
-    """
-    uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
-    for name, layer in model.named_modules():
-        if isinstance(layer, FactoredLinear) and uses[id(layer.weight)] > 1:
-            raise ModelError(
-                f"{name} shares its weight with another module, which merging would change too: "
-                "use the adapter unmerged, or load the model with tie_word_embeddings=False"
-            )
-
-
-def _factor_dtype(weight: Tensor) -> torch.dtype:
-    return torch.promote_types(weight.dtype, torch.float32)
-
-
-def _check_adaptable(module: nn.Module, name: str) -> None:
-    base = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
-    if is_supported(base):
-        return
-    if not isinstance(base, nn.Linear | Conv1D):
-        raise ModelError(
-            f"{name} is of type {type(base).__name__}, but only Linear and Conv1D layers can be "
-            "adapted: leave it out of target_modules, or name it in exclude_modules"
-        )
-    # Other quantised weights, and sharded ones, are integers or subclasses of Parameter.
-    if type(base.weight) is not nn.Parameter or not base.weight.is_floating_point():
-        raise ModelError(
-            f"{name} ({type(base).__name__}) has a weight of type {type(base.weight).__name__} and "
-            f"{base.weight.dtype}, but only plain floating-point weights, those of bitsandbytes "
-            "and torchao's int8 ones can be adapted: load the model in one of these"
-        )

@@ -5,27 +5,211 @@
 Written with modules, autograd holds the layer's output and the adapter's, adds them into a third
 tensor, and does the same again with the two gradients of x on the way back. Here each second
 product is added inside the first. In addition x is kept for the backward pass only where A trains,
-and as it came: a bfloat16 input is not kept again in the factors' float32.
+and as it came.
 
-The plain form remains for what a layer may be besides: hooked, quantised, sharded, under autocast
-or dropout, with several adapters. Both give the same values up to rounding.
+All products are those of one dtype, autocast's or else that of W, and are summed in float32 inside
+them; the factors may be wider, as a master copy that an optimizer moves. So nothing that has the
+size of x or y is ever made in another dtype than theirs.
+
+The plain form remains for what a layer may be besides: hooked, offloaded, quantised, sharded,
+traced, under a transform of ``torch.func``. Both give the same values up to rounding.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.tuners import lora
 from torch import Tensor, nn
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
+from torch.autograd import Function, forward_ad
+from torch.nn.modules import module as every_module
+
+from rankwise.core.errors import ModelError
+from rankwise.core.undoing import undone
+
+_HALVES = (torch.bfloat16, torch.float16)
+COMPUTED = (torch.float64, torch.float32, *_HALVES)
+Factors = tuple[Tensor, Tensor | None, Tensor]  # B, M or None for the identity, A
 
 
-def is_fusable(layer: BaseTunerLayer, x: Tensor, dropout: nn.Module) -> bool:
-    """Tell whether nothing but W x + b and the one active adapter's change happens in a layer."""
-    base: Any = layer.base_layer  # type: ignore[attr-defined]
-    if type(base) is not nn.Linear or len(layer.active_adapters) != 1:
+def fused_dtype(base: nn.Module, x: Tensor) -> torch.dtype | None:
+    """Return the dtype in which ``base`` and a change beside it can be one step; None if not.
+
+    They can where a call of ``base`` does nothing but W x + b, with W and b frozen.
+    """
+    if not _is_plain_linear(base) or _is_transformed():
+        return None
+    weight: Any = base.weight
+    if _is_autocast(x):  # which leaves float64 alone
+        is_cast = {x.dtype, weight.dtype} <= {torch.float32, *_HALVES}
+        return torch.get_autocast_dtype(x.device.type) if is_cast else None
+    return weight.dtype if x.dtype == weight.dtype and x.dtype in COMPUTED else None
+
+
+def common_dropout(modules: list[nn.Module]) -> float | None:
+    """Return with which probability all of ``modules``, one or more, drop the inputs they share.
+
+    None if they do more than that, or if several of them draw.
+    """
+    probabilities = []
+    for module in modules:
+        if type(module) not in (nn.Dropout, nn.Identity):
+            return None
+        is_at_work = type(module) is nn.Dropout and module.training
+        probabilities.append(module.p if is_at_work else 0.0)
+    return None if len(modules) > 1 and any(probabilities) else probabilities[0]
+
+
+def fused_linear(
+    base: nn.Module,
+    x: Tensor,
+    factors: Factors,
+    *,
+    dtype: torch.dtype,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Return W x + b + B M A d(x) in ``dtype``, which is what :func:`fused_dtype` has returned.
+
+    Args:
+        base: The frozen ``nn.Linear`` with W (out, in) and b.
+        x: (..., in).
+        factors: B (out, r), scaling included, M (r, r) or None for the identity, and A (r, in).
+        dtype: The dtype of all products and of the result; the rest may be of any other.
+        dropout: With which probability d drops an input, drawn as ``nn.Dropout`` draws.
+    """
+    linear: Any = base
+    B, M, A = factors
+    cast = (B.to(dtype), None if M is None else M.to(dtype), A.to(dtype))
+    # A compiled step has no second derivatives, nor what leads to them.
+    function = _FusedStep if torch.compiler.is_compiling() else _FusedLinear
+    result: Any = function.apply(x.to(dtype), linear.weight, linear.bias, *cast, dropout)
+    return result[0] if isinstance(result, tuple) else result
+
+
+class _FusedLinear(Function):
+    """y and A d(x), an output too so that second derivatives find their way through it."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        return _forward(ctx, *inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        return _backward(ctx, *gradients)
+
+
+class _FusedStep(Function):
+    """y alone."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        return _forward(ctx, *inputs)[0]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        return _backward(ctx, *gradients, None)
+
+
+def _forward(
+    ctx: Any,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    B: Tensor,
+    M: Tensor | None,
+    A: Tensor,
+    dropout: float,
+) -> tuple[Tensor, Tensor]:
+    x_trains, _, _, left_trains, core_trains, right_trains, _ = ctx.needs_input_grad
+    ctx.shape, ctx.scale = x.shape, 1 / (1 - dropout) if dropout < 1 else 0.0
+    X = x.reshape(-1, x.shape[-1])
+    dropped, mask = torch.native_dropout(X, dropout, True) if dropout else (X, None)
+    short = _times(A, dropped.T)
+    ctx.save_for_backward(
+        x if right_trains else None,  # as it came: derivatives of a view made here would be lost
+        mask if x_trains or right_trains else None,
+        short if left_trains or core_trains else None,
+        *(weight, B, M, A),
+    )
+    y = x.new_empty(*x.shape[:-1], len(weight))
+    # Written into a tensor of ours: what selective checkpointing keeps, the results of products,
+    # may not be added to. And y itself is no view: a model may change it in place.
+    Y = y.view(-1, len(weight))
+    if bias is None:
+        torch.mm(X, weight.to(x.dtype).T, out=Y)
+    else:
+        torch.addmm(bias.to(x.dtype), X, weight.to(x.dtype).T, out=Y)
+    Y.addmm_((short if M is None else M @ short).T, B.T)
+    return y, short
+
+
+def _backward(ctx: Any, dy: Tensor | None, dshort: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Return the gradients by operations that have derivatives themselves."""
+    gradient = dshort if dy is None else dy
+    assert gradient is not None
+    if _is_autocast(gradient):  # whoever calls backward under autocast
+        with torch.autocast(gradient.device.type, enabled=False):
+            return _backward(ctx, dy, dshort)
+    x, mask, short, weight, B, M, A = ctx.saved_tensors
+    x_trains, _, _, left_trains, core_trains, right_trains, _ = ctx.needs_input_grad
+    dB = dM = dA = dx = None
+    dh = dshort
+    if dy is not None:
+        dY = dy.reshape(-1, dy.shape[-1]).T
+        dh = _times(B.T, dY)
+        if left_trains:
+            dB = _outer(dY, short if M is None else M @ short)
+        if M is not None:
+            dM = dh @ short.T if core_trains else None
+            dh = M.T @ dh
+        if dshort is not None:
+            dh = dh + dshort
+    assert dh is not None
+    if right_trains:
+        X = x.reshape(-1, x.shape[-1])
+        dA = dh @ (X if mask is None else _drop(X, mask, ctx.scale))
+    if x_trains:
+        dx = _input_gradient(dy, weight, (dh.T, A), mask, ctx.scale).view(ctx.shape)
+    return dx, None, None, dB, dM, dA, None
+
+
+def _input_gradient(
+    dy: Tensor | None, weight: Tensor, change: tuple[Tensor, Tensor], mask: Tensor | None, s: float
+) -> Tensor:
+    """Return dy W + d(k A) as a matrix (N, in), ``change`` being k (N, r) and A."""
+    if dy is None:
+        dX = change[0] @ change[1]
+        return dX if mask is None else _drop(dX, mask, s)
+    dX = dy.reshape(-1, dy.shape[-1]) @ weight.to(dy.dtype)
+    if mask is None:
+        return dX.addmm_(*change)
+    return dX.add_(_drop(change[0] @ change[1], mask, s))
+
+
+def _drop(X: Tensor, mask: Tensor, scale: float) -> Tensor:
+    return torch.ops.aten.native_dropout_backward(X, mask, scale)
+
+
+def _times(left: Tensor, columns: Tensor) -> Tensor:
+    """Return left (r, n) times columns (n, N), a matrix of one vector a column."""
+    if columns.device.type == "cpu":
+        # Up to three times as fast there as a flat matrix times a narrow one.
+        return left @ columns
+    return (columns.T @ left.T).T
+
+
+def _outer(columns: Tensor, short: Tensor) -> Tensor:
+    """Return columns (n, N) times the transpose of short (r, N)."""
+    return (short @ columns.T).T if columns.device.type == "cpu" else columns @ short.T
+
+
+def _is_plain_linear(base: nn.Module) -> bool:
+    # Accelerate, for one, replaces a layer's forward to bring its weight when it is called.
+    if type(base) is not nn.Linear or "forward" in base.__dict__:
         return False
     hooks = (
         base._forward_hooks,
@@ -33,101 +217,118 @@ def is_fusable(layer: BaseTunerLayer, x: Tensor, dropout: nn.Module) -> bool:
         base._backward_hooks,
         base._backward_pre_hooks,
     )
-    trains = base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad)
-    is_plain = type(base.weight) is nn.Parameter and base.weight.dtype == x.dtype and not trains
-    drops = dropout.training and getattr(dropout, "p", 0) > 0
-    return is_plain and not any(hooks) and not drops and not _is_autocast(x)
+    weight, bias = base.weight, base.bias
+    trains = weight.requires_grad or (bias is not None and bias.requires_grad)
+    is_whole = type(weight) is nn.Parameter and not hasattr(weight, "ds_id")  # DeepSpeed's ZeRO-3
+    return is_whole and not trains and not any(hooks) and not every_module._has_any_global_hook()
 
 
-def fused_linear(base: nn.Module, x: Tensor, B: Tensor, core: Tensor | None, A: Tensor) -> Tensor:
-    """Return W x + b + B core A x for a layer that :func:`is_fusable` accepts.
-
-    Args:
-        base: The frozen ``nn.Linear`` with W (out, in) and b.
-        x: (..., in), in the dtype of W.
-        B: (out, r), scaling included, in the dtype of W or a wider one; so are the others.
-        core: (r, r), or None for the identity.
-        A: (r, in).
-    """
-    linear: Any = base
-    return _FusedLinear.apply(x, linear.weight, linear.bias, B, core, A)  # type: ignore[return-value]
-
-
-class _FusedLinear(Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        B: Tensor,
-        core: Tensor | None,
-        A: Tensor,
-    ) -> Tensor:
-        _, _, _, left_trains, core_trains, right_trains = ctx.needs_input_grad
-        short = A @ columns_of(x, A)
-        ctx.save_for_backward(
-            x if right_trains else None,
-            short if left_trains or core_trains else None,
-            *(weight, B, core, A),
-        )
-        ctx.shape = x.shape
-        return linear_plus(x, weight, bias, B, short if core is None else core @ short)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, short, weight, B, core, A = ctx.saved_tensors
-        x_trains, _, _, left_trains, core_trains, right_trains = ctx.needs_input_grad
-        dY = columns_of(dy, B)
-        k = B.T @ dY
-        dB = dcore = dA = None
-        if left_trains:
-            dB = ((short if core is None else core @ short) @ dY.T).T
-        if core is not None:
-            dcore = k @ short.T if core_trains else None
-            k = core.T @ k
-        if right_trains:
-            dA = k @ columns_of(x, A).T
-        dx = input_gradient(dy, weight, A, k, ctx.shape) if x_trains else None
-        return dx, None, None, dB, dcore, dA
-
-
-def columns_of(x: Tensor, factor: Tensor) -> Tensor:
-    """Return x (..., n) as a matrix (n, columns), one vector a column, in the dtype of ``factor``.
-
-    On a CPU a flat matrix times this was up to three times as fast as x times a narrow one.
-    """
-    return x.reshape(-1, x.shape[-1]).to(factor.dtype).T
-
-
-def linear_plus(
-    x: Tensor, weight: Tensor, bias: Tensor | None, left: Tensor, short: Tensor
-) -> Tensor:
-    """Return W x + b + left short, ``short`` being (k, columns); added in the wider dtype."""
-    X, shape = x.reshape(-1, x.shape[-1]), (*x.shape[:-1], len(weight))
-    # Written into a tensor of ours: what selective checkpointing keeps, the results of products,
-    # may not be added to.
-    Y = x.new_empty(len(X), len(weight))
-    if bias is None:
-        torch.mm(X, weight.T, out=Y)
-    else:
-        torch.addmm(bias, X, weight.T, out=Y)
-    if Y.dtype == left.dtype:
-        return Y.addmm_(short.T, left.T).view(shape)
-    return torch.addmm(Y.to(left.dtype), short.T, left.T).to(Y.dtype).view(shape)
-
-
-def input_gradient(
-    dy: Tensor, weight: Tensor, right: Tensor, k: Tensor, shape: torch.Size
-) -> Tensor:
-    """Return Wᵀ dy + rightᵀ k in the shape and dtype of x."""
-    dX = dy.reshape(-1, dy.shape[-1]) @ weight
-    if dX.dtype == right.dtype:
-        return dX.addmm_(k.T, right).view(shape)
-    return torch.addmm(dX.to(right.dtype), k.T, right).to(dX.dtype).view(shape)
+def _is_transformed() -> bool:
+    """Tell whether a transform is at work that sees operations and no steps of autograd."""
+    if torch.compiler.is_compiling():
+        return False
+    return (
+        torch._C._are_functorch_transforms_active()
+        or torch.jit.is_tracing()
+        or forward_ad._current_level >= 0
+    )
 
 
 def _is_autocast(x: Tensor) -> bool:
     # The meta device, where a run is rehearsed, has no autocast to ask for.
     return not x.is_meta and torch.is_autocast_enabled(x.device.type)
+
+
+class FusedLoraLinear(lora.Linear):
+    """PEFT's LoRA linear layer, one step of autograd where it does nothing else."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Return what PEFT's layer returns."""
+        return lora_forward(self, x, *args, **kwargs)
+
+
+def lora_forward(layer: lora.Linear, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Return what ``layer`` computes, in one step of autograd where that can be.
+
+    A layer with DoRA or another variant, a bias of its own, merged or mixed adapters, several of
+    which one drops inputs, or with arguments beside x takes PEFT's way.
+    """
+    names = [name for name in layer.active_adapters if name in layer.lora_A]
+    is_plain = not (args or kwargs or layer.merged or layer.disable_adapters) and all(
+        layer.lora_B[name].bias is None and name not in layer.lora_variant for name in names
+    )
+    dtype = fused_dtype(layer.base_layer, x) if names and is_plain else None
+    dropout = common_dropout([layer.lora_dropout[name] for name in names]) if dtype else None
+    if dtype is None or dropout is None:
+        return lora.Linear.forward(layer, x, *args, **kwargs)
+    factors = join([_lora_factors(layer, name) for name in names])
+    return fused_linear(layer.base_layer, x, factors, dtype=dtype, dropout=dropout)
+
+
+def join(factors: list[Factors]) -> Factors:
+    """Return factors of the sum of the products B M A."""
+    if len(factors) == 1:
+        return factors[0]
+    B = torch.cat([B if M is None else B @ M for B, M, _ in factors], dim=1)
+    return B, None, torch.cat([A for _, _, A in factors])
+
+
+def _lora_factors(layer: lora.Linear, name: str) -> Factors:
+    B, A, scaling = layer.lora_B[name].weight, layer.lora_A[name].weight, layer.scaling[name]
+    return B * scaling if scaling != 1 else B, None, A
+
+
+def fuse(model: nn.Module) -> list[str]:
+    """Let the plain LoRA layers of PEFT in ``model`` compute in one step of autograd each.
+
+    Their parameters, checkpoints and, up to rounding, results stay as they are; a step takes less
+    time and memory. Layers over a quantised weight stay as they are. :func:`unfuse` undoes it.
+
+    Returns:
+        The names of the layers.
+
+    Raises:
+        ModelError: There is none.
+
+    Example:
+        >>> from peft import LoraConfig, get_peft_model
+        >>> base = nn.Sequential(nn.Linear(8, 6))
+        >>> fuse(get_peft_model(base, LoraConfig(r=2, target_modules=["0"])))
+        ['base_model.model.0']
+    """
+    layers = {name: each for name, each in model.named_modules() if is_lora_linear(each)}
+    if not layers:
+        raise ModelError(
+            f"{type(model).__name__} has no LoRA layer over a linear layer that is not quantised: "
+            "attach one with peft.get_peft_model first"
+        )
+    for layer in layers.values():
+        layer.__class__ = FusedLoraLinear
+    return list(layers)
+
+
+def unfuse(model: nn.Module) -> None:
+    """Undo :func:`fuse`."""
+    for layer in model.modules():
+        if type(layer) is FusedLoraLinear:
+            layer.__class__ = lora.Linear
+
+
+@contextlib.contextmanager
+def fused_lora(layers: Iterable[object]) -> Iterator[None]:
+    """Let those of ``layers`` that are PEFT's plain LoRA linear layers be fused meanwhile."""
+    plain: list[Any] = [layer for layer in layers if type(layer) is lora.Linear]
+
+    def restore() -> None:
+        for layer in plain:
+            layer.__class__ = lora.Linear
+
+    with undone(restore):
+        for layer in plain:
+            layer.__class__ = FusedLoraLinear
+        yield
+
+
+def is_lora_linear(layer: object) -> bool:
+    """Tell whether ``layer`` is PEFT's plain LoRA linear layer, fused or not."""
+    return type(layer) in (lora.Linear, FusedLoraLinear)

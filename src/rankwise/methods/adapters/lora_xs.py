@@ -19,16 +19,16 @@ from typing import Any
 import torch
 from peft import PeftConfig
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
-from torch import Tensor, nn
+from torch import Tensor
 
 from rankwise.core.errors import ModelError, SettingsError
 from rankwise.core.seeds import derive_seed
 from rankwise.functional.svd import truncated_svd
-from rankwise.methods.adapters.bridge import base_weight
-from rankwise.methods.adapters.factored import Factor, FactoredLinear, FactoredTuner
-from rankwise.methods.adapters.fused import fused_linear
+from rankwise.methods.adapters.bridge import assign, base_weight
+from rankwise.methods.adapters.factored import Factor, FactoredLinear
+from rankwise.methods.adapters.fused import Factors
 from rankwise.methods.adapters.peft_types import RankwisePeftType, register
-from rankwise.methods.adapters.sharded import assign
+from rankwise.methods.adapters.tuner import FactoredTuner
 
 INITIAL_CORE_STD = 1e-5
 
@@ -100,11 +100,6 @@ class LoraXSLinear(FactoredLinear):
     factor_class = Factor
     adapter_layer_names = ("rankwise_xs_R",)
     frozen_names = ("rankwise_xs_B", "rankwise_xs_A")
-    other_param_names = (*frozen_names, "scaling", "r", "dropout")
-
-    def __init__(self, base_layer: nn.Module) -> None:
-        super().__init__(base_layer)
-        self.scaling: dict[str, float] = {}
 
     def update_layer(
         self, adapter_name: str, *, r: int, config: LoraXSConfig, module_name: str
@@ -115,16 +110,16 @@ class LoraXSLinear(FactoredLinear):
                 f"r must be between 1 and {largest} (the smaller side of {module_name}), got {r}: "
                 "lower r, or give this layer a rank of its own in rank_pattern"
             )
-        self._allocate(adapter_name, r=r, dropout=config.lora_dropout)
-        self.scaling[adapter_name] = 1.0 if config.lora_alpha is None else config.lora_alpha / r
+        scaling = 1.0 if config.lora_alpha is None else config.lora_alpha / r
+        self._allocate(adapter_name, r=r, dropout=config.lora_dropout, scaling=scaling)
         if not self._is_to_be_loaded(adapter_name, config):
             seed = derive_seed(config.seed, module_name)
             self._start(adapter_name, from_weight=config.init_weights, seed=seed)
 
-    def lora_factors(self, adapter_name: str) -> tuple[Tensor, Tensor]:
-        """Return (s B R, A), of rank r."""
-        R, B, A = self._in_one_dtype(adapter_name)
-        return B @ (self.scaling[adapter_name] * R), A
+    def product(self, adapter_name: str, dtype: torch.dtype | None = None) -> Factors:
+        """Return B, R and A."""
+        R, B, A = self._parts_in(adapter_name, dtype)
+        return B, R, A
 
     @torch.no_grad()
     def write_factors(self, adapter_name: str, B: Tensor, R: Tensor, A: Tensor) -> None:
@@ -138,17 +133,13 @@ class LoraXSLinear(FactoredLinear):
         return [(r, r), (self.out_features, r), (r, self.in_features)]
 
     def _change(self, adapter_name: str, x: Tensor) -> Tensor:
-        # Three products, not two with R folded into a factor: as A is frozen, backward then keeps
-        # the short vectors A x and not the inputs.
+        # Through modules, as PEFT's layers do: whatever shards or offloads these acts when called.
+        # And one after the other, so that backward keeps the short vectors A x and not the inputs.
         hidden = x
         for part in ("rankwise_xs_A", "rankwise_xs_R", "rankwise_xs_B"):
             factor = getattr(self, part)[adapter_name]
             hidden = factor(self._cast_input_dtype(hidden, factor.weight.dtype))
         return self.scaling[adapter_name] * hidden
-
-    def _fused(self, adapter_name: str, x: Tensor) -> Tensor:
-        R, B, A = self._in_one_dtype(adapter_name)
-        return fused_linear(self.base_layer, x, B, self.scaling[adapter_name] * R, A)
 
     @torch.no_grad()
     def _start(self, adapter_name: str, *, from_weight: bool, seed: int) -> None:

@@ -18,13 +18,18 @@ from torch import Tensor, nn
 
 from rankwise.core.errors import ModelError
 from rankwise.methods.adapters.bridge import adapter_parameters, base_shape, freeze, rank
+from rankwise.methods.adapters.fused import FusedLoraLinear, is_lora_linear
 from rankwise.methods.adapters.quantised import is_supported
 from rankwise.methods.chain.layer import History, OpenedLayer, cast_parameter
 from rankwise.methods.chain.merged_history import FoldedLinear
 from rankwise.methods.chain.unmerged_history import BESIDE
 from rankwise.methods.chain.waiting import BaseDevice, waiting_copy
 
-_OPENED: dict[type, type[OpenedLayer]] = {lora.Linear: FoldedLinear, **BESIDE}
+_OPENED: dict[type, type[OpenedLayer]] = {
+    lora.Linear: FoldedLinear,
+    FusedLoraLinear: FoldedLinear,
+    **BESIDE,
+}
 
 # What PEFT keeps of an adapter beside its factors, and the end of a chain changes.
 _NUMBERS = ("r", "lora_alpha", "scaling", "use_rslora")
@@ -151,7 +156,7 @@ def _check_kind(name: str, layer: BaseTunerLayer) -> None:
         return
     weight = getattr(base, "weight", None)
     is_plain = type(weight) is nn.Parameter and weight.is_floating_point() and not weight.is_meta
-    if type(layer) is not lora.Linear or not is_plain:
+    if not is_lora_linear(layer) or not is_plain:
         raise ModelError(
             f"{name} is a {type(layer).__name__} over {type(base).__name__} with a weight of "
             f"{getattr(weight, 'dtype', None)}: a chain takes linear layers with a floating-point "

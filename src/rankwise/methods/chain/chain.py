@@ -39,8 +39,8 @@ from rankwise.core.interrupts import EndsInTwoSteps, Step, all_or_none, go_back
 from rankwise.functional.compress import compress
 from rankwise.functional.sketch import Kind
 from rankwise.methods.adapters import bridge
+from rankwise.methods.adapters.bridge import assign, is_sharded
 from rankwise.methods.adapters.quantised import keep_differentiable
-from rankwise.methods.adapters.sharded import assign, is_sharded
 from rankwise.methods.chain.attach import (
     check_layers,
     close_layer,

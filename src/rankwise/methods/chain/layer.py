@@ -24,8 +24,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from rankwise.core.errors import ChainError
-from rankwise.methods.adapters.bridge import adapter_parameters
-from rankwise.methods.adapters.sharded import whole
+from rankwise.methods.adapters.bridge import adapter_parameters, whole
 from rankwise.methods.chain.config import ChainConfig
 
 Factors = tuple[Tensor, Tensor]

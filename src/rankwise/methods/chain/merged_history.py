@@ -13,8 +13,8 @@ import torch
 from peft.tuners import lora
 from torch import Tensor, nn
 
-from rankwise.methods.adapters.fused_lora import lora_forward
-from rankwise.methods.adapters.sharded import assign
+from rankwise.methods.adapters.bridge import assign
+from rankwise.methods.adapters.fused import lora_forward
 from rankwise.methods.chain.layer import Factors, OpenedLayer, stack
 
 
@@ -25,9 +25,9 @@ class FoldedLinear(OpenedLayer, lora.Linear):
         """Compute with the folded weight where the chain's adapter counts, with W₀ where not."""
         if self._is_counted(kwargs) or not self.history.blocks:
             self._base_parameter()
-            return lora_forward(self, self.history.adapter_name, x, *args, **kwargs)
+            return lora_forward(self, x, *args, **kwargs)
         with self._pretrained_weight():
-            return lora_forward(self, self.history.adapter_name, x, *args, **kwargs)
+            return lora.Linear.forward(self, x, *args, **kwargs)
 
     @torch.no_grad()
     def set_blocks(self, blocks: list[Factors], base: Tensor | None = None) -> None:

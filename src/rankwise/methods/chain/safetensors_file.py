@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rankwise.methods.adapters.sharded import whole
+from rankwise.methods.adapters.bridge import whole
 
 # In the order in which safetensors lays tensors out, so that each lies at a multiple of its size.
 _DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rankwise.core.errors import SettingsError, nearest_names
-from rankwise.methods.adapters.sharded import is_sharded
+from rankwise.methods.adapters.bridge import is_sharded
 from rankwise.methods.chain.layer import OpenedLayer
 
 BaseDevice = Literal["auto", "cpu", "device"]

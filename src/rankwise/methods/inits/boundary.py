@@ -44,9 +44,8 @@ from rankwise.capture.losses import ITEMS_IN_BATCH
 from rankwise.core.errors import ModelError, SettingsError, TrainingError
 from rankwise.core.modules import device_of, replaced
 from rankwise.functional.boundary import boundary_loss, first_not_finite, sign_agreement
-from rankwise.methods.adapters.bridge import adapter_parameters
-from rankwise.methods.adapters.fused_lora import fused_lora
-from rankwise.methods.adapters.sharded import is_sharded
+from rankwise.methods.adapters.bridge import adapter_parameters, is_sharded
+from rankwise.methods.adapters.fused import fused_lora
 from rankwise.methods.adapters.switching import acting, has_adapter, lent_adapter
 from rankwise.methods.inits.monitored import Monitor, find_monitored
 from rankwise.methods.inits.progress import Watch
@@ -132,7 +131,7 @@ class BoundaryMatching:
                 model, forward(0), layers=self.layers, last=self.last, power=self.power
             )
             matcher = _Matcher(monitor, forward, used, self.margin, self.reduction)
-        fused = fused_lora(layers.values(), adapter_name)
+        fused = fused_lora(layers.values())
         with acting(model, adapter_name), fused, replaced(model, parameters) as copies:
             before = matcher.agreement()
             losses = self._train(matcher, copies, watch)

@@ -10,8 +10,8 @@ from torch import nn
 from rankwise.methods.adapters.bridge import adapted_layers
 from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
-from rankwise.methods.adapters.movement import change_of
 from rankwise.methods.chain.chain import Chain
+from rankwise.training.probes.layers import change_of
 
 CONFIGS = [
     peft.LoraConfig(r=2, target_modules=["0"]),
