@@ -105,7 +105,52 @@ def test_a_rate_for_strengths_that_do_not_train_is_refused():
             parameter_groups(model, lr=1e-2, lambda_lr=0.1)
 
 
-@pytest.mark.parametrize("name", ["lr", "lambda_lr", "weight_decay"])
+class Lookup(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.body = nn.Embedding(5, 4), nn.Linear(4, 6)
+
+    def forward(self, tokens):
+        return self.body(self.embed(tokens))
+
+
+def lookup():
+    config = LoraConfig(r=2, target_modules=["embed", "body"])
+    return get_peft_model(Lookup(), config)
+
+
+def test_lora_plus_gives_the_left_factors_their_rate_those_of_embeddings_too():
+    model = lookup()
+    matrices, lefts = parameter_groups(model, lr=1e-3, b_ratio=16.0)
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert all("_A." in names[id(p)] for p in matrices["params"])
+    assert all("_B." in names[id(p)] for p in lefts["params"])
+    assert [(len(g["params"]), g["lr"]) for g in (matrices, lefts)] == [(2, 1e-3), (2, 16e-3)]
+
+
+def test_both_factors_of_an_embedding_may_have_a_rate_of_their_own():
+    matrices, lefts, embeddings = parameter_groups(
+        lookup(), lr=1e-3, b_ratio=4.0, embedding_lr=1e-6
+    )
+    assert [len(group["params"]) for group in (matrices, lefts, embeddings)] == [1, 1, 2]
+    assert [group["lr"] for group in (matrices, lefts, embeddings)] == [1e-3, 4e-3, 1e-6]
+
+
+def test_the_left_factor_of_delora_is_one_too():
+    matrices, lefts, _, _ = parameter_groups(delora(), lr=1e-3, b_ratio=2.0)
+    assert [p.shape for p in lefts["params"]] == [(6, 2)]
+    assert len(matrices["params"]) == 2
+
+
+def test_rates_for_what_does_not_train_are_refused():
+    core = get_peft_model(Regression(), LoraXSConfig(r=2, target_modules=["body"]))
+    with pytest.raises(SettingsError, match=r"b_ratio is 4\.0, but no factor B trains"):
+        parameter_groups(core, lr=1e-3, b_ratio=4.0)
+    with pytest.raises(SettingsError, match="but no adapter of an embedding trains"):
+        parameter_groups(core, lr=1e-3, embedding_lr=1e-6)
+
+
+@pytest.mark.parametrize("name", ["lr", "lambda_lr", "weight_decay", "b_ratio", "embedding_lr"])
 def test_negative_numbers_are_refused(name):
     with pytest.raises(SettingsError, match=rf"{name} must not be negative, got -1"):
         parameter_groups(delora(), **{"lr": 1e-2, name: -1})

@@ -152,12 +152,29 @@ def weight_of(module: nn.Module) -> Tensor:
         return module.weight  # type: ignore[return-value]
 
 
+def finite_weight(layer: BaseTunerLayer, name: str) -> Tensor:
+    """Return :func:`base_weight` of a layer of that name.
+
+    Raises:
+        ModelError: Some of its values are not finite.
+    """
+    weight = base_weight(layer)
+    if not torch.isfinite(weight.float()).all():
+        raise ModelError(f"{name} has a weight with values that are not finite: load it again")
+    return weight
+
+
 def base_shape(layer: BaseTunerLayer) -> tuple[int, int]:
     """Return (out, in) of the layer below the adapter, as the layer declares it."""
-    base: Any = layer.get_base_layer()
+    return linear_sides(layer.get_base_layer())  # type: ignore[arg-type]
+
+
+def linear_sides(base: nn.Module) -> tuple[int, int]:
+    """Return (out, in) of a ``Linear`` or ``Conv1D``, as it declares it."""
+    declared: Any = base
     if isinstance(base, Conv1D):
-        return base.nf, base.nx
-    return base.out_features, base.in_features
+        return declared.nf, declared.nx
+    return declared.out_features, declared.in_features
 
 
 def rank(layer: BaseTunerLayer, adapter_name: str) -> int:

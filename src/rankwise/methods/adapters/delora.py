@@ -34,8 +34,9 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from rankwise.core.errors import ModelError, SettingsError
-from rankwise.methods.adapters.bridge import assign, base_weight, freeze
+from rankwise.methods.adapters.bridge import assign, finite_weight, freeze, whole
 from rankwise.methods.adapters.factored import FactoredLinear
+from rankwise.methods.adapters.factors import TINY
 from rankwise.methods.adapters.fused import Factors
 from rankwise.methods.adapters.peft_types import RankwisePeftType, register
 from rankwise.methods.adapters.tuner import FactoredTuner
@@ -54,6 +55,7 @@ class DeloraConfig(peft.DeloraConfig):
         init_weights: ``True`` starts at ΔW = 0, with A and B drawn from PyTorch's global generator
             as PEFT draws its own. ``False`` subtracts nothing: the change is there at once. In
             ``inference_mode`` the adapter is about to be loaded and starts at zero.
+        trainable_token_indices: Tokens whose embeddings train too, as in :class:`peft.LoraConfig`.
 
     Example:
         >>> from torch import nn
@@ -66,6 +68,7 @@ class DeloraConfig(peft.DeloraConfig):
 
     delora_lambda: float = 15.0  # type: ignore[assignment]
     learn_lambda: bool = True
+    trainable_token_indices: list[int] | dict[str, list[int]] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,6 +88,7 @@ class DeloraLinear(FactoredLinear):
     )
     frozen_names = ("rankwise_decoupled_A0", "rankwise_decoupled_B0", "rankwise_decoupled_norms")
     strength_names = ("rankwise_decoupled_lambda",)
+    left_names = ("rankwise_decoupled_B",)
 
     def update_layer(
         self, adapter_name: str, *, r: int, config: DeloraConfig, module_name: str
@@ -99,7 +103,8 @@ class DeloraLinear(FactoredLinear):
         if not config.learn_lambda:
             freeze(self, adapter_name, self.strength_names)
         if not self._is_to_be_loaded(adapter_name, config):
-            self._start(adapter_name, is_residual=config.init_weights)
+            weight = finite_weight(self, module_name)
+            self._start(adapter_name, weight, is_residual=config.init_weights)
 
     def product(self, adapter_name: str, dtype: torch.dtype | None = None) -> Factors:
         """Return [B̂, B̂ - B̂₀], None and (λ / r) [Â - Â₀; Â₀] diag(n), of rank 2r."""
@@ -123,12 +128,16 @@ class DeloraLinear(FactoredLinear):
         for part in (left, left_start):
             assign(part, B)
 
+    def is_stuck(self, adapter_name: str) -> bool:
+        """Tell whether the norms of the weight's columns are all zero or tiny."""
+        return bool(whole(self.parts(adapter_name)[-1]).max() < TINY)
+
     def _part_shapes(self, r: int) -> list[tuple[int, ...]]:
         right, left = (r, self.in_features), (self.out_features, r)
         return [right, left, (1,), right, left, (self.in_features,)]
 
     @torch.no_grad()
-    def _start(self, adapter_name: str, *, is_residual: bool) -> None:
+    def _start(self, adapter_name: str, weight: Tensor, *, is_residual: bool) -> None:
         A, B, _, A0, B0, norms = self.parts(adapter_name)
         # Drawn on the CPU in PEFT's order: a seed gives the same factors there and on any device.
         A.copy_(nn.init.kaiming_uniform_(torch.empty(A.shape), a=math.sqrt(5)))
@@ -136,7 +145,7 @@ class DeloraLinear(FactoredLinear):
         if is_residual:
             A0.copy_(A)
             B0.copy_(B)
-        norms.copy_(torch.linalg.vector_norm(base_weight(self).to(norms.dtype), dim=0))
+        norms.copy_(torch.linalg.vector_norm(weight.to(norms.dtype), dim=0))
 
 
 def delora_factors(

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -34,6 +34,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rankwise.core.errors import ModelError
 from rankwise.methods.adapters.bridge import base_shape, device_of_base, freeze, weight_of, whole
+from rankwise.methods.adapters.factors import Factor, Kept, ReadFactor, is_keepable
 from rankwise.methods.adapters.fused import (
     COMPUTED,
     Factors,
@@ -47,34 +48,6 @@ from rankwise.methods.adapters.quantised import backend_of
 Compute = Callable[[list[Tensor], torch.dtype], list[Tensor]]
 
 
-class Factor(nn.Module):
-    """A tensor of an adapter, ``weight``, and where it is a matrix its product with vectors."""
-
-    def __init__(self, shape: Sequence[int], *, device: torch.device, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(*shape, device=device, dtype=dtype))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return W x for inputs (..., in)."""
-        return linear(x, self.weight)
-
-    def extra_repr(self) -> str:
-        """Show the shape."""
-        return " x ".join(map(str, self.weight.shape))
-
-
-class ReadFactor(Factor):
-    """A factor whose layer reads ``weight`` and does not call the module.
-
-    PEFT's policy for FSDP gives each leaf with a trained weight a shard of its own, which is whole
-    only while that module is called. So this is no leaf.
-    """
-
-    def __init__(self, shape: Sequence[int], *, device: torch.device, dtype: torch.dtype) -> None:
-        super().__init__(shape, device=device, dtype=dtype)
-        self.inner = nn.Identity()
-
-
 class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
     """A frozen ``Linear`` or ``Conv1D`` layer with any number of adapters ΔW = s B M A.
 
@@ -86,6 +59,10 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
     frozen_names: tuple[str, ...] = ()
     # The parts that scale a whole change: they take their own learning rate and no weight decay.
     strength_names: tuple[str, ...] = ()
+    # The parts that stand left in the product, which LoRA+ gives a larger rate.
+    left_names: tuple[str, ...] = ()
+    # Whether the rank of an adapter is at most the smaller side of its layer.
+    is_bounded_by_sides = False
 
     def __init__(self, base_layer: nn.Module) -> None:
         super().__init__()
@@ -95,6 +72,7 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
         self.quantization_backend = backend_of(self.get_base_layer())
         self.r: dict[str, int] = {}
         self.scaling: dict[str, float] = {}
+        self._first_scaling: dict[str, float] = {}
         self.dropout = nn.ModuleDict()
         for part in self.part_names:
             self.add_module(part, nn.ModuleDict())
@@ -102,12 +80,12 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
         self.register_load_state_dict_pre_hook(_rename_old_parts)
         self.merged_adapters: list[str] = []
         self._weight_before_merge: Tensor | None = None
-        self._kept: dict[str, dict[str, _Kept]] = {}
+        self._kept: dict[str, dict[str, Kept]] = {}
 
     @property
     def other_param_names(self) -> tuple[str, ...]:  # type: ignore[override]
         """The attributes with an entry an adapter, beside the trained parts (PEFT's word)."""
-        return (*self.frozen_names, "r", "scaling", "dropout", "_kept")
+        return (*self.frozen_names, "r", "scaling", "_first_scaling", "dropout", "_kept")
 
     @abstractmethod
     def update_layer(self, adapter_name: str, *, r: int, config: Any, module_name: str) -> None:
@@ -217,12 +195,12 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
         self, adapter_name: str, compute: Compute, sources: list[Tensor], *, dtype: torch.dtype
     ) -> list[Tensor]:
         """Return ``compute(sources, dtype)``, anew only when the frozen ``sources`` change."""
-        if not _is_keepable(self, sources):
+        if not is_keepable(self, sources):
             return compute(sources, dtype)
         of_adapter = self._kept.setdefault(adapter_name, {})
         kept = of_adapter.get(compute.__name__)
         if kept is None or not kept.is_of(sources, dtype):
-            kept = of_adapter[compute.__name__] = _Kept(sources, dtype, compute(sources, dtype))
+            kept = of_adapter[compute.__name__] = Kept(sources, dtype, compute(sources, dtype))
         return kept.values
 
     def train(self, mode: bool = True) -> FactoredLinear:
@@ -241,33 +219,70 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
         change = B @ A
         return change.T if self.fan_in_fan_out else change
 
+    def set_scale(self, adapter: str, scale: float) -> None:
+        """Set the scaling of an adapter to ``scale`` times what it was made with."""
+        if adapter in self.r:
+            self.scaling[adapter] = scale * self._first_scaling[adapter]
+
+    def scale_layer(self, scale: float) -> None:
+        """Multiply the scaling of the active adapters by ``scale``."""
+        for name in self.active_adapters:
+            if name in self.r:
+                self.scaling[name] *= scale
+
+    def unscale_layer(self, scale: float | None = None) -> None:
+        """Divide the scaling of the active adapters by ``scale``; None sets it to the first."""
+        for name in self.active_adapters:
+            if name in self.r:
+                first = self._first_scaling[name]
+                self.scaling[name] = first if scale is None else self.scaling[name] / scale
+
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Add the changes of the named adapters (by default the active ones) to the weight.
 
         Raises:
             ModelError: The weight is quantised, or ``safe_merge`` is set and the merged weight is
-                not finite.
+                not finite; the layer is as it was.
         """
-        if self.quantization_backend is not None:
+        self.check_mergeable()
+        names = [n for n in check_adapters_to_merge(self, adapter_names) if n in self.r]
+        merged = self._merged_weight(names)
+        if safe_merge:
+            _check_finite(merged, names)
+        if names and self._weight_before_merge is None:
+            self._weight_before_merge = self.weight.data
+        self.weight.data = merged
+        self.merged_adapters += names
+
+    def check_mergeable(self) -> None:
+        """Refuse a weight that has too few digits to hold a change.
+
+        Raises:
+            ModelError: It has.
+        """
+        backend = self.quantization_backend
+        if backend is not None or self.weight.dtype not in COMPUTED:
+            kind = self.weight.dtype if backend is None else backend.backend_name
             raise ModelError(
-                f"the weight is quantised ({self.quantization_backend.backend_name}), and merging "
-                "would round the change away: export with rankwise.export_lora, or load the base "
-                "in bfloat16 and merge there"
+                f"the weight is quantised ({kind}), and merging would round the change away: "
+                "export with rankwise.export_lora, or load the base in bfloat16 and merge there"
             )
-        weight = self.weight
-        for adapter_name in check_adapters_to_merge(self, adapter_names):
-            if adapter_name not in self.r:
-                continue
-            merged = (weight.data + self.get_delta_weight(adapter_name).detach()).to(weight.dtype)
-            if safe_merge and not torch.isfinite(merged).all():
-                raise ModelError(
-                    f"merging adapter {adapter_name!r} gives a weight that is not finite: "
-                    "the adapter has diverged, load an earlier checkpoint"
-                )
-            if self._weight_before_merge is None:
-                self._weight_before_merge = weight.data
-            weight.data = merged
-            self.merged_adapters.append(adapter_name)
+
+    def check_merge_is_finite(self, adapter_names: list[str] | None) -> None:
+        """Refuse to merge adapters that would leave a weight that is not finite.
+
+        Raises:
+            ModelError: They would.
+        """
+        names = self.active_adapters if adapter_names is None else adapter_names
+        new = [name for name in names if name in self.r and name not in self.merged_adapters]
+        _check_finite(self._merged_weight(new), new)
+
+    def _merged_weight(self, names: list[str]) -> Tensor:
+        merged = self.weight.data
+        for name in names:
+            merged = (merged + self.get_delta_weight(name).detach()).to(merged.dtype)
+        return merged
 
     def unmerge(self) -> None:
         """Put back, bit for bit, the weight that the layer had before it was merged."""
@@ -279,6 +294,18 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
         return True
+
+    def is_stuck(self, adapter_name: str) -> bool:
+        """Tell whether the start of an adapter is such that no training moves the weight."""
+        return False
+
+    def combined(self, weights: dict[str, float]) -> list[Tensor]:
+        """Return the parts of the adapter whose ΔW is the weighted sum of those of others.
+
+        Raises:
+            ModelError: There is none of this form.
+        """
+        raise ModelError(f"a sum of several adapters of {type(self).__name__} is none itself")
 
     def _add_by_sample(self, names: list[str], x: Tensor, output: Tensor) -> Tensor:
         if self.merged:
@@ -296,7 +323,8 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
         return total
 
     def _allocate(self, adapter_name: str, *, r: int, dropout: float, scaling: float = 1.0) -> None:
-        self.r[adapter_name], self.scaling[adapter_name] = r, scaling
+        self.r[adapter_name] = r
+        self.scaling[adapter_name] = self._first_scaling[adapter_name] = scaling
         self.dropout[adapter_name] = nn.Dropout(dropout)
         made = {"device": device_of_base(self), "dtype": _factor_dtype(self.weight)}
         for part, shape in zip(self.part_names, self._part_shapes(r), strict=True):
@@ -334,42 +362,13 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
                 factor.to(dtype)
 
 
-class _Kept:
-    """Values computed of frozen tensors, and what these were then.
-
-    Tensors that were written, moved, cast or replaced since are told apart by autograd's counter of
-    versions, their memory and themselves. What is written past that counter, through ``.data``,
-    shows when the layer next changes between training and evaluation.
-    """
-
-    def __init__(self, sources: Sequence[Tensor], dtype: torch.dtype, values: list[Tensor]) -> None:
-        self.values = values
-        self._sources = tuple(sources)  # held, so that no other tensor takes their identity
-        self._state = self._state_of(sources, dtype)
-
-    def is_of(self, sources: Sequence[Tensor], dtype: torch.dtype) -> bool:
-        """Tell whether the values are those of ``sources`` as they are now, in ``dtype``."""
-        return self._state == self._state_of(sources, dtype)
-
-    @staticmethod
-    def _state_of(sources: Sequence[Tensor], dtype: torch.dtype) -> tuple[object, ...]:
-        each = [(id(s), s._version, s.data_ptr(), s.dtype, s.device) for s in sources]
-        return (dtype, *each)
-
-
-def _is_keepable(layer: nn.Module, sources: Sequence[Tensor]) -> bool:
-    # FSDP brings its parameters anew for each pass, into memory of which nothing may be kept.
-    if torch.compiler.is_compiling() or getattr(layer, "_is_fsdp_managed_module", False):
-        return False
-    if torch.is_inference_mode_enabled() or torch._C._are_functorch_transforms_active():
-        return False
-    return not any(
-        type(source) is not nn.Parameter
-        or source.requires_grad
-        or source.is_inference()
-        or hasattr(source, "ds_id")  # DeepSpeed's ZeRO-3
-        for source in sources
-    )
+def _check_finite(merged: Tensor, names: list[str]) -> None:
+    if not torch.isfinite(merged).all():
+        named = ", ".join(map(repr, names))
+        raise ModelError(
+            f"merging adapter {named} gives a weight that is not finite: an adapter has diverged, "
+            "load an earlier checkpoint"
+        )
 
 
 def _cast(sources: list[Tensor], dtype: torch.dtype) -> list[Tensor]:

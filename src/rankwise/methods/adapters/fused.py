@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft.tuners import lora
@@ -99,7 +99,8 @@ class _FusedLinear(Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        return _backward(ctx, *gradients)
+        dy, dshort = gradients
+        return _backward(ctx, dy, dshort)
 
 
 class _FusedStep(Function):
@@ -111,7 +112,8 @@ class _FusedStep(Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        return _backward(ctx, *gradients, None)
+        (dy,) = gradients
+        return _backward(ctx, dy, None)
 
 
 def _forward(
@@ -229,7 +231,7 @@ def _is_transformed() -> bool:
         return False
     return (
         torch._C._are_functorch_transforms_active()
-        or torch.jit.is_tracing()
+        or torch._C._is_tracing()
         or forward_ad._current_level >= 0
     )
 
@@ -274,7 +276,8 @@ def join(factors: list[Factors]) -> Factors:
 
 
 def _lora_factors(layer: lora.Linear, name: str) -> Factors:
-    B, A, scaling = layer.lora_B[name].weight, layer.lora_A[name].weight, layer.scaling[name]
+    left, right, scaling = layer.lora_B[name], layer.lora_A[name], layer.scaling[name]
+    B, A = cast(Tensor, left.weight), cast(Tensor, right.weight)
     return B * scaling if scaling != 1 else B, None, A
 
 
@@ -311,7 +314,7 @@ def unfuse(model: nn.Module) -> None:
     """Undo :func:`fuse`."""
     for layer in model.modules():
         if type(layer) is FusedLoraLinear:
-            layer.__class__ = lora.Linear
+            cast(Any, layer).__class__ = lora.Linear
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ B, R and A begin: ``rankwise.initialize`` with ``UpdateApproximation``.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,8 +25,9 @@ from torch import Tensor
 from rankwise.core.errors import ModelError, SettingsError
 from rankwise.core.seeds import derive_seed
 from rankwise.functional.svd import truncated_svd
-from rankwise.methods.adapters.bridge import assign, base_weight
-from rankwise.methods.adapters.factored import Factor, FactoredLinear
+from rankwise.methods.adapters.bridge import assign, finite_weight, whole
+from rankwise.methods.adapters.factored import FactoredLinear
+from rankwise.methods.adapters.factors import TINY, Factor
 from rankwise.methods.adapters.fused import Factors
 from rankwise.methods.adapters.peft_types import RankwisePeftType, register
 from rankwise.methods.adapters.tuner import FactoredTuner
@@ -51,6 +53,9 @@ class LoraXSConfig(PeftConfig):
             and spares the SVD: for :func:`rankwise.initialize`, which writes its own, or as a
             control. In ``inference_mode`` the adapter is about to be loaded and starts at zero.
         seed: Seed of the start. The global random state is neither used nor changed.
+        use_rslora: ``True`` makes the scaling s = lora_alpha / √r (Kalajdzievski 2023, arXiv
+            2312.03732).
+        trainable_token_indices: Tokens whose embeddings train too, as in :class:`peft.LoraConfig`.
 
     Example:
         >>> from torch import nn
@@ -72,6 +77,8 @@ class LoraXSConfig(PeftConfig):
     modules_to_save: list[str] | None = None
     init_weights: bool = True
     seed: int = 0
+    use_rslora: bool = False
+    trainable_token_indices: list[int] | dict[str, list[int]] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,6 +90,8 @@ class LoraXSConfig(PeftConfig):
             self.exclude_modules = set(self.exclude_modules)
         if self.lora_alpha is not None and self.lora_alpha <= 0:
             raise SettingsError(f"lora_alpha must be positive, got {self.lora_alpha}")
+        if self.use_rslora and self.lora_alpha is None:
+            raise SettingsError("use_rslora has no effect without lora_alpha: set both")
         if self.layers_to_transform is not None and isinstance(self.target_modules, str):
             raise SettingsError(
                 f"layers_to_transform has no effect on target_modules={self.target_modules!r}: "
@@ -100,6 +109,7 @@ class LoraXSLinear(FactoredLinear):
     factor_class = Factor
     adapter_layer_names = ("rankwise_xs_R",)
     frozen_names = ("rankwise_xs_B", "rankwise_xs_A")
+    is_bounded_by_sides = True
 
     def update_layer(
         self, adapter_name: str, *, r: int, config: LoraXSConfig, module_name: str
@@ -110,11 +120,14 @@ class LoraXSLinear(FactoredLinear):
                 f"r must be between 1 and {largest} (the smaller side of {module_name}), got {r}: "
                 "lower r, or give this layer a rank of its own in rank_pattern"
             )
-        scaling = 1.0 if config.lora_alpha is None else config.lora_alpha / r
+        scaling = 1.0
+        if config.lora_alpha is not None:
+            scaling = config.lora_alpha / (math.sqrt(r) if config.use_rslora else r)
         self._allocate(adapter_name, r=r, dropout=config.lora_dropout, scaling=scaling)
         if not self._is_to_be_loaded(adapter_name, config):
             seed = derive_seed(config.seed, module_name)
-            self._start(adapter_name, from_weight=config.init_weights, seed=seed)
+            weight = finite_weight(self, module_name) if config.init_weights else None
+            self._start(adapter_name, weight, seed=seed)
 
     def product(self, adapter_name: str, dtype: torch.dtype | None = None) -> Factors:
         """Return B, R and A."""
@@ -129,6 +142,23 @@ class LoraXSLinear(FactoredLinear):
         assign(left, B)
         assign(right, A)
 
+    def is_stuck(self, adapter_name: str) -> bool:
+        """Tell whether A, which holds the singular values of the weight, is zero or tiny."""
+        _, _, A = self.parts(adapter_name)
+        return bool(whole(A).abs().max() < TINY)
+
+    def combined(self, weights: dict[str, float]) -> list[Tensor]:
+        """Return Σ wᵢ sᵢ Rᵢ / s, B and A of adapters that share B and A; s is that of the first."""
+        first, *others = weights
+        _, B, A = self.parts(first)
+        for name in others:
+            _, other_B, other_A = self.parts(name)
+            if not (torch.equal(B, other_B) and torch.equal(A, other_A)):
+                raise ModelError(f"adapters {first!r} and {name!r} have other frozen factors")
+        cores = {name: self.scaling[name] * self.parts(name)[0].detach() for name in weights}
+        R = torch.stack([weight * cores[name] for name, weight in weights.items()]).sum(dim=0)
+        return [R / self.scaling[first], B, A]
+
     def _part_shapes(self, r: int) -> list[tuple[int, ...]]:
         return [(r, r), (self.out_features, r), (r, self.in_features)]
 
@@ -142,14 +172,13 @@ class LoraXSLinear(FactoredLinear):
         return self.scaling[adapter_name] * hidden
 
     @torch.no_grad()
-    def _start(self, adapter_name: str, *, from_weight: bool, seed: int) -> None:
+    def _start(self, adapter_name: str, weight: Tensor | None, *, seed: int) -> None:
         R, B, A = self.parts(adapter_name)
         # Drawn on the CPU, so that a seed means the same on every device.
         generator = torch.Generator().manual_seed(seed)
         R.copy_(INITIAL_CORE_STD * torch.randn(R.shape, generator=generator))
-        if from_weight:
-            weight = base_weight(self).to(A.dtype)
-            U, S, Vh = truncated_svd(weight, len(R), generator=generator)
+        if weight is not None:
+            U, S, Vh = truncated_svd(weight.to(A.dtype), len(R), generator=generator)
             B.copy_(U)
             A.copy_(S.unsqueeze(1) * Vh)
         else:

@@ -14,19 +14,28 @@ import contextlib
 from abc import ABC
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
-from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
-from peft.utils.other import AuxiliaryTrainingWrapper, get_pattern_key
+from peft import PeftConfig, PeftModel
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, onload_layer
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from rankwise.core.errors import AdapterError, ModelError
+from rankwise.methods.adapters.bridge import assign
 from rankwise.methods.adapters.factored import FactoredLinear
 from rankwise.methods.adapters.peft_types import current_names
-from rankwise.methods.adapters.quantised import is_supported, keep_differentiable
+from rankwise.methods.adapters.quantised import keep_differentiable
+from rankwise.methods.adapters.targets import (
+    check_adaptable,
+    choose_linear_layers,
+    keep_from_fast_path,
+    layers_of,
+    rank_of,
+    warn_of_stuck_layers,
+)
 
 BASE = "__base__"  # PEFT's word for a sample that no adapter changes
 
@@ -37,9 +46,28 @@ class FactoredTuner(BaseTuner, ABC):
     A concrete class sets ``prefix``, ``tuner_layer_cls`` and ``target_module_mapping``.
     """
 
+    tuner_layer_cls: type[FactoredLinear]  # type: ignore[reportIncompatibleVariableOverride]
+
     def _pre_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
         super()._pre_injection_hook(model, config, adapter_name)
+        if isinstance(model, PeftModel):
+            raise ModelError(
+                "the model is a PEFT model already, and what is laid over its adapters could not "
+                "be exported or taken off: call model.add_adapter, or model.unload() first"
+            )
         keep_differentiable(model)
+
+    def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
+        super()._prepare_model(peft_config, model)
+        choose_linear_layers(peft_config, model, self.tuner_layer_cls)
+
+    def inject_adapter(
+        self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Add the layers of an adapter, as PEFT does; name those that it can never move."""
+        super().inject_adapter(model, adapter_name, *args, **kwargs)
+        if not self.peft_config[adapter_name].inference_mode:
+            warn_of_stuck_layers(model, adapter_name)
 
     def _create_and_replace(
         self,
@@ -54,17 +82,18 @@ class FactoredTuner(BaseTuner, ABC):
         is_new = not isinstance(target, self.tuner_layer_cls)
         layer: Any = target
         if is_new:
-            _check_adaptable(target, current_key)
-            layer = self.tuner_layer_cls(target)  # type: ignore[call-arg]
+            check_adaptable(self.model, current_key)
+            layer = self.tuner_layer_cls(target)
         if layer.merged:
             raise ModelError(
                 f"{current_key} has merged adapters, so a new one would take its start from the "
                 "changed weight: call unmerge_adapter() first"
             )
-        ranks = peft_config.rank_pattern or {}
-        r = ranks.get(get_pattern_key(list(ranks), current_key), peft_config.r)
+        r = rank_of(peft_config, current_key)
         layer.update_layer(adapter_name, r=r, config=peft_config, module_name=current_key)
         if is_new:
+            if isinstance(parent, nn.TransformerEncoderLayer):
+                keep_from_fast_path(layer)
             # PEFT's _replace_module moves the layer to the device of its weight, where ours begins
             # (and stumbles over parts without memory beside an 8-bit weight).
             setattr(parent, target_name, layer)
@@ -86,20 +115,73 @@ class FactoredTuner(BaseTuner, ABC):
                 if isinstance(layer, FactoredLinear):
                     layer.round_to_base(adapter_name)
 
-    def add_weighted_adapter(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse: the sum of two such adapters is not of their form.
+    def merge_adapter(
+        self, adapter_names: list[str] | None = None, safe_merge: bool = False
+    ) -> None:
+        """Merge as PEFT does; with ``safe_merge`` all layers or, where one would fail, none."""
+        if safe_merge:
+            _check_merges_are_finite(self.model, adapter_names)
+        super().merge_adapter(adapter_names, safe_merge)
 
-        Raises:
-            ModelError: Always.
-        """
-        raise ModelError(
-            f"{type(self).__name__} cannot combine adapters into one of the same type: export each "
-            "with rankwise.export_lora and combine the plain LoRAs with add_weighted_adapter"
-        )
+    def _unload_and_optionally_merge(
+        self,
+        merge: bool = True,
+        progressbar: bool = False,
+        safe_merge: bool = False,
+        adapter_names: list[str] | None = None,
+    ) -> Any:
+        if merge and safe_merge:
+            self._check_merge_allowed()
+            _check_merges_are_finite(self.model, adapter_names)
+        return super()._unload_and_optionally_merge(merge, progressbar, safe_merge, adapter_names)
 
     def _check_merge_allowed(self) -> None:
         super()._check_merge_allowed()
         _check_untied(self.model)
+        for name, layer in layers_of(self.model):
+            with _named(name):
+                layer.check_mergeable()
+
+    def add_weighted_adapter(
+        self,
+        adapters: list[str],
+        weights: list[float],
+        adapter_name: str,
+        combination_type: str = "linear",
+    ) -> None:
+        """Add the adapter whose change is the weighted sum of those of others, exactly.
+
+        There is one for LoRA-XS adapters that share their frozen factors: its core is the weighted
+        sum of theirs. So it is after federated averaging, and of starts from one seed.
+
+        Raises:
+            ModelError: The sum is not of the adapters' form, or another kind of it is asked for.
+        """
+        if combination_type != "linear" or adapter_name in self.peft_config:
+            raise ModelError(
+                f"cannot combine adapters by {combination_type!r} into {adapter_name!r}: the sum "
+                f"is 'linear' and takes a new name; for any other, {_ADVICE}"
+            )
+        parts = self._combined(dict(zip(adapters, weights, strict=True)))
+        config = self.peft_config[adapters[0]]
+        # For inference: no start is computed.
+        self.peft_config[adapter_name] = replace(config, inference_mode=True)
+        self.inject_adapter(self.model, adapter_name)
+        for name, layer in layers_of(self.model):
+            for part, value in zip(layer.parts(adapter_name), parts[name], strict=True):
+                assign(part, value)
+
+    def _combined(self, weights: dict[str, float]) -> dict[str, list[Tensor]]:
+        parts = {}
+        for name, layer in layers_of(self.model):
+            missing = [adapter for adapter in weights if adapter not in layer.r]
+            try:
+                if missing:
+                    raise ModelError(f"it does not carry {missing}")
+                parts[name] = layer.combined(weights)
+            except ModelError as error:
+                raise ModelError(f"cannot combine adapters at {name}: {error}; {_ADVICE}") from None
+        return parts
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
@@ -140,22 +222,21 @@ def _check_untied(model: nn.Module) -> None:
             )
 
 
-def _check_adaptable(module: nn.Module, name: str) -> None:
-    base = module.get_base_layer() if isinstance(module, BaseTunerLayer) else module
-    if is_supported(base):
-        return
-    if not isinstance(base, nn.Linear | Conv1D):
-        raise ModelError(
-            f"{name} is of type {type(base).__name__}, but only Linear and Conv1D layers can be "
-            "adapted: leave it out of target_modules, or name it in exclude_modules"
-        )
-    # Other quantised weights, and sharded ones, are integers or subclasses of Parameter.
-    if type(base.weight) is not nn.Parameter or not base.weight.is_floating_point():
-        raise ModelError(
-            f"{name} ({type(base).__name__}) has a weight of type {type(base.weight).__name__} and "
-            f"{base.weight.dtype}, but only plain floating-point weights, those of bitsandbytes "
-            "and torchao's int8 ones can be adapted: load the model in one of these"
-        )
+_ADVICE = "export each with rankwise.export_lora and combine the plain LoRAs"
+
+
+@contextlib.contextmanager
+def _named(layer_name: str) -> Iterator[None]:
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"{layer_name}: {error}") from None
+
+
+def _check_merges_are_finite(model: nn.Module, adapter_names: list[str] | None) -> None:
+    for name, layer in layers_of(model):
+        with _named(name), onload_layer(layer):
+            layer.check_merge_is_finite(adapter_names)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,180 @@
+"""Which layers of a model an adapter can act on, and what is said of those where it cannot."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from peft import LoraConfig
+from peft.tuners.tuners_utils import (
+    BaseTunerLayer,
+    _check_lora_target_modules_mamba,
+    _maybe_include_all_linear_layers,
+)
+from peft.utils.constants import INCLUDE_LINEAR_LAYERS_SHORTHAND
+from peft.utils.other import get_pattern_key
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+from transformers.pytorch_utils import Conv1D
+
+from rankwise.core.errors import ModelError
+from rankwise.methods.adapters.bridge import linear_sides
+from rankwise.methods.adapters.factored import FactoredLinear
+from rankwise.methods.adapters.quantised import is_supported
+
+_MOST_NAMES = 6
+_REASONS = {
+    nn.Embedding: "it looks up rows and multiplies nothing; train tokens by "
+    "trainable_token_indices, or all of it by modules_to_save",
+    _ConvNd: "its change would be a convolution itself; adapt it with peft.LoraConfig",
+}
+
+
+def layers_of(model: nn.Module) -> Iterator[tuple[str, FactoredLinear]]:
+    """Yield our layers by name."""
+    for name, module in model.named_modules():
+        if isinstance(module, FactoredLinear):
+            yield name, module
+
+
+def rank_of(config: Any, name: str) -> int:
+    """Return the rank that the config of an adapter gives to the layer of that name."""
+    ranks = config.rank_pattern or {}
+    return ranks.get(get_pattern_key(list(ranks), name), config.r)
+
+
+def check_adaptable(model: nn.Module, name: str) -> None:
+    """Refuse a layer on which an adapter cannot act.
+
+    Raises:
+        ModelError: Naming the layer, and why.
+    """
+    base = _base_of(model, name)
+    if reason := _why_never_called(model, name):
+        raise ModelError(f"{name} cannot be adapted, as {reason}: leave it out of target_modules")
+    if is_supported(base):
+        return
+    if not isinstance(base, nn.Linear | Conv1D):
+        reasons = (text for kind, text in _REASONS.items() if isinstance(base, kind))
+        reason = next(reasons, "leave it out of target_modules, or name it in exclude_modules")
+        raise ModelError(
+            f"{name} is of type {type(base).__name__}, but only Linear and Conv1D layers can be "
+            f"adapted: {reason}"
+        )
+    # Other quantised weights, and sharded ones, are integers or subclasses of Parameter.
+    if type(base.weight) is not nn.Parameter or not base.weight.is_floating_point():
+        raise ModelError(
+            f"{name} ({type(base).__name__}) has a weight of type {type(base.weight).__name__} and "
+            f"{base.weight.dtype}, but only plain floating-point weights, those of bitsandbytes "
+            "and torchao's int8 ones can be adapted: load the model in one of these"
+        )
+
+
+def choose_linear_layers(config: Any, model: nn.Module, layer_class: type[FactoredLinear]) -> None:
+    """Write out "all-linear" in a config as the layers on which an adapter can act.
+
+    Warns:
+        UserWarning: Of layers that are left out, and of weights that lie in no layer.
+
+    Raises:
+        ModelError: No layer is left.
+    """
+    targets = config.target_modules
+    if not isinstance(targets, str) or targets.lower() != INCLUDE_LINEAR_LAYERS_SHORTHAND:
+        return
+    _maybe_include_all_linear_layers(config, model)  # writes them into the config
+    names: set[str] = config.target_modules
+    reasons = {name: _why_left_out(config, model, name, layer_class) for name in sorted(names)}
+    left_out = {name: reason for name, reason in reasons.items() if reason}
+    config.target_modules = names - left_out.keys()
+    if not config.target_modules:
+        raise ModelError(f"'all-linear' finds no layer to adapt: {_listed(left_out) or 'none'}")
+    if left_out:
+        warnings.warn(f"'all-linear' leaves out {_listed(left_out)}", stacklevel=2)
+    _warn_of_experts(model, config.target_modules)
+
+
+def warn_of_stuck_layers(model: nn.Module, adapter_name: str) -> None:
+    """Warn of the layers whose weight an adapter can never move, as it starts."""
+    stuck = [
+        name
+        for name, layer in layers_of(model)
+        if adapter_name in layer.r
+        and not layer.parts(adapter_name)[0].is_meta
+        and layer.is_stuck(adapter_name)
+    ]
+    if stuck:
+        warnings.warn(
+            f"the weights of {_listed(dict.fromkeys(stuck, ''))} are zero or tiny, and this "
+            "adapter moves a weight in proportion to it: they will stay as they are. Leave them "
+            "out, or adapt them with LoRA",
+            stacklevel=2,
+        )
+
+
+def keep_from_fast_path(layer: nn.Module) -> None:
+    """Keep PyTorch from computing an encoder layer by its weights alone, as in eval mode it does.
+
+    It does not where a module of the encoder layer has a hook.
+    """
+    layer.register_forward_hook(_leave_as_it_is)
+
+
+def _leave_as_it_is(*_: Any) -> None:
+    return None
+
+
+def _why_left_out(
+    config: Any, model: nn.Module, name: str, layer_class: type[FactoredLinear]
+) -> str | None:
+    if reason := _why_never_called(model, name):
+        return reason
+    side, r = min(linear_sides(_base_of(model, name))), rank_of(config, name)
+    is_narrow = layer_class.is_bounded_by_sides and side < r
+    return f"its smaller side is {side}, less than r={r}" if is_narrow else None
+
+
+def _why_never_called(model: nn.Module, name: str) -> str | None:
+    """Return why an adapter on a layer would never act, if that is known of its kind."""
+    parent, _, child = name.rpartition(".")
+    if isinstance(model.get_submodule(parent), nn.MultiheadAttention):
+        return "torch.nn.MultiheadAttention reads its weight and never calls it"
+    try:  # a list that PEFT keeps for its LoRA
+        _check_lora_target_modules_mamba(LoraConfig(), model, child)
+    except ValueError:
+        return "the kernels of Mamba read its weight and do not call it"
+    return None
+
+
+def _base_of(model: nn.Module, name: str) -> nn.Module:
+    layer: Any = model.get_submodule(name)
+    return layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else layer
+
+
+def _warn_of_experts(model: nn.Module, adapted: Iterable[str]) -> None:
+    others = {
+        f"{name}.{key}": parameter.numel()
+        for name, module in model.named_modules()
+        for key, parameter in module.named_parameters(recurse=False)
+        if parameter.ndim == 3 and len(parameter) > 1 and not isinstance(module, _ConvNd)
+    }
+    if others:
+        numbers = sum(math.prod(linear_sides(_base_of(model, name))) for name in adapted)
+        share = numbers / (numbers + sum(others.values()))
+        warnings.warn(
+            f"'all-linear' adapts {share:.0%} of the weights: "
+            f"{_listed(dict.fromkeys(others, ''))} are stacks of matrices, such as experts, and no "
+            "layers",
+            stacklevel=2,
+        )
+
+
+def _listed(reasons: Mapping[str, str | None]) -> str:
+    told = [
+        f"{name} ({reason})" if reason else name
+        for name, reason in list(reasons.items())[:_MOST_NAMES]
+    ]
+    more = len(reasons) - len(told)
+    return ", ".join(told) + (f" and {more} more" if more > 0 else "")
