@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from rankwise.tasks.answers import Answers, largest_logit
 from rankwise.tasks.splits import Batch, Rehearsal, Rows, TensorSplit
+from rankwise.tasks.table import PIXEL_FACTS
 
 HALF = 5
 
@@ -27,8 +28,7 @@ class PixelTask(ABC):
     # Rows of the half that is adapted to, known beforehand.
     training_rows: ClassVar[int]
 
-    version = 1
-    metrics = ("accuracy",)
+    version, metrics = PIXEL_FACTS
     evaluation_batch_size = 1024
 
     @property

@@ -13,7 +13,7 @@ from rankwise.core.errors import SettingsError
 from rankwise.tasks.data_root import find_data_root
 from rankwise.tasks.digits import DigitsTask
 from rankwise.tasks.generation.causal_models import PretrainedLanguage
-from rankwise.tasks.generation.corpora import CORPORA
+from rankwise.tasks.generation.definitions import CORPORA
 from rankwise.tasks.generation.small import SMALL, SmallLanguage
 from rankwise.tasks.generation.task import GenerationTask
 from rankwise.tasks.glue.classes import GlueClasses

@@ -6,7 +6,8 @@ import datasets
 import pytest
 
 from rankwise.core.errors import DataError, SettingsError
-from rankwise.tasks.generation.corpora import CORPORA, cut, read_corpus
+from rankwise.tasks.generation.corpora import cut, read_corpus
+from rankwise.tasks.generation.definitions import CORPORA
 from rankwise.tasks.generation.instructions import Instruction, read_instruction
 from rankwise.tasks.generation.lines import Line
 from tests.tasks.generation.generation_files import write_lines

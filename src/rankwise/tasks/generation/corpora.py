@@ -10,7 +10,6 @@ out, and the source of the rows says how many.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,39 +17,10 @@ import torch
 
 from rankwise.core.errors import DataError, SettingsError
 from rankwise.core.seeds import derive_seed
+from rankwise.tasks.generation.definitions import Corpus
 from rankwise.tasks.generation.instructions import Instruction, read_instruction
 from rankwise.tasks.generation.lines import Line, find_lines, read_lines
 from rankwise.tasks.hub import fetch_split
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """A data set.
-
-    Attributes:
-        hub: Its name on the Hub; the split is ``train``.
-        file: Its local file below the data root, without the ending.
-        rows: How many the data set has on the Hub.
-        takes_first: A limited number of rows are the first ones, as in LoRA-SB's MetaMathQA;
-            otherwise they are drawn, because the rows are sorted by where they come from.
-    """
-
-    hub: str
-    file: str
-    rows: int
-    takes_first: bool = False
-
-
-CORPORA = {
-    "metamathqa": Corpus(
-        "meta-math/MetaMathQA", "arithmetic/metamathqa/train", 395_000, takes_first=True
-    ),
-    "commonsense": Corpus("zwhe99/commonsense_170k", "commonsense/commonsense_170k/train", 170_420),
-    "alpaca": Corpus("tatsu-lab/alpaca", "dialogue/alpaca/train", 52_002),
-    "evol-instruct": Corpus(
-        "WizardLMTeam/WizardLM_evol_instruct_70k", "dialogue/evol_instruct/train", 70_000
-    ),
-}
 
 
 class Rows(NamedTuple):

@@ -23,15 +23,13 @@ from rankwise.core.labels import IGNORED_LABEL
 from rankwise.tasks.answers import Answers
 from rankwise.tasks.architectures import build_on_meta, word_tokenizer
 from rankwise.tasks.generation.causal_models import Language
-from rankwise.tasks.generation.corpora import CORPORA, Corpus, cut, read_corpus
+from rankwise.tasks.generation.corpora import cut, read_corpus
+from rankwise.tasks.generation.definitions import CORPORA, METRICS, VERSION, Corpus
 from rankwise.tasks.generation.encoding import encode_instructions
 from rankwise.tasks.generation.instructions import Instruction
 from rankwise.tasks.generation.prompts import Prompts, TemplateName
 from rankwise.tasks.pretrained import Dtype
 from rankwise.tasks.splits import Batch, Rehearsal, Splits
-
-METRICS = ("likelihood",)
-VERSION = 1
 
 
 @dataclass(frozen=True)

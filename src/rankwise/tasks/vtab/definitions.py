@@ -15,6 +15,7 @@ from rankwise.core.errors import SettingsError, nearest_names
 Group = Literal["natural", "specialized", "structured"]
 GROUPS: tuple[Group, ...] = ("natural", "specialized", "structured")
 
+METRICS = ("accuracy",)
 TRAINING_ROWS = 1000
 # A fifth of the training images: 800 and 200.
 VALIDATION_SHARE = 5

@@ -30,6 +30,7 @@ from rankwise.tasks.architectures import build_on_meta, read_architecture
 from rankwise.tasks.pretrained import find_model, load_model, loading_errors
 from rankwise.tasks.splits import Batch, Rehearsal, Splits
 from rankwise.tasks.vtab.definitions import (
+    METRICS,
     TRAINING_ROWS,
     VALIDATION_SHARE,
     Definition,
@@ -63,7 +64,7 @@ class VtabTask:
     split_seed: int = 0
     head_seed: int = field(default=0, compare=False)
 
-    metrics = ("accuracy",)
+    metrics = METRICS
     # Every linear layer but the head: PEFT leaves that out.
     target_modules = "all-linear"
     head_modules = ("classifier",)
