@@ -60,7 +60,12 @@ def test_any_config_of_peft_can_be_named(settings):
 @pytest.mark.parametrize(
     ("name", "adapter", "message"),
     [
-        ("lora", {"target_modules": ["attention"]}, r"method: .*attention.*not found"),
+        (
+            "lora",
+            {"target_modules": ["layers.0", "attention"]},
+            r"has no module 'attention'; choose from layers\.0, layers\.2, layers\.4",
+        ),
+        ("lora", {"target_modules": "attention"}, r"method\.adapter: .*attention.*not found"),
         (
             "lora",
             {"rank_pattern": {"layers.9": 1}},
@@ -74,3 +79,14 @@ def test_any_config_of_peft_can_be_named(settings):
 def test_what_does_not_fit_the_model_is_refused(settings, name, adapter, message):
     with pytest.raises(SettingsError, match=message):
         attach(settings, name, **adapter)
+
+
+@pytest.mark.parametrize("error", [ValueError, TypeError])
+def test_a_fault_of_ours_is_not_told_as_the_users_mistake(settings, monkeypatch, error):
+    def faulty(*_, **__):
+        raise error("a fault of ours")
+
+    monkeypatch.setattr("rankwise.methods.adapters.lora_xs.LoraXSLinear.update_layer", faulty)
+    with pytest.raises(error, match=r"^a fault of ours$") as caught:
+        attach(settings, "lora-xs")
+    assert not isinstance(caught.value, SettingsError)

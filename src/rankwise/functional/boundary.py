@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rankwise.functional.arguments import working_dtype
+from rankwise.functional.arguments import ArgumentError, working_dtype
 
 Masks = Sequence[Tensor | None] | None
 _NOTHING_COUNTS = "no position counts; drop the batch or mend its mask"
@@ -60,9 +60,9 @@ def boundary_loss(
         tensor(0.1250)
     """
     if reduction not in ("mean", "sum"):
-        raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
+        raise ArgumentError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
     if not 0 <= margin < math.inf:
-        raise ValueError(f"margin must be finite and not negative, got {margin!r}")
+        raise ArgumentError(f"margin must be finite and not negative, got {margin!r}")
     weights = _checked_weights(layer_weights, len(student))
     counted = _counted(student, reference, masks)
     costs = []
@@ -105,18 +105,18 @@ def boundary_layer_weights(n: int, power: float = 2) -> list[float]:
         [0.25, 1.0]
     """
     if n < 1:
-        raise ValueError(f"n must be at least 1 layer, got {n!r}")
+        raise ArgumentError(f"n must be at least 1 layer, got {n!r}")
     return [((layer + 1) / n) ** power for layer in range(n)]
 
 
 def _checked_weights(layer_weights: Sequence[float] | Tensor, layers: int) -> list[float]:
     weights = [float(weight) for weight in layer_weights]
     if len(weights) != layers:
-        raise ValueError(
+        raise ArgumentError(
             f"layer_weights must hold one weight for each of {layers} layers, got {len(weights)}"
         )
     if not all(0 <= weight < math.inf for weight in weights):
-        raise ValueError(f"layer_weights must be finite and not negative, got {weights}")
+        raise ArgumentError(f"layer_weights must be finite and not negative, got {weights}")
     return weights
 
 
@@ -140,22 +140,22 @@ def _counted(
     """Return each layer's values, where the reference is positive, and which positions count."""
     masks = [None] * len(student) if masks is None else masks
     if not student:
-        raise ValueError("student has no layers: give one tensor for each monitored layer")
+        raise ArgumentError("student has no layers: give one tensor for each monitored layer")
     if not len(student) == len(reference) == len(masks):
-        raise ValueError(
+        raise ArgumentError(
             "student, reference and masks must have the same layers, "
             f"got {len(student)}, {len(reference)} and {len(masks)}"
         )
     for layer, (values, target, mask) in enumerate(zip(student, reference, masks, strict=True)):
         if values.shape != target.shape:
-            raise ValueError(
+            raise ArgumentError(
                 f"layer {layer}: student and reference must have the same shape, "
                 f"got {tuple(values.shape)} and {tuple(target.shape)}"
             )
         if mask is not None:
             _check_mask(mask, values, layer)
         if values.numel() == 0:
-            raise ValueError(f"layer {layer}: {_NOTHING_COUNTS}")
+            raise ArgumentError(f"layer {layer}: {_NOTHING_COUNTS}")
     _check_values(student, reference, masks)
     return [
         (_where_it_counts(values, mask).to(working_dtype(values)), target > 0, mask)
@@ -170,11 +170,11 @@ def _check_values(
     if layer is None and any(target.is_floating_point() for target in reference):
         layer = first_not_finite(reference, masks)
     if layer is not None:
-        raise ValueError(f"layer {layer}: activations hold NaN or infinite values")
+        raise ArgumentError(f"layer {layer}: activations hold NaN or infinite values")
     used = [mask.any().to(student[0].device) for mask in masks if mask is not None]
     if used and not torch.stack(used).all():
         layers = [layer for layer, mask in enumerate(masks) if mask is not None and not mask.any()]
-        raise ValueError(f"layer {layers[0]}: {_NOTHING_COUNTS}")
+        raise ArgumentError(f"layer {layers[0]}: {_NOTHING_COUNTS}")
 
 
 def _where_it_counts(values: Tensor, mask: Tensor | None) -> Tensor:
@@ -195,7 +195,7 @@ def _check_mask(mask: Tensor, values: Tensor, layer: int) -> None:
             f"layer {layer}: the mask must be boolean, got {mask.dtype}; use mask.bool()"
         )
     if mask.shape != values.shape[:-1]:
-        raise ValueError(
+        raise ArgumentError(
             f"layer {layer}: the mask must have shape {tuple(values.shape[:-1])}, the layer's "
             f"without neurons, got {tuple(mask.shape)}"
         )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from rankwise.functional.arguments import check_factors, check_matrix, working_dtype
+from rankwise.functional.arguments import ArgumentError, check_factors, check_matrix, working_dtype
 
 
 @torch.no_grad()
@@ -37,7 +37,7 @@ def compress(factors: Sequence[tuple[Tensor, Tensor]], r: int) -> tuple[Tensor, 
         0.6
     """
     if not (isinstance(r, int) and r >= 1):
-        raise ValueError(f"r must be an integer of at least 1, got {r!r}")
+        raise ArgumentError(f"r must be an integer of at least 1, got {r!r}")
     stacked_B, stacked_A = _concatenated(factors)
     basis_B, triangle_B = torch.linalg.qr(stacked_B)
     basis_A, triangle_A = torch.linalg.qr(stacked_A.T)
@@ -53,7 +53,7 @@ def compress(factors: Sequence[tuple[Tensor, Tensor]], r: int) -> tuple[Tensor, 
 
 def _concatenated(factors: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     if not factors:
-        raise ValueError("factors is empty: give at least one pair (B, A)")
+        raise ArgumentError("factors is empty: give at least one pair (B, A)")
     shape = (factors[0][0].shape[0], factors[0][1].shape[-1])
     for B, A in factors:
         check_factors(B, A, shape)

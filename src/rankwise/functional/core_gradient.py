@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rankwise.functional.arguments import check_factors, check_matrix
+from rankwise.functional.arguments import ArgumentError, check_factors, check_matrix
 
 
 def corrected_core_gradient(
@@ -45,7 +45,7 @@ def corrected_core_gradient(
     """
     _check(core_gradient, B, A)
     if scaling == 0:
-        raise ValueError("scaling must not be 0: no step of the core moves the weight then")
+        raise ArgumentError("scaling must not be 0: no step of the core moves the weight then")
     left = torch.linalg.pinv(B.T @ B, hermitian=True)
     right = torch.linalg.pinv(A @ A.T, hermitian=True)
     return left @ core_gradient @ right / scaling**2
@@ -81,7 +81,7 @@ def _check(core_gradient: Tensor, B: Tensor, A: Tensor) -> None:
     check_factors(B, A)
     r = B.shape[1]
     if core_gradient.shape != (r, r):
-        raise ValueError(
+        raise ArgumentError(
             f"core_gradient must have shape {(r, r)}, as B {tuple(B.shape)} and A "
             f"{tuple(A.shape)} ask, got {tuple(core_gradient.shape)}"
         )

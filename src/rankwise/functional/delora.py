@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rankwise.functional.arguments import check_factors
+from rankwise.functional.arguments import ArgumentError, check_factors
 
 
 def delora_delta(
@@ -47,12 +47,12 @@ def delora_delta(
     """
     check_factors(B, A)
     if column_norms.shape != A.shape[1:]:
-        raise ValueError(
+        raise ArgumentError(
             f"column_norms must have shape {tuple(A.shape[1:])}, one norm for each column of the "
             f"weight, got {tuple(column_norms.shape)}"
         )
     if (B0 is None) != (A0 is None):
-        raise ValueError("B0 and A0 belong together: give both or neither")
+        raise ArgumentError("B0 and A0 belong together: give both or neither")
     core = (B * delora_gains(B, A, delora_lambda)) @ A
     if B0 is not None and A0 is not None:
         check_factors(B0, A0, (B.shape[0], A.shape[1]))

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rankwise.functional.arguments import check_gradient, check_rank
+from rankwise.functional.arguments import ArgumentError, check_gradient, check_rank
 from rankwise.functional.svd import truncated_svd
 
 Side = Literal["left", "right"]
@@ -69,15 +69,15 @@ def sketch(
         True
     """
     if side not in ("left", "right"):
-        raise ValueError(f"side must be 'left' (draw B) or 'right' (draw A), got {side!r}")
+        raise ArgumentError(f"side must be 'left' (draw B) or 'right' (draw A), got {side!r}")
     if not isinstance(generator, torch.Generator):
         raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
     if (kind == "gradient") != (gradient is not None):
-        raise ValueError(f"gradient goes with kind='gradient' and no other, got kind={kind!r}")
+        raise ArgumentError(f"gradient goes with kind='gradient' and no other, got kind={kind!r}")
     if gradient is not None:
         return _leading_directions(gradient, shape, r, side=side, generator=generator)
     if kind not in _DRAWS:
-        raise ValueError(f"kind must be one of {', '.join([*_DRAWS, 'gradient'])}, got {kind!r}")
+        raise ArgumentError(f"kind must be one of {', '.join([*_DRAWS, 'gradient'])}, got {kind!r}")
     size, dimension = (shape[0], "rows") if side == "left" else (shape[1], "columns")
     check_rank(r, size, f"the {dimension} of the weight")
     tall = _DRAWS[kind](size, r, generator).to(torch.get_default_dtype())
@@ -88,7 +88,7 @@ def _leading_directions(
     gradient: Tensor, shape: tuple[int, int], r: int, *, side: Side, generator: torch.Generator
 ) -> Tensor:
     if tuple(gradient.shape) != tuple(shape):
-        raise ValueError(f"gradient must have shape {tuple(shape)}, got {tuple(gradient.shape)}")
+        raise ArgumentError(f"gradient must have shape {tuple(shape)}, got {tuple(gradient.shape)}")
     check_gradient(gradient)
     U, _, Vh = truncated_svd(gradient, r, generator=generator)
     return U if side == "left" else Vh

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rankwise.functional.arguments import check_gradient
+from rankwise.functional.arguments import ArgumentError, check_gradient
 from rankwise.functional.krylov import Triplets
 from rankwise.functional.product import Product
 from rankwise.functional.svd import truncated_svd
@@ -54,7 +54,7 @@ def update_factors(
                 [-0.1000, -0.1000]])
     """
     if not 0 < lr < math.inf:
-        raise ValueError(f"lr must be positive and finite, got {lr!r}")
+        raise ArgumentError(f"lr must be positive and finite, got {lr!r}")
     triplets = truncated_svd(ascent_direction(gradient, mode), r, generator=generator)
     return factors_of(triplets, lr)
 
@@ -66,7 +66,7 @@ def ascent_direction(gradient: Tensor | Product, mode: Literal["sign", "raw"]) -
         ValueError: ``gradient`` is zero or not a finite matrix, or ``mode`` is wrong.
     """
     if mode not in ("sign", "raw"):
-        raise ValueError(f"mode must be 'sign' or 'raw', got {mode!r}")
+        raise ArgumentError(f"mode must be 'sign' or 'raw', got {mode!r}")
     check_gradient(gradient)
     if mode == "raw":
         return gradient

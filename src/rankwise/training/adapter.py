@@ -5,9 +5,12 @@ A new adapter is a line in ``CONFIGS``: its settings, and what makes PEFT's conf
 
 from __future__ import annotations
 
+import contextlib
+import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import peft
@@ -15,8 +18,9 @@ import torch
 from peft import LoraConfig, PeftConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
-from rankwise.core.errors import ModelError, SettingsError, nearest_names
+from rankwise.core.errors import ModelError, RankwiseError, SettingsError, nearest_names
 from rankwise.core.seeds import derive_seed
 from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
@@ -69,6 +73,7 @@ def attach_adapter(base: nn.Module, method: MethodSettings, *, task: Task, seed:
     adapter = method.adapter
     if adapter.kind == "full":
         return base
+    _check_targets(base, adapter.target_modules)
     targets = task.target_modules
     placement = Placement(
         method.r,
@@ -77,14 +82,55 @@ def attach_adapter(base: nn.Module, method: MethodSettings, *, task: Task, seed:
         derive_seed(seed, "adapter"),
     )
     config = CONFIGS[type(adapter)](adapter, placement)
-    with settings_errors("method"), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+    with _peft_errors(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # PEFT only warns of a rank_pattern that fits no layer, and goes on without it.
         warnings.filterwarnings("error", message="The following .* keys did not match")
         torch.manual_seed(placement.seed)
         try:
-            return peft.get_peft_model(base, config)
+            with settings_errors("method"):
+                return peft.get_peft_model(base, config)
         except RuntimeWarning as warning:
             raise SettingsError(f"method.adapter: {warning}") from None
+
+
+@contextlib.contextmanager
+def _peft_errors() -> Iterator[None]:
+    """Turn what PEFT refuses into an error about the adapter's settings.
+
+    PEFT has no errors of its own, so its refusals are told from faults by where they were raised.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, NotImplementedError) as error:
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if isinstance(error, RankwiseError) or not _is_of_peft(frames[-1]):
+            raise
+        raise SettingsError(f"method.adapter: {error}") from error
+
+
+def _is_of_peft(frame: FrameType) -> bool:
+    return frame.f_globals.get("__name__", "").partition(".")[0] == "peft"
+
+
+def _check_targets(base: nn.Module, targets: list[str] | str | None) -> None:
+    """Refuse a name that no module bears: PEFT does so only where none of several is borne."""
+    if not isinstance(targets, list):
+        return
+    names = [name for name, _ in base.named_modules()]
+    for target in targets:
+        if not any(name == target or name.endswith(f".{target}") for name in names):
+            raise SettingsError(
+                f"method.adapter.target_modules: {type(base).__name__} has no module {target!r}; "
+                f"{nearest_names(target, _linear_names(base))}"
+            )
+
+
+def _linear_names(base: nn.Module) -> set[str]:
+    """Return what the linear layers are called, once for all blocks."""
+    full = {name for name, part in base.named_modules() if isinstance(part, nn.Linear | Conv1D)}
+    last = {name: name.rpartition(".")[2] for name in full}
+    # In a Sequential the last part of a name is a number, which tells nothing.
+    return {name if last[name].isdecimal() else last[name] for name in full}
 
 
 def _heads(base: nn.Module, task: Task) -> list[str] | None:

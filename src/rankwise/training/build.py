@@ -1,7 +1,7 @@
 """From settings to a task, and from a refused argument to an error about a setting.
 
-What the floors below refuse as an argument is a user's setting here, so their ``ValueError`` leaves
-this floor as a ``SettingsError`` that names the setting.
+What the floors below refuse as an argument is a user's setting here, so their refusals leave this
+floor as a ``SettingsError`` that names the setting. Any other exception is a fault of ours.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from rankwise.core.errors import SettingsError
+from rankwise.core.errors import AdapterError, DataError, ModelError, SettingsError
+from rankwise.functional.arguments import ArgumentError
 from rankwise.tasks.data_root import find_data_root
 from rankwise.tasks.digits import DigitsTask
 from rankwise.tasks.generation.causal_models import PretrainedLanguage
@@ -29,6 +30,9 @@ from rankwise.training.settings.task import (
     MnistSettings,
     VtabSettings,
 )
+
+# How the floors below refuse an argument. A ValueError that is none of these is a fault of ours.
+_REFUSALS = (SettingsError, DataError, ModelError, AdapterError, ArgumentError)
 
 
 def build_task(run: RunSettings) -> Task:
@@ -96,8 +100,8 @@ def build_causal_task(run: RunSettings) -> GenerationTask:
 
 @contextlib.contextmanager
 def settings_errors(place: str) -> Iterator[None]:
-    """Turn a refused argument into an error about the setting ``place``."""
+    """Turn a refused argument into an error about the setting ``place``; a fault stays a fault."""
     try:
         yield
-    except ValueError as error:
+    except _REFUSALS as error:
         raise SettingsError(f"{place}: {error}") from error
