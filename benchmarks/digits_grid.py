@@ -22,8 +22,7 @@ from measuring import Row, print_rows, read_options, verdict_of
 from rankwise.comparison.engines.local import LocalEngine
 from rankwise.comparison.sweep import sweep
 from rankwise.training.build import build_task
-from rankwise.training.settings.recipe import load_recipe
-from rankwise.training.settings.run import Recipe
+from rankwise.training.settings.recipe import Recipe, load_recipe
 
 LIMIT_SECONDS = 180
 

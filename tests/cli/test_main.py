@@ -67,8 +67,8 @@ def test_train_trains_scores_and_says_where_the_results_are(capsys, empty_folder
         (["train", "digits", "--output", "o", "extra"], "expected an option"),
         (["train", "digits", "--output", "o", "--method.r"], "--method.r needs a value"),
         (
-            ["train", "digits", "--output", "o", "--method.name", "lora-xs", "--method.r", "6"],
-            "r must be between 1 and 5",
+            ["train", "digits", "--output", "o", "--method.name", "lora-xs", "--method.r", "65"],
+            "r must be between 1 and 64",
         ),
         (["report", "nowhere"], "no record at"),
         (["list", "methods", "--seed", "1"], "takes no settings"),

@@ -23,8 +23,7 @@ from rankwise.comparison.report.comparison import Comparison
 from rankwise.comparison.report.page import write_report
 from rankwise.comparison.sweep import read_test, sweep
 from rankwise.core.errors import SettingsError
-from rankwise.training.settings.recipe import load_recipe
-from rankwise.training.settings.run import Recipe
+from rankwise.training.settings.recipe import Recipe, load_recipe
 
 
 def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:

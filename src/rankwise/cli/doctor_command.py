@@ -18,8 +18,8 @@ from rankwise.core.errors import RankwiseError
 from rankwise.training.folder import RunFolder
 from rankwise.training.probes.doctor import Findings, examine
 from rankwise.training.settings.method import MethodSettings
-from rankwise.training.settings.recipe import load_recipe
-from rankwise.training.settings.run import Recipe, RunSettings
+from rankwise.training.settings.recipe import Recipe, load_recipe
+from rankwise.training.settings.run import RunSettings
 
 _COLUMNS = (
     "trained",

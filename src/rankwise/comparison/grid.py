@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rankwise.core.errors import SettingsError
-from rankwise.training.settings.run import ComparedMethod, ComparisonSettings, Recipe, RunSettings
+from rankwise.training.settings.comparison import ComparedMethod, ComparisonSettings
+from rankwise.training.settings.recipe import Recipe
+from rankwise.training.settings.run import RunSettings
 from rankwise.training.settings.task import trains_on_validation
 
 

@@ -17,7 +17,8 @@ from rankwise.comparison.grid import comparison_of, runs_of, widened
 from rankwise.training.folder import RunFolder
 from rankwise.training.recorded import finished_record, recorded_test
 from rankwise.training.records import FailedRun, RunRecord, TestResult
-from rankwise.training.settings.run import Recipe, RunSettings
+from rankwise.training.settings.recipe import Recipe
+from rankwise.training.settings.run import RunSettings
 
 
 class Watcher(Protocol):

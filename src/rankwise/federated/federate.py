@@ -19,7 +19,8 @@ from rankwise.federated.simulation import simulate
 from rankwise.federated.strategies import check_method
 from rankwise.training.records import FederationRecord, Federations
 from rankwise.training.settings.federation_plan import Plan
-from rankwise.training.settings.run import Recipe, RunSettings
+from rankwise.training.settings.recipe import Recipe
+from rankwise.training.settings.run import RunSettings
 
 
 def plans_of(recipe: Recipe) -> list[Plan]:

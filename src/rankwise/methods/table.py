@@ -42,7 +42,7 @@ METHODS: dict[str, Method] = {
     "cola": Method(
         "a chain of adapters, both factors train",
         "Xia et al. 2024, arXiv 2401.04151",
-        schedule={"kind": "chain", "side": "both"},
+        schedule={"kind": "chain", "side": "both", "sketch": None},
     ),
     "rac-lora": Method(
         "a chain of adapters, one factor a fresh frozen sketch in each",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 
 from rankwise.core.errors import SettingsError
@@ -84,3 +86,9 @@ def test_the_scaling_stays_though_ours_is_divided_by_the_rank():
 def test_what_cannot_work_is_refused_with_the_reason(config, message):
     with pytest.raises(SettingsError, match=message):
         settings_of_raclora(config)
+
+
+def test_the_old_place_is_there_and_names_the_new_one():
+    with pytest.warns(DeprecationWarning, match=r"moved to rankwise\.training\.settings\.raclora"):
+        old = importlib.import_module("rankwise.training.raclora")
+    assert old.settings_of_raclora is settings_of_raclora

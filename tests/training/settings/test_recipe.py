@@ -73,10 +73,34 @@ def test_mistakes_are_named(overrides, message):
         load_recipe("digits", overrides)
 
 
-def test_a_mistake_in_a_list_is_told_once():
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"compare": {"methods": [{"name": "lora", "rank": 1}]}}, "compare.methods[0].rank: "),
+        # Two methods of the comparison begin with the recipe's own.
+        ({"method": {"adapter": {"dropout": 2}}}, "method.adapter.dropout: "),
+        ({"training": {"bf16": True}}, "training.bf16 True needs training.loop 'trainer'"),
+        (
+            {"compare": {"methods": ["lora", {"name": "lora", "training": {"epochs": "x"}}]}},
+            "compare.methods[2].training.epochs: ",
+        ),
+        (
+            {"compare": {"methods": [{"name": "lora", "training": {"bf16": True}}]}},
+            "compare.methods[0]: training.bf16 True needs",
+        ),
+    ],
+)
+def test_a_mistake_is_told_once_and_with_its_place(overrides, message):
     with pytest.raises(SettingsError) as caught:
-        load_recipe("digits", {"compare": {"methods": [{"name": "lora", "rank": 1}]}})
-    assert len(str(caught.value).splitlines()) == 1
+        load_recipe("digits", overrides)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(message)
+
+
+def test_a_run_that_could_not_be_is_refused_without_a_comparison_too(tmp_path):
+    file = write_recipe(tmp_path, "training: {loop: lean, bf16: true}")
+    with pytest.raises(SettingsError, match=r"^training\.bf16 True needs training\.loop 'trainer'"):
+        load_recipe(file)
 
 
 @pytest.mark.parametrize(
@@ -227,16 +251,6 @@ def test_another_method_keeps_of_the_recipes_own_what_fits_it():
     assert recipe.method.init.kind == "random"
     other = load_recipe("delora-glue", {"method": {"name": "lora"}}).method
     assert (other.adapter.kind, other.published, other.published_parameters) == ("lora", None, None)
-
-
-@pytest.mark.parametrize("recipe", recipe_names())
-@pytest.mark.parametrize("name", METHODS)
-def test_every_method_goes_with_every_recipe(recipe, name):
-    overrides = {"method": {"name": name}}
-    if name == "full" and hasattr(load_recipe(recipe).task, "dtype"):
-        # It trains the weights themselves, and refuses those of fewer digits.
-        overrides["task"] = {"dtype": "float32"}
-    assert load_recipe(recipe, overrides).method.name == name
 
 
 @pytest.mark.parametrize("part", ["adapter", "init", "schedule"])

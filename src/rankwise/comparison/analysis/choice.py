@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from rankwise.training.records import FailedRun, RunRecord
-from rankwise.training.settings.run import ComparedMethod
+from rankwise.training.settings.comparison import ComparedMethod
 
 
 def finished_at(rate: float, records: Iterable[RunRecord | FailedRun]) -> list[RunRecord]:

@@ -12,7 +12,8 @@ from rankwise.comparison.analysis.statistics import mean_interval
 from rankwise.comparison.analysis.verdict import verdict
 from rankwise.evaluation.metrics import METRICS
 from rankwise.training.records import Protocol, Summary, SummaryRow, TestResult, identity_of
-from rankwise.training.settings.run import ComparisonSettings, Recipe
+from rankwise.training.settings.comparison import ComparisonSettings
+from rankwise.training.settings.recipe import Recipe
 
 _INTERVAL = (
     "95 %, Student's t over seeds, cut to the range of the metric; differences are paired by seed, "

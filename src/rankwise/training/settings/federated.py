@@ -6,30 +6,33 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from rankwise.training.settings.base import Settings
+from rankwise.training.settings.base import Settings, setting
 
 
 class FederatedSettings(Settings):
     """Who takes part, and how long."""
 
-    clients: PositiveInt = 5
-    rounds: PositiveInt = 20
-    fraction: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=1.0, description="share of the clients that each round samples"
+    clients: PositiveInt = setting(5, "among which the training rows are split", unit="clients")
+    rounds: PositiveInt = setting(20, "times that the server averages", unit="rounds")
+    fraction: Annotated[float, Field(gt=0, le=1)] = setting(
+        1.0, "share of the clients that each round samples", unit="ratio"
     )
-    min_clients: PositiveInt = Field(
-        default=2, description="usable updates without which the run stops"
+    min_clients: PositiveInt = setting(
+        2, "usable updates without which the federation stops", unit="clients"
     )
-    split: Literal["even", "dirichlet", "own"] = Field(
-        default="dirichlet", description="own: each machine has rows of its own, and takes them all"
+    split: Literal["even", "dirichlet", "own"] = setting(
+        "dirichlet",
+        "even shares, labels drawn by Dirichlet's law, or all rows of each client's own machine",
     )
-    alpha: PositiveFloat = Field(default=0.5, description="concentration of the Dirichlet law")
-    local_epochs: PositiveInt = Field(default=1, description="epochs of a client in a round")
-    local_steps: PositiveInt | None = Field(
-        default=None, description="steps of a client in a round, instead of whole epochs"
+    alpha: PositiveFloat = setting(
+        0.5, "concentration of Dirichlet's law: the smaller, the more labels differ", unit="number"
     )
-    timeout_seconds: PositiveFloat = Field(
-        default=600.0, description="how long a round waits for its clients"
+    local_epochs: PositiveInt = setting(1, "epochs of a client in a round", unit="epochs")
+    local_steps: PositiveInt | None = setting(
+        None, "steps of a client in a round, instead of whole epochs", unit="steps"
+    )
+    timeout_seconds: PositiveFloat = setting(
+        600.0, "how long a round waits for its clients", unit="seconds"
     )
 
     @property

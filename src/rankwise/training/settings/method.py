@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from rankwise.training.settings.base import Settings
+from rankwise.training.settings.base import Settings, setting
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 SketchKind = Literal["gaussian", "orthonormal", "kaiming", "selector", "gradient"]
@@ -22,17 +22,17 @@ class FullSettings(Settings):
 class TargetSettings(Settings):
     """Which layers an adapter is on."""
 
-    target_modules: list[str] | str | None = Field(
-        default=None, description="names, a regular expression, 'all-linear', or None: the task's"
+    target_modules: list[str] | str | None = setting(
+        None, "adapted layers: names, a regular expression or all-linear; null: the task's"
     )
 
 
 class FactoredSettings(TargetSettings):
     """What all factored adapters have."""
 
-    dropout: Fraction = 0.0
-    rank_pattern: dict[str, PositiveInt] = Field(
-        default_factory=dict, description="ranks of single layers, by name or regular expression"
+    dropout: Fraction = setting(0.0, "dropout on the adapter's input", unit="ratio")
+    rank_pattern: dict[str, PositiveInt] = setting(
+        {}, "ranks of single layers, by name or regular expression", unit="rank"
     )
 
 
@@ -40,24 +40,30 @@ class LoraSettings(FactoredSettings):
     """PEFT's LoRA, ΔW = (alpha / r) B A."""
 
     kind: Literal["lora"] = "lora"
-    alpha: PositiveFloat | None = Field(default=None, description="None means r, a scaling of 1")
+    alpha: PositiveFloat | None = setting(
+        None, "the change is scaled by alpha / r; null: r, a scaling of 1", unit="number"
+    )
 
 
 class LoraXsSettings(FactoredSettings):
     """ΔW = (alpha / r) B R A with B and A frozen."""
 
     kind: Literal["lora_xs"] = "lora_xs"
-    alpha: PositiveFloat | None = Field(default=None, description="None means r, a scaling of 1")
+    alpha: PositiveFloat | None = setting(
+        None, "the change is scaled by alpha / r; null: r, a scaling of 1", unit="number"
+    )
 
 
 class DeloraSettings(FactoredSettings):
     """Normalised rank-1 terms with the strength λ."""
 
     kind: Literal["delora"] = "delora"
-    delora_lambda: PositiveFloat = 4.0
-    learn_lambda: bool = True
-    lambda_learning_rate: PositiveFloat | None = Field(
-        default=None, description="None means the run's own"
+    delora_lambda: PositiveFloat = setting(
+        4.0, "the strength λ of the change at the start", unit="number"
+    )
+    learn_lambda: bool = setting(True, "train λ; false keeps it, and with it the bound on ‖ΔW‖")
+    lambda_learning_rate: PositiveFloat | None = setting(
+        None, "learning rate of λ; null: the run's own", unit="per step"
     )
 
 
@@ -65,8 +71,8 @@ class PeftSettings(TargetSettings):
     """Any config of PEFT, by its type and options; ``r`` is passed on to those that have one."""
 
     kind: Literal["peft"] = "peft"
-    peft_type: str = "LORA"
-    options: dict[str, Any] = Field(default_factory=dict)
+    peft_type: str = setting("LORA", "PEFT's name of the adapter, such as VERA or IA3")
+    options: dict[str, Any] = setting({}, "options of its config, in PEFT's words")
 
 
 class RandomInit(Settings):
@@ -79,31 +85,33 @@ class UpdateInit(Settings):
     """LoRA-SB: the truncated SVD of the estimated first update of full fine-tuning."""
 
     kind: Literal["update"] = "update"
-    mode: Literal["sign", "raw"] = "sign"
-    samples: PositiveInt = Field(default=50, description="training rows whose gradient is summed")
+    mode: Literal["sign", "raw"] = setting(
+        "sign", "the update of AdamW's first step (the gradient's signs), or the gradient itself"
+    )
+    samples: PositiveInt = setting(50, "training rows whose gradients are summed", unit="rows")
 
 
 class BoundaryInit(Settings):
     """ABM: match the signs of the reference's pre-activations, with a margin."""
 
     kind: Literal["boundary"] = "boundary"
-    reference: str = Field(
-        default="pretrained",
-        description="'pretrained', 'task' (a LoRA that is trained first, at the run's cost), or "
-        "an adapter directory",
+    reference: str = setting(
+        "pretrained",
+        "whose boundaries are matched: pretrained, task (a LoRA trained before, at the run's cost) "
+        "or an adapter directory",
     )
-    reference_learning_rate: PositiveFloat | None = Field(
-        default=None, description="of 'task'; None is the run's own"
+    reference_learning_rate: PositiveFloat | None = setting(
+        None, "learning rate that trains the reference task; null: the run's own", unit="per step"
     )
-    margin: float = Field(default=0.5, ge=0)
-    steps: PositiveInt = 100
-    learning_rate: PositiveFloat = 3e-4
-    last: PositiveInt | None = Field(
-        default=None, description="monitored blocks; None is the last half"
+    margin: float = setting(0.5, "by which a sign must be right", unit="pre-activation", ge=0)
+    steps: PositiveInt = setting(100, "optimizer steps of the matching", unit="steps")
+    learning_rate: PositiveFloat = setting(3e-4, "learning rate of the matching", unit="per step")
+    last: PositiveInt | None = setting(
+        None, "monitored blocks, counted from the output; null: half of them", unit="blocks"
     )
-    samples: PositiveInt = Field(default=128, description="training rows that are matched")
-    batch_size: PositiveInt | None = Field(
-        default=None, description="rows of a matching step; None is the training's"
+    samples: PositiveInt = setting(128, "training rows that are matched", unit="rows")
+    batch_size: PositiveInt | None = setting(
+        None, "rows of a matching step; null: training.batch_size", unit="rows"
     )
 
 
@@ -111,7 +119,7 @@ class SavedInit(Settings):
     """A start that `rankwise init` wrote before."""
 
     kind: Literal["saved"] = "saved"
-    path: Path = Field(description="the adapter directory")
+    path: Path = setting(..., "the adapter directory")
 
 
 class SingleSchedule(Settings):
@@ -124,30 +132,36 @@ class FrozenSchedule(Settings):
     """One adapter whose one factor is a frozen random sketch (AsymmLoRA)."""
 
     kind: Literal["frozen"] = "frozen"
-    side: Literal["left", "right"] = Field(
-        default="left", description="the frozen one: left = B, right = A"
+    side: Literal["left", "right"] = setting(
+        "left", "which factor is the frozen sketch: left = B, right = A"
     )
-    sketch: SketchKind = "gaussian"
-    gradient_samples: PositiveInt = Field(default=256, description="rows for the sketch 'gradient'")
+    sketch: SketchKind = setting("gaussian", "how the frozen factor is drawn")
+    gradient_samples: PositiveInt = setting(
+        256, "training rows of the gradient that sketch gradient takes", unit="rows"
+    )
 
 
 class ChainSchedule(Settings):
     """A chain of adapters, folded and restarted (COLA: side both; RAC-LoRA: left or right)."""
 
     kind: Literal["chain"] = "chain"
-    side: Literal["left", "right", "both"] = "left"
-    sketch: SketchKind | None = Field(
-        default=None, description="None: gaussian, for side both kaiming"
+    side: Literal["left", "right", "both"] = setting(
+        "left", "which factor is a frozen sketch: left = B, right = A; both: both train"
     )
-    every_epochs: PositiveInt = 3
-    reset_optimizer: bool = True
-    warmup_steps: int = Field(
-        default=0, ge=0, description="re-warmup after a fold; loop 'trainer' only"
+    sketch: SketchKind | None = setting(
+        None, "how the factor that begins at random is drawn; null: gaussian, for both kaiming"
     )
-    final_rank: PositiveInt | None = Field(
-        default=None, description="compress the finished chain to it"
+    every_epochs: PositiveInt = setting(3, "epochs of a block, until it folds", unit="epochs")
+    reset_optimizer: bool = setting(True, "forget the optimizer's moments at a fold")
+    warmup_steps: int = setting(
+        0, "steps of warm-up after a fold; training.loop trainer only", unit="steps", ge=0
     )
-    gradient_samples: PositiveInt = Field(default=256, description="rows for the sketch 'gradient'")
+    final_rank: PositiveInt | None = setting(
+        None, "compress the finished chain to this rank; null: keep all of it", unit="rank"
+    )
+    gradient_samples: PositiveInt = setting(
+        256, "training rows of the gradient that sketch gradient takes", unit="rows"
+    )
 
 
 AdapterSettings = Annotated[
@@ -165,19 +179,23 @@ ScheduleSettings = Annotated[
 class MethodSettings(Settings):
     """A method: its name, its rank, and its choice on the three axes."""
 
-    name: str = "lora"
-    label: str | None = Field(
-        default=None, pattern=r"^[\w.,=+-]+$", description="shown in tables; None is the name"
+    name: str = setting("lora", "a method of `rankwise list methods`")
+    label: str | None = setting(
+        None,
+        "what tables and folders call it; null: its name",
+        pattern=r"^[\w.,=+-]+$",
+        max_length=50,
     )
-    r: PositiveInt = 8
-    budget: str = Field(default="", description="label of the group of equal trainable parameters")
-    published: float | None = Field(
-        default=None, description="the score that its paper reports, shown beside ours"
+    r: PositiveInt = setting(8, "rank of the adapter", unit="rank")
+    budget: str = setting("", "label of a group of methods with equally many trainable parameters")
+    published: float | None = setting(
+        None, "the score that its paper reports, shown beside ours", unit="score"
     )
-    published_parameters: str | None = Field(
-        default=None,
+    published_parameters: str | None = setting(
+        None,
+        "the count that its paper reports, such as 55.3K, checked by --dry-run",
         pattern=r"^\d+(\.\d+)?[KMB]?$",
-        description="the count that its paper reports, such as 55.3K, checked by --dry-run",
+        unit="parameters",
     )
     adapter: AdapterSettings
     init: InitSettings

@@ -1,4 +1,4 @@
-"""The settings of a run and of a comparison: small, strict, immutable.
+"""The settings of a run: small, strict, immutable.
 
 One model serves every command. An unknown key is an error; a named method fills the parts that the
 user leaves open (``methods/table.py``). Settings stop in this folder: they are unpacked into plain
@@ -10,11 +10,9 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import PositiveFloat, PositiveInt, model_validator
 
-from rankwise.core.errors import nearest_names
-from rankwise.training.settings.base import Settings
-from rankwise.training.settings.federated import FederatedSettings
+from rankwise.training.settings.base import Settings, setting
 from rankwise.training.settings.method import ChainSchedule, Fraction, MethodSettings
 from rankwise.training.settings.task import (
     DigitsSettings,
@@ -27,35 +25,44 @@ from rankwise.training.settings.task import (
 class TrainingSettings(Settings):
     """How the trainable parameters are trained: AdamW and a learning-rate schedule."""
 
-    epochs: PositiveInt = 30
-    batch_size: PositiveInt = 32
-    learning_rate: PositiveFloat = 1e-3
-    weight_decay: float = Field(default=0.01, ge=0)
-    scheduler: Literal["constant", "linear", "cosine"] = "constant"
-    warmup_ratio: Fraction = 0.0
-    max_grad_norm: PositiveFloat | None = None
-    accumulation_steps: PositiveInt = Field(
-        default=1, description="batches whose gradients make one optimizer step"
+    epochs: PositiveInt = setting(30, "passes over the training rows", unit="epochs")
+    batch_size: PositiveInt = setting(32, "rows of a batch", unit="rows")
+    learning_rate: PositiveFloat = setting(
+        1e-3, "the highest learning rate, after warm-up", unit="per step"
     )
-    bf16: bool = Field(default=False, description="compute in bfloat16, weights stay as they are")
-    gradient_checkpointing: bool = Field(
-        default=False, description="less memory for more time: recompute activations"
+    weight_decay: float = setting(0.01, "AdamW's decay of what trains", unit="ratio", ge=0)
+    scheduler: Literal["constant", "linear", "cosine"] = setting(
+        "constant", "how the learning rate falls after warm-up"
     )
-    group_by_length: bool = Field(
-        default=True, description="batches of rows of like lengths, where rows differ in them"
+    warmup_ratio: Fraction = setting(
+        0.0, "share of all steps over which the learning rate rises from zero", unit="ratio"
     )
-    keep: Literal["last", "best"] = Field(
-        default="last",
-        description="whose weights are kept: the last epoch's, or the best on validation",
+    max_grad_norm: PositiveFloat | None = setting(
+        None, "gradients longer than this are scaled down to it; null: never", unit="norm"
     )
-    report_to: list[str] = Field(
-        default_factory=list, description="trackers of Transformers' Trainer, such as tensorboard"
+    accumulation_steps: PositiveInt = setting(
+        1, "batches whose gradients make one optimizer step", unit="batches"
     )
-    patience: PositiveInt | None = Field(
-        default=None, description="stop after so many epochs without a lower validation loss"
+    bf16: bool = setting(False, "compute in bfloat16; weights stay as they are")
+    gradient_checkpointing: bool = setting(
+        False, "save memory for time: compute activations again in the backward pass"
     )
-    loop: Literal["lean", "trainer"] = Field(
-        default="trainer", description="lean: a plain loop for tiny models, equal to the Trainer"
+    group_by_length: bool = setting(
+        True, "batch rows of like lengths together, where rows differ in length"
+    )
+    keep: Literal["last", "best"] = setting(
+        "last", "whose weights are kept: the last epoch's, or the best on validation"
+    )
+    report_to: list[str] = setting(
+        [], "trackers that Transformers' Trainer reports to, such as tensorboard"
+    )
+    patience: PositiveInt | None = setting(
+        None,
+        "stop after so many epochs without a lower validation loss; null: never",
+        unit="epochs",
+    )
+    loop: Literal["lean", "trainer"] = setting(
+        "trainer", "Transformers' Trainer, or a lean loop for tiny models that does the same"
     )
 
 
@@ -68,7 +75,7 @@ class RunSettings(Settings):
     task: TaskSettings = DigitsSettings()
     method: MethodSettings
     training: TrainingSettings = TrainingSettings()
-    seed: int = Field(default=0, ge=0)
+    seed: int = setting(0, "decides all randomness of a run", unit="number", ge=0)
 
     @property
     def name(self) -> str:
@@ -125,86 +132,3 @@ class RunSettings(Settings):
                 f"{self.training.patience!r}"
             )
         return self
-
-
-class ComparedMethod(MethodSettings):
-    """A method of a comparison, and what its runs have otherwise than the others'."""
-
-    task: dict[str, Any] = Field(default_factory=dict, description="such as {rows: 500}")
-    training: dict[str, Any] = Field(default_factory=dict, description="such as {epochs: 3}")
-
-    def run(self, common: RunSettings, *, learning_rate: float, seed: int) -> RunSettings:
-        """Return one run: ``common`` with this method, its own settings, a rate and a seed."""
-        own = {"task": self.task, "training": self.training | {"learning_rate": learning_rate}}
-        tree = common.model_dump()
-        method = self.model_dump(exclude={"task", "training"})
-        return RunSettings.model_validate(
-            {name: tree[name] | part for name, part in own.items()}
-            | {"method": method, "seed": seed}
-        )
-
-
-class ComparisonSettings(Settings):
-    """Methods × learning rates × seeds on one task."""
-
-    methods: tuple[ComparedMethod, ...] = Field(min_length=1)
-    learning_rates: tuple[PositiveFloat, ...] = Field(min_length=1)
-    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
-    budgets: list[str] | None = Field(
-        default=None, description="the budgets that are run; None: all of them"
-    )
-    sweep_seeds: PositiveInt | None = Field(
-        default=None, description="seeds on which rates are swept, the rest at the best; None: all"
-    )
-    baseline: str = Field(default="lora", description="the method that others are measured against")
-    widenings: int = Field(
-        default=4, ge=0, description="times that a grid may grow while its edge is best"
-    )
-
-    @property
-    def chosen_methods(self) -> tuple[ComparedMethod, ...]:
-        """The methods of the chosen budgets."""
-        if self.budgets is None:
-            return self.methods
-        return tuple(method for method in self.methods if method.budget in self.budgets)
-
-    @model_validator(mode="after")
-    def _check_budgets(self) -> ComparisonSettings:
-        known = {method.budget for method in self.methods}
-        for budget in self.budgets or []:
-            if budget not in known:
-                raise ValueError(f"budgets: no {budget!r}; {nearest_names(budget, known)}")
-        return self
-
-    @model_validator(mode="after")
-    def _check_sweep_seeds(self) -> ComparisonSettings:
-        if self.sweep_seeds is not None and self.sweep_seeds > len(self.seeds):
-            raise ValueError(
-                f"sweep_seeds must be at most the number of seeds, {len(self.seeds)}, "
-                f"got {self.sweep_seeds}"
-            )
-        return self
-
-
-class Recipe(Settings):
-    """What a YAML file holds: one run, its comparison and its federation."""
-
-    task: TaskSettings = DigitsSettings()
-    method: MethodSettings
-    training: TrainingSettings = TrainingSettings()
-    seed: int = Field(default=0, ge=0)
-    compare: ComparisonSettings | None = None
-    federated: FederatedSettings = FederatedSettings()
-
-    @model_validator(mode="after")
-    def _check_own_settings(self) -> Recipe:
-        """Refuse a comparison of which a run could not be made, before any is."""
-        for method in self.compare.methods if self.compare else ():
-            method.run(self.run(), learning_rate=self.training.learning_rate, seed=self.seed)
-        return self
-
-    def run(self) -> RunSettings:
-        """Return the single run that the recipe describes."""
-        return RunSettings(
-            task=self.task, method=self.method, training=self.training, seed=self.seed
-        )

@@ -7,34 +7,37 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from rankwise.training.settings.base import Settings
+from rankwise.training.settings.base import Settings, setting
 
 
 class DigitsSettings(Settings):
     """scikit-learn's digits of 8×8 pixels, and how the base model is made."""
 
     name: Literal["digits"] = "digits"
-    seed: int = Field(default=0, ge=0, description="seed of the split and of the base model")
-    pretrain_epochs: PositiveInt = 30
-    pretrain_learning_rate: PositiveFloat = 3e-3
+    seed: int = setting(0, "decides the split and the base model", unit="number", ge=0)
+    pretrain_epochs: PositiveInt = setting(30, "epochs that make the base model", unit="epochs")
+    pretrain_learning_rate: PositiveFloat = setting(
+        3e-3, "learning rate that makes the base model", unit="per step"
+    )
 
 
 class MnistSettings(Settings):
     """MNIST, and how the base model is made."""
 
     name: Literal["mnist"] = "mnist"
-    data_root: Path | None = Field(
-        default=None,
-        description="folder with vision/mnist; None is the environment's RANKWISE_DATA, or the Hub",
+    data_root: Path | None = setting(
+        None, "folder with vision/mnist; null: RANKWISE_DATA of the environment, or the Hub"
     )
-    seed: int = Field(default=0, ge=0, description="seed of the split and of the base model")
-    hidden: PositiveInt = 64
-    pretrain_epochs: PositiveInt = 8
-    pretrain_learning_rate: PositiveFloat = 1e-3
+    seed: int = setting(0, "decides the split and the base model", unit="number", ge=0)
+    hidden: PositiveInt = setting(64, "width of the two hidden layers", unit="units")
+    pretrain_epochs: PositiveInt = setting(8, "epochs that make the base model", unit="epochs")
+    pretrain_learning_rate: PositiveFloat = setting(
+        1e-3, "learning rate that makes the base model", unit="per step"
+    )
 
 
 Dtype = Literal["float32", "bfloat16", "float16"]
-_DTYPE = "of the pretrained weights, which stay as they are; what trains is float32"
+_DTYPE = "dtype of the pretrained weights; what trains is float32"
 
 GlueName = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "mnli-mm", "qnli", "rte", "wnli"]
 
@@ -43,23 +46,24 @@ class GlueSettings(Settings):
     """A task of GLUE, and the pretrained model that is adapted to it."""
 
     name: GlueName
-    model: str = Field(
-        description="a model's name on the Hub, a local folder, or package:NAME/FOLDER"
+    model: str = setting(..., "a model's name on the Hub, a local folder, or package:NAME/FOLDER")
+    form: Literal["classes", "text"] = setting(
+        "classes", "a classification head, or text to text (T5)"
     )
-    form: Literal["classes", "text"] = Field(
-        default="classes", description="a classification head, or text to text (T5)"
+    data_root: Path | None = setting(
+        None, "folder with glue/TASK; null: RANKWISE_DATA of the environment, or the Hub"
     )
-    data_root: Path | None = Field(
-        default=None,
-        description="folder with glue/TASK; None is the environment's RANKWISE_DATA, or the Hub",
+    protocol: Literal["revisited", "official", "held-out"] = setting(
+        "revisited", "how validation and test are cut (docs/guides/glue.md)"
     )
-    protocol: Literal["revisited", "official", "held-out"] = Field(
-        default="revisited", description="how validation and test are cut (docs/guides/glue.md)"
+    split_seed: int | None = setting(
+        None, "seed of the cut of the rows; null: the run's own", unit="number", ge=0
     )
-    split_seed: int | None = Field(default=None, ge=0, description="None is the run's own seed")
-    rows: PositiveInt | None = Field(default=None, description="training rows; None is all")
-    max_length: PositiveInt = Field(default=128, description="tokens, the rest is cut and counted")
-    dtype: Dtype = Field(default="float32", description=_DTYPE)
+    rows: PositiveInt | None = setting(None, "training rows; null: all", unit="rows")
+    max_length: PositiveInt = setting(
+        128, "longer texts are cut, and counted in the record", unit="tokens"
+    )
+    dtype: Dtype = setting("float32", _DTYPE)
 
 
 VtabName = Literal[
@@ -89,59 +93,62 @@ class VtabSettings(Settings):
     """A task of VTAB-1K, and the pretrained vision transformer that is adapted to it."""
 
     name: VtabName
-    model: str = Field(
-        description="a model's name on the Hub, a local folder, or package:NAME/FOLDER"
+    model: str = setting(..., "a model's name on the Hub, a local folder, or package:NAME/FOLDER")
+    data_root: Path | None = setting(
+        None, "folder with vision/TASK; null: RANKWISE_DATA of the environment, or the Hub"
     )
-    data_root: Path | None = Field(
-        default=None,
-        description="folder with vision/TASK; None is the environment's RANKWISE_DATA, or the Hub",
+    protocol: Literal["tuning", "final"] = setting(
+        "tuning", "train on 800 rows and validate on 200, or train on all 1,000"
     )
-    protocol: Literal["tuning", "final"] = Field(
-        default="tuning", description="train on 800 and validate on 200, or train on all 1,000"
+    split_seed: int | None = setting(
+        None, "seed of the cut of the rows; null: the run's own", unit="number", ge=0
     )
-    split_seed: int | None = Field(default=None, ge=0, description="None is the run's own seed")
 
 
 class SmallModelSettings(Settings):
     """A Llama of some million parameters, trained here from nothing, to try everything with."""
 
-    files: list[str] = Field(
-        default_factory=list, description="its texts; none: those of the task's own files"
+    files: list[str] = setting([], "its texts, as in task.files; none: those of the task")
+    vocabulary: int = setting(2048, "size of its vocabulary", unit="tokens", ge=300)
+    width: PositiveInt = setting(192, "width of its hidden states", unit="units")
+    blocks: PositiveInt = setting(4, "its transformer blocks", unit="blocks")
+    heads: PositiveInt = setting(6, "attention heads of a block", unit="heads")
+    steps: PositiveInt = setting(300, "optimizer steps that make it", unit="steps")
+    batch_size: PositiveInt = setting(16, "texts of a step that makes it", unit="texts")
+    length: PositiveInt = setting(128, "tokens of a text that makes it", unit="tokens")
+    learning_rate: PositiveFloat = setting(
+        2e-3, "the highest learning rate that makes it", unit="per step"
     )
-    vocabulary: int = Field(default=2048, ge=300)
-    width: PositiveInt = 192
-    blocks: PositiveInt = 4
-    heads: PositiveInt = 6
-    steps: PositiveInt = 300
-    batch_size: PositiveInt = 16
-    length: PositiveInt = 128
-    learning_rate: PositiveFloat = 2e-3
-    seed: int = Field(default=0, ge=0)
+    seed: int = setting(0, "decides its start and the order of its texts", unit="number", ge=0)
 
 
 class GenerationSettings(Settings):
     """Instructions to train on, and the causal model that is adapted to them."""
 
     name: Literal["metamathqa", "commonsense", "alpaca", "evol-instruct"]
-    model: str = Field(
-        description="a model's name on the Hub, a local folder, package:NAME/FOLDER, or small"
+    model: str = setting(
+        ..., "a model's name on the Hub, a local folder, package:NAME/FOLDER, or small"
     )
     small: SmallModelSettings = SmallModelSettings()
-    data_root: Path | None = Field(
-        default=None,
-        description="folder with FAMILY/TASK/SPLIT.jsonl; None is RANKWISE_DATA, or the Hub",
+    data_root: Path | None = setting(
+        None,
+        "folder with FAMILY/TASK/SPLIT.jsonl; null: RANKWISE_DATA of the environment, or the Hub",
     )
-    files: list[str] = Field(
-        default_factory=list, description="local files in the corpus's place, without endings"
+    files: list[str] = setting(
+        [], "local files in the corpus's place, below the data root and without endings"
     )
-    template: Literal["alpaca", "chat"] = Field(
-        default="alpaca", description="the form of prompts: Alpaca's, or the tokenizer's own"
+    template: Literal["alpaca", "chat"] = setting(
+        "alpaca", "the form of prompts: Alpaca's, or the tokenizer's own"
     )
-    rows: PositiveInt | None = Field(default=None, description="training rows; None is all")
-    held_out: PositiveInt = Field(default=200, description="rows each of validation and test")
-    split_seed: int | None = Field(default=None, ge=0, description="None is the run's own seed")
-    max_length: PositiveInt = Field(default=512, description="tokens, the rest is cut and counted")
-    dtype: Dtype = Field(default="float32", description=_DTYPE)
+    rows: PositiveInt | None = setting(None, "training rows; null: all", unit="rows")
+    held_out: PositiveInt = setting(200, "rows each of validation and test", unit="rows")
+    split_seed: int | None = setting(
+        None, "seed of the cut of the rows; null: the run's own", unit="number", ge=0
+    )
+    max_length: PositiveInt = setting(
+        512, "longer texts are cut, and counted in the record", unit="tokens"
+    )
+    dtype: Dtype = setting("float32", _DTYPE)
 
 
 TaskSettings = Annotated[
