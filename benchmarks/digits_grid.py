@@ -41,6 +41,8 @@ class Silent:
 
     def done(self, record: Any) -> None: ...
 
+    def widened(self, method: str, rate: float) -> None: ...
+
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run the grid in a temporary folder and print one line."""

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rankwise.core.errors import DataError
-from rankwise.core.library_noise import ignore_known_warnings
+from rankwise.core.library_noise import silence_libraries
 from rankwise.training.answering import Asking, Result, ask, open_respondent
 from rankwise.training.run import train_run
 from rankwise.training.settings.recipe import load_recipe
@@ -50,7 +50,7 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--tiny", action="store_true", help="toy sizes: does every line run?")
     arguments = parser.parse_args(words)
-    ignore_known_warnings()
+    silence_libraries()
     begun = time.perf_counter()
     task = {"small": {"steps": arguments.steps}, "rows": arguments.training_rows}
     task = TINY if arguments.tiny else task

@@ -1,32 +1,35 @@
 """Rankwise: low-rank fine-tuning that keeps up with full fine-tuning, as an extension of PEFT.
 
-Importing it makes our adapter types known to PEFT. The rest is imported when first used, so that
-``import rankwise`` costs little beside ``import peft``.
+``import rankwise`` is cheap: each public name is imported when it is first used, and PEFT learns
+our adapter types when PEFT itself is imported, before or after Rankwise
+(``core/import_hook.py``).
 """
 
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from rankwise import functional
-from rankwise.core.errors import RankwiseError
-from rankwise.methods.adapters.delora import DeloraConfig
-from rankwise.methods.adapters.lora_xs import LoraXSConfig
-from rankwise.methods.chain import config as chain_config  # noqa: F401 (registers its type)
+from rankwise.core.import_hook import run_after_import
+from rankwise.core.library_noise import quiet_imports
 
 if TYPE_CHECKING:
+    from rankwise import functional
+    from rankwise.core.errors import RankwiseError
     from rankwise.export.lora import export_lora
+    from rankwise.methods.adapters.delora import DeloraConfig
     from rankwise.methods.adapters.fused import fuse, unfuse
+    from rankwise.methods.adapters.lora_xs import LoraXSConfig
     from rankwise.methods.chain.callback import ChainCallback
     from rankwise.methods.chain.chain import Chain
     from rankwise.methods.inits.boundary import BoundaryMatching
     from rankwise.methods.inits.initialize import initialize
     from rankwise.methods.inits.update import UpdateApproximation
     from rankwise.methods.optimizer import parameter_groups
+    from rankwise.training.probes.doctor import examine
 
-__version__ = version("rankwise")
+    __version__: str
+
 __all__ = [
     "BoundaryMatching",
     "Chain",
@@ -36,6 +39,7 @@ __all__ = [
     "RankwiseError",
     "UpdateApproximation",
     "__version__",
+    "examine",
     "export_lora",
     "functional",
     "fuse",
@@ -44,24 +48,50 @@ __all__ = [
     "unfuse",
 ]
 
+# Where each name is defined; type checkers read the imports above instead.
 _HOMES = {
     "BoundaryMatching": "rankwise.methods.inits.boundary",
     "Chain": "rankwise.methods.chain.chain",
     "ChainCallback": "rankwise.methods.chain.callback",
+    "DeloraConfig": "rankwise.methods.adapters.delora",
+    "LoraXSConfig": "rankwise.methods.adapters.lora_xs",
+    "RankwiseError": "rankwise.core.errors",
     "UpdateApproximation": "rankwise.methods.inits.update",
+    "examine": "rankwise.training.probes.doctor",
     "export_lora": "rankwise.export.lora",
     "fuse": "rankwise.methods.adapters.fused",
     "initialize": "rankwise.methods.inits.initialize",
     "parameter_groups": "rankwise.methods.optimizer",
     "unfuse": "rankwise.methods.adapters.fused",
 }
+# Each enters its type in PEFT's tables when it is imported.
+_ADAPTER_TYPES = (
+    "rankwise.methods.adapters.lora_xs",
+    "rankwise.methods.adapters.delora",
+    "rankwise.methods.chain.config",
+)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version  # costs more than all else that is imported here
+
+        return version("rankwise")
+    if name == "functional":
+        return importlib.import_module("rankwise.functional")
     if name not in _HOMES:
         raise AttributeError(f"module 'rankwise' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    with quiet_imports():
+        return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return list(__all__)
+
+
+def _register_adapter_types() -> None:
+    for module in _ADAPTER_TYPES:
+        importlib.import_module(module)
+
+
+run_after_import("peft", _register_adapter_types)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import runpy
+import shlex
 
 import pytest
 
 from rankwise.cli.main import main
+from rankwise.core.errors import AdapterError
 from rankwise.methods.table import METHODS
+from rankwise.training.settings.recipe import load_recipe
 
 QUICK = ["--task.pretrain_epochs", "1", "--training.epochs", "1", "--training.batch_size", "256"]
 
@@ -25,12 +30,76 @@ def a_file(empty_folder):
 
 @pytest.mark.parametrize(
     ("what", "names"),
-    [("methods", list(METHODS)), ("tasks", ["digits"]), ("recipes", ["digits"])],
+    [
+        ("methods", list(METHODS)),
+        ("tasks", ["digits"]),
+        ("recipes", ["digits"]),
+        ("settings", ["training.epochs", "passes over the training rows"]),
+    ],
 )
 def test_list_shows_what_there_is(capsys, what, names):
     assert main(["list", what]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in names)
+    assert main(["list", what, "--json"]) == 0
+    assert all(json.loads(capsys.readouterr().out))
+
+
+def test_list_alone_shows_all_but_settings(capsys):
+    assert main(["list"]) == 0
+    printed = capsys.readouterr().out
+    assert "lora-sb" in printed
+    assert "glue-tutorial" in printed
+    assert "training.epochs" not in printed
+    assert main(["list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["recipes"][0]["recipe"] == "abm-dialogue"
+
+
+def test_the_settings_of_one_section_can_be_listed(capsys):
+    assert main(["list", "settings", "method.schedule"]) == 0
+    printed = capsys.readouterr().out
+    assert "every_epochs" in printed
+    assert "delora_lambda" not in printed
+
+
+@pytest.mark.parametrize(
+    ("topic", "texts"),
+    [
+        ("training.learning_rate", ["number > 0", "per step", "0.001", "--training.learning_rate"]),
+        ("lr", ["training.learning_rate: ", "method.init.learning_rate of boundary: "]),
+        ("method.adapter.alpha", ["of lora, lora_xs", "default  null"]),
+        ("task.model", ["default  none: say which"]),
+        ("training", ["training.epochs", "training.loop"]),
+        ("task.pretrain_epochs", ["of digits", "of mnist"]),
+    ],
+)
+def test_help_explains_settings(capsys, topic, texts):
+    assert main(["help", topic]) == 0
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in texts)
+
+
+@pytest.mark.parametrize(("words", "usage"), [([], "COMMAND"), (["compare"], "--vary")])
+def test_help_explains_commands(capsys, words, usage):
+    with pytest.raises(SystemExit) as caught:
+        main(["help", *words])
+    assert caught.value.code == 0
+    assert usage in capsys.readouterr().out
+
+
+def test_show_prints_a_recipe_that_is_a_recipe_again(capsys, empty_folder):
+    assert main(["show", "rac-mnist", "--quick", "--lr", "0.5", "--method.name", "cola"]) == 0
+    (empty_folder / "mine.yaml").write_text(capsys.readouterr().out, encoding="utf-8")
+    overrides = {"training": {"learning_rate": 0.5}, "method": {"name": "cola"}}
+    assert load_recipe("mine.yaml") == load_recipe("rac-mnist", overrides, variant="quick")
+
+
+def test_the_module_is_the_command(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["rankwise", "list", "recipes"])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module("rankwise", run_name="__main__")
+    assert caught.value.code == 0
+    assert "digits" in capsys.readouterr().out
 
 
 def test_train_trains_scores_and_says_where_the_results_are(capsys, empty_folder):
@@ -60,19 +129,35 @@ def test_train_trains_scores_and_says_where_the_results_are(capsys, empty_folder
     [
         (["train", "digit", "--output", "o"], "no recipe 'digit'"),
         (
-            ["train", "digits", "--output", "o", "--training.lr", "1"],
-            "training.lr: unknown setting",
+            ["train", "digits", "--output", "o", "--training.rate", "1"],
+            "--training.rate: there is no such option or setting",
+        ),
+        (
+            ["train", "digits", "--output", "o", "--lr", "-1"],
+            "training.learning_rate: Input should",
         ),
         (["train", "digits", "--output", "o", "--method.name", "lorra"], "did you mean 'lora'"),
-        (["train", "digits", "--output", "o", "extra"], "expected an option"),
         (["train", "digits", "--output", "o", "--method.r"], "--method.r needs a value"),
         (
             ["train", "digits", "--output", "o", "--method.name", "lora-xs", "--method.r", "65"],
             "r must be between 1 and 64",
         ),
+        (
+            ["train", "digits", "--output", "o", "--target_modules", "layers.0,attention"],
+            "has no module 'attention'; choose from layers.0, layers.2, layers.4",
+        ),
         (["report", "nowhere"], "no record at"),
         (["list", "methods", "--seed", "1"], "takes no settings"),
         (["compare", "digits", "--output", "a-file"], "the output a-file is a file: name a folder"),
+        (["train", "digits", "--output", "a-file/below"], "a file is in the place of a folder"),
+        (["train", "digits", "--output", "x" * 300], "File name too long: name it shorter"),
+        (["compare", "digits", "--data", "f.csv"], "did you mean --task.data_root?"),
+        (["compare", "digits", "--method.name", "cola"], "--compare.methods lora,lora-sb"),
+        (["compare", "rac-glue", "--seed", "1"], "none of seed"),
+        (["train", "digits", "--compare.seeds", "3"], "none of compare"),
+        (["list", "methods", "training"], "only settings have sections"),
+        (["list", "settings", "trainin"], "no section of settings 'trainin'"),
+        (["help", "nonsense"], "no such option or setting"),
     ],
 )
 @pytest.mark.usefixtures("a_file")
@@ -82,9 +167,8 @@ def test_a_mistake_gets_one_message_and_exit_code_2(capsys, empty_folder, argume
     assert captured.err.startswith("error: ")
     assert message in captured.err
     assert "Traceback" not in captured.err
-    # At most the base model, which any later run can use; nothing of the run itself.
-    assert not list(empty_folder.rglob("record.json"))
-    assert not list(empty_folder.glob("o/runs/*"))
+    # Not even the base model, if it was made on the way.
+    assert [path.name for path in empty_folder.iterdir()] == ["a-file"]
 
 
 def test_results_go_to_a_folder_of_the_recipes_name(empty_folder, capsys):
@@ -93,7 +177,10 @@ def test_results_go_to_a_folder_of_the_recipes_name(empty_folder, capsys):
     assert "runs/digits" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [[], ["trian"], ["train"], ["list", "models"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["trian"], ["train"], ["list", "models"], ["train", "digits", "extra"], ["--seed", "1"]],
+)
 def test_what_is_no_command_shows_the_usage_and_exits_with_2(capsys, arguments):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
@@ -143,4 +230,61 @@ def test_ctrl_c_says_how_to_go_on(capsys, monkeypatch):
 
     monkeypatch.setattr("rankwise.cli.list_command.run", interrupted)
     assert main(["list", "methods"]) == 130
-    assert "goes on where it stood" in capsys.readouterr().err
+    assert "rerun the same command to resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [(errno.ENOSPC, "make room, then rerun"), (errno.EROFS, "name a folder that can be written")],
+)
+def test_what_the_disk_cannot_do_is_told_with_the_file(capsys, monkeypatch, number, hint):
+    def refused(*_):
+        raise OSError(number, "cannot", "runs/x/record.json")
+
+    monkeypatch.setattr("rankwise.cli.list_command.run", refused)
+    assert main(["list", "methods"]) == 2
+    assert f"error: runs/x/record.json: cannot: {hint}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [ValueError("ours"), KeyError("ours"), OSError(errno.EBADF, "x")])
+def test_a_fault_of_ours_keeps_its_traceback(monkeypatch, error):
+    def faulty(*_):
+        raise error
+
+    monkeypatch.setattr("rankwise.cli.list_command.run", faulty)
+    with pytest.raises(type(error)):
+        main(["list", "methods"])
+
+
+def test_what_others_wrote_reaches_the_terminal_on_lines_of_ours(capsys, monkeypatch):
+    def refused(*_):
+        raise AdapterError("a [/red] name\x1b[2J\nerror: all is well")
+
+    monkeypatch.setattr("rankwise.cli.list_command.run", refused)
+    assert main(["list", "methods"]) == 2
+    assert capsys.readouterr().err == ("error: a [/red] name\\x1b[2J\n  error: all is well\n")
+
+
+@pytest.mark.processes
+def test_without_the_extra_a_comparison_ends_with_table_and_summary(
+    capsys, monkeypatch, empty_folder
+):
+    monkeypatch.setattr("rankwise.cli.compare_command.missing_extra", lambda: "get plotly")
+    words = ["compare", "digits", "--output", "out", "--workers", "1", *QUICK, "--rank", "2"]
+    words += ["--compare.methods", "[{name: lora, r: 2}]", "--seeds", "0"]
+    words += ["--compare.widenings", "0", "--learning_rates", "0.01"]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "no page will be written: get plotly" in printed
+    assert "for the page: get plotly, then rankwise report out" in printed
+    assert "learning rate chosen on validation" in printed
+    assert (empty_folder / "out" / "summary.json").exists()
+    assert not (empty_folder / "out" / "report.html").exists()
+
+    # The command that is recorded makes the same comparison again.
+    command = json.loads((empty_folder / "out" / "summary.json").read_text())["protocol"]["command"]
+    program, *again = shlex.split(command)
+    assert program == "rankwise"
+    done = list(empty_folder.glob("out/runs/*/record.json"))
+    assert main([*again, "--workers", "1"]) == 0
+    assert list(empty_folder.glob("out/runs/*/record.json")) == done

@@ -88,4 +88,28 @@ def test_ctrl_c_says_what_is_kept():
     watcher.plan(3)
     watcher.done(record("lora", 0.1, 0.5))
     watcher.__exit__(KeyboardInterrupt, None, None)
-    assert "1 of 3 runs are done and kept" in console.file.getvalue()
+    assert "1 of 3 runs done, and kept" in console.file.getvalue()
+
+
+def test_the_last_line_counts_what_failed():
+    records = [record("lora", 0.1, 0.5), failed("cola", 0.1)]
+    assert watched(records, terminal=False).splitlines()[-1] == (
+        "2 of 2 runs done, 1 failed; best on validation so far: lora r=2 0.500"
+    )
+
+
+def test_a_grid_that_grows_is_said_with_the_reason():
+    console = Console(file=io.StringIO(), width=100)
+    ProgressWatcher(console).widened("lora", 0.3)
+    assert "lora: its best learning rate is at an edge of the grid, 0.3 is tried" in (
+        console.file.getvalue()
+    )
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_others_named_is_shown_and_not_obeyed(terminal):
+    hostile = record("lora", 0.1, 0.5, budget="[/red]\x1b[2J\nx")
+    broken = made.failed_run("cola", error="[/x]\x1b[2J\nsecond")
+    text = watched([hostile, broken], terminal=terminal)
+    assert ": [/x]\\x1b[2J second" in text
+    assert "\x1b[2J" not in text

@@ -39,7 +39,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path):
     printed, complaints = process.communicate(timeout=60)
     assert process.returncode == 130
     assert " of 8 runs are done and kept" in printed
-    assert complaints.strip() == "stopped; the same command goes on where it stood"
+    assert complaints.strip() == "interrupted; rerun the same command to resume"
     records = list(tmp_path.glob("runs/*/record.json"))
     assert len(records) < 8
     assert {read_record(record)["status"] for record in records} == {"done"}

@@ -194,7 +194,7 @@ def test_a_context_that_is_too_short_is_told(run, tasks):
         (["--tasks", "own_text", "--protocol", "greedy"], "--protocol does not go with --harness"),
         (["--tasks", "own_text", "--split", "test"], "--split does not go with --harness"),
         (["--tasks", "own_text", "--task.rows", "3"], "takes the settings --task.model, "),
-        (["--tasks", "own_text", "--method.r", "3"], "takes the settings --task.model, "),
+        (["--tasks", "own_text", "--method.r", "3"], "takes settings of task, and none of method"),
     ],
 )
 def test_mistakes_are_named_before_a_model_is_loaded(tasks, tmp_path, capsys, options, message):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 
-from rich.console import Console
 from rich.table import Table
 
 from rankwise.cli.answering_options import BATCH_SIZE, ROWS
-from rankwise.cli.showing import add_columns, show_table
+from rankwise.cli.showing import add_columns, add_row, say, show_table
 from rankwise.core.errors import SettingsError
 from rankwise.evaluation.judge import Endpoint
 from rankwise.training.answering import Asking, Result, ask, open_respondent
@@ -27,15 +26,12 @@ def show_answers(arguments: argparse.Namespace) -> int:
         seed=arguments.questions_seed or 0,
         judge=_judge(arguments),
     )
-    console = Console(highlight=False, soft_wrap=True, markup=False)
     respondent = open_respondent(arguments.run)
     results = []
     for name in arguments.tasks.split(","):
         results.append(ask(respondent, name.strip(), asking))
-        for file in results[-1].files:
-            console.print(f"written: {file}")
-        for error in results[-1].errors:
-            console.print(f"not rated: {error}")
+        say(*(f"written: {file}" for file in results[-1].files))
+        say(*(f"not rated: {error}" for error in results[-1].errors))
     show_table(_table(results))
     return int(any(result.errors for result in results))
 
@@ -59,5 +55,5 @@ def _table(results: list[Result]) -> Table:
         else:
             cells = ["-" if result.rating is None else f"{result.rating:.2f} of 10", "-", "-"]
         asked = f"{result.rows:,} of {result.available:,}"
-        table.add_row(result.name, result.protocol, asked, *cells, f"{result.seconds:.1f}")
+        add_row(table, result.name, result.protocol, asked, *cells, f"{result.seconds:.1f}")
     return table

@@ -3,57 +3,107 @@
 from __future__ import annotations
 
 import argparse
-import math
+import os
 import shlex
-from typing import Any
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import yaml
-from rich.console import Console
-
-from rankwise.cli.overrides import parse_variations
+from rankwise.cli.arguments import (
+    add_recipe,
+    add_results,
+    add_variants,
+    no_folder_if_refused,
+    positive,
+    results_folder,
+)
+from rankwise.cli.overrides import option_words, parse_variations
 from rankwise.cli.progress import ProgressWatcher
-from rankwise.cli.showing import show_summary
+from rankwise.cli.showing import plain_console, say, show_summary
 from rankwise.comparison.ablation import varied_methods
-from rankwise.comparison.analysis.summary import summarise
-from rankwise.comparison.engines.local import LocalEngine
-from rankwise.comparison.engines.ray import RayEngine
 from rankwise.comparison.folder import report_file, sole_use, summary_file, write_summary
 from rankwise.comparison.grid import comparison_of
 from rankwise.comparison.report.comparison import Comparison
-from rankwise.comparison.report.page import write_report
-from rankwise.comparison.sweep import read_test, sweep
+from rankwise.comparison.report.page import missing_extra, write_report
 from rankwise.core.errors import SettingsError
 from rankwise.training.settings.recipe import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from rankwise.comparison.engines.protocol import Engine
+
+SECTIONS = ("task", "method", "training", "compare")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the recipe and its form, the folder, and where the runs are made."""
+    add_recipe(parser)
+    add_results(parser)
+    add_variants(parser)
+    parser.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="SETTING=VALUE,VALUE",
+        help="compare the recipe's own method under each value, instead of its methods; repeatable",
+    )
+    parser.add_argument("--workers", type=positive, help="runs at once (default: one a core)")
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="processes here, or a Ray cluster",
+    )
+    parser.add_argument("--address", help="the head of the Ray cluster (default: found by Ray)")
 
 
 def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Sweep, choose on validation, read test, and write ``summary.json`` and ``report.html``."""
     recipe = _recipe(arguments, overrides)
     comparison_of(recipe)
-    with sole_use(arguments.output):
-        # Absolute, because a worker on another machine stands in a folder of its own.
-        output = arguments.output.resolve()
-        with _engine(arguments) as engine, ProgressWatcher(Console()) as watcher:
-            sweeps = sweep(recipe, output, engine=engine, watcher=watcher)
-            tests = read_test(sweeps, output, engine=engine)
-        summary = summarise(
-            recipe,
-            sweeps,
-            tests,
-            command=_command(arguments, overrides),
-            varied=list(parse_variations(arguments.vary)),
-        )
-        write_summary(arguments.output, summary)
-        records = [record for method in sweeps for record in method.records]
-        write_report(Comparison(summary, records), report_file(arguments.output))
-    show_summary(summary, summary_file(arguments.output), report_file(arguments.output))
+    output = results_folder(arguments)
+    if arguments.address is not None and arguments.engine != "ray":
+        raise SettingsError(f"--address {arguments.address} needs --engine ray")
+    if missing := missing_extra():
+        say(f"no page will be written: {missing}")
+    with no_folder_if_refused(output), sole_use(output):
+        comparison = _compare(recipe, output, arguments, overrides)
+        write_summary(output, comparison.summary)
+        if not missing:
+            write_report(comparison, report_file(output))
+    summary = comparison.summary
+    show_summary(summary, summary_file(output), *([] if missing else [report_file(output)]))
+    if missing:
+        say(f"for the page: {missing}, then rankwise report {output}")
     return 0 if any(row.is_scored for row in summary.methods) else 1
+
+
+def _compare(
+    recipe: Recipe, output: Path, arguments: argparse.Namespace, overrides: dict[str, Any]
+) -> Comparison:
+    """Return the summary of the comparison, and the records of its runs."""
+    from rankwise.comparison.analysis.summary import summarise
+    from rankwise.comparison.sweep import read_test, sweep
+
+    # Absolute, because a worker on another machine stands in a folder of its own.
+    absolute = output.resolve()
+    with _engine(arguments, output) as engine, ProgressWatcher(plain_console()) as watcher:
+        sweeps = sweep(recipe, absolute, engine=engine, watcher=watcher)
+        tests = read_test(sweeps, absolute, engine=engine)
+    summary = summarise(
+        recipe,
+        sweeps,
+        tests,
+        command=_command(arguments, output, overrides),
+        varied=list(parse_variations(arguments.vary)),
+    )
+    return Comparison(summary, [record for method in sweeps for record in method.records])
 
 
 def _recipe(arguments: argparse.Namespace, overrides: dict[str, Any]) -> Recipe:
     """Load the recipe; with ``--vary`` its methods are its own one under each of the values."""
     recipe = load_recipe(arguments.recipe, overrides, variant=arguments.variant)
     if not arguments.vary:
+        _check_method(recipe, overrides)
         return recipe
     methods = varied_methods(recipe.method.name, parse_variations(arguments.vary))
     rates = [recipe.training.learning_rate]
@@ -64,33 +114,39 @@ def _recipe(arguments: argparse.Namespace, overrides: dict[str, Any]) -> Recipe:
     return load_recipe(arguments.recipe, varied, variant=arguments.variant)
 
 
-def _engine(arguments: argparse.Namespace) -> LocalEngine | RayEngine:
+def _check_method(recipe: Recipe, overrides: dict[str, Any]) -> None:
+    """Refuse settings of a method that none of those compared would take over.
+
+    Raises:
+        SettingsError: The recipe's own method was named, or is not among those compared.
+    """
+    if "method" not in overrides or recipe.compare is None:
+        return
+    change = overrides["method"]
+    is_named = not isinstance(change, dict) or "name" in change
+    compared = {method.name for method in recipe.compare.chosen_methods}
+    if is_named or recipe.method.name not in compared:
+        raise SettingsError(
+            f"method is the recipe's own method, here {recipe.method.name!r}; what is compared is "
+            "compare.methods: name them, as in --compare.methods lora,lora-sb, or compare one "
+            "method under several values, as in --vary method.r=4,8"
+        )
+
+
+def _engine(arguments: argparse.Namespace, output: Path) -> AbstractContextManager[Engine]:
     if arguments.engine == "ray":
-        return RayEngine(arguments.output, address=arguments.address, workers=arguments.workers)
-    if arguments.address is not None:
-        raise SettingsError(f"--address {arguments.address} needs --engine ray")
-    return LocalEngine(arguments.workers)
+        from rankwise.comparison.engines.ray import RayEngine
+
+        return RayEngine(output, address=arguments.address, workers=arguments.workers)
+    from rankwise.comparison.engines.local import LocalEngine
+
+    workers = arguments.workers or os.cpu_count() or 1
+    say(f"starting {workers} worker process{'es' if workers > 1 else ''}")
+    return LocalEngine(workers)
 
 
-def _command(arguments: argparse.Namespace, overrides: dict[str, Any]) -> str:
-    words = ["rankwise", "compare", arguments.recipe, "--output", str(arguments.output)]
+def _command(arguments: argparse.Namespace, output: Path, overrides: dict[str, Any]) -> str:
+    words = ["rankwise", "compare", arguments.recipe, "--output", str(output)]
     words += [f"--{arguments.variant}"] if arguments.variant else []
     words += [word for variation in arguments.vary for word in ("--vary", variation)]
-    return shlex.join(words + _words(overrides, prefix="--"))
-
-
-def _words(tree: dict[str, Any], prefix: str) -> list[str]:
-    """Return the options that :func:`parse_overrides` reads as ``tree``."""
-    words = []
-    for key, value in tree.items():
-        # A key with a dot in it, such as a layer's name, would be read as two.
-        if isinstance(value, dict) and value and not any("." in str(inner) for inner in value):
-            words += _words(value, f"{prefix}{key}.")
-        else:
-            words += [f"{prefix}{key}", _yaml(value)]
-    return words
-
-
-def _yaml(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
-    return text.removesuffix("\n").removesuffix("\n...")
+    return shlex.join(words + option_words(overrides))

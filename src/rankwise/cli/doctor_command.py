@@ -7,20 +7,24 @@ import json
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
-from rankwise.cli.showing import add_columns, show_table
+from rankwise.cli.arguments import RUN_SECTIONS, add_recipe
+from rankwise.cli.showing import add_columns, add_row, say, show_table
+from rankwise.comparison.grid import examined_runs
 from rankwise.core.errors import RankwiseError
 from rankwise.training.folder import RunFolder
-from rankwise.training.probes.doctor import Findings, examine
 from rankwise.training.settings.method import MethodSettings
-from rankwise.training.settings.recipe import Recipe, load_recipe
+from rankwise.training.settings.recipe import load_recipe
 from rankwise.training.settings.run import RunSettings
 
+if TYPE_CHECKING:
+    from rankwise.training.probes.doctor import Findings
+
+SECTIONS = (*RUN_SECTIONS, "compare")
 _COLUMNS = (
     "trained",
     "captured",
@@ -34,46 +38,58 @@ _COLUMNS = (
 )
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the recipe, and how much is shown in which form."""
+    add_recipe(parser)
+    parser.add_argument("--layers", action="store_true", help="also by layer")
+    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
+
+
 def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
-    """Examine each method of the recipe at its learning rate; print a table, or JSON."""
+    """Examine a run of each method of the recipe; print a table, or JSON.
+
+    Who names a method, or changes it, asks for the run that ``rankwise train`` would make of it.
+    """
     recipe = load_recipe(arguments.recipe, overrides)
-    methods = recipe.compare.chosen_methods if recipe.compare else (recipe.method,)
+    runs = [recipe.run()] if "method" in overrides else examined_runs(recipe)
     with tempfile.TemporaryDirectory() as folder:
-        seen = [(method, _examined(recipe, method, Path(folder))) for method in methods]
+        seen = [(run.method, _examined(run, Path(folder))) for run in runs]
     if arguments.json:
         print(json.dumps([_plain(method, found) for method, found in seen], indent=2))
     else:
-        _show(seen, recipe, is_by_layer=arguments.layers)
+        _show(seen, runs, is_by_layer=arguments.layers)
     return 0
 
 
-def _examined(recipe: Recipe, method: MethodSettings, folder: Path) -> Findings | str:
-    """Examine one method; what stops it is told in its place, and the others go on."""
-    settings = RunSettings(
-        task=recipe.task, method=method, training=recipe.training, seed=recipe.seed
-    )
+def _examined(run: RunSettings, folder: Path) -> Findings | str:
+    """Examine one run; what stops it is told in its place, and the others go on."""
+    from rankwise.training.probes.doctor import examine
+
     try:
-        return examine(settings, RunFolder.below(folder, settings.name))
+        return examine(run, RunFolder.below(folder, run.name))
     except RankwiseError as error:
         return str(error)
-    except Exception as error:  # of PEFT or torch, for a config that they cannot carry
+    except Exception as error:
+        # PEFT and torch have no errors of their own for a config that they cannot carry.
+        if run.method.adapter.kind != "peft":
+            raise
         return f"{type(error).__name__}: {error}"
 
 
 def _plain(method: MethodSettings, found: Findings | str) -> dict[str, Any]:
-    if isinstance(found, Findings):
-        return {**asdict(found), "error": None}
-    return {"name": method.title, "r": method.rank, "budget": method.budget, "error": found}
+    if isinstance(found, str):
+        return {"name": method.title, "r": method.rank, "budget": method.budget, "error": found}
+    return {**asdict(found), "error": None}
 
 
 def _show(
     seen: list[tuple[MethodSettings, Findings | str]],
-    recipe: Recipe,
+    runs: list[RunSettings],
     *,
     is_by_layer: bool,
 ) -> None:
     table = Table(
-        title=f"{recipe.task.name}: one batch, one step at {recipe.training.learning_rate:g}",
+        title=f"{runs[0].task.name}: one batch, one step at {runs[0].training.learning_rate:g}",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         collapse_padding=True,
@@ -82,11 +98,11 @@ def _show(
     remarks = []
     for method, found in seen:
         name = f"{method.title} (r={method.rank})" if method.rank else method.title
-        if not isinstance(found, Findings):
+        if isinstance(found, str):
             remarks.append(f"{name} cannot begin: {found}")
             continue
         remarks += [f"{name}: {warning}" for warning in found.warnings]
-        table.add_row(found.name, "–" if found.r is None else str(found.r), *_cells(found))
+        add_row(table, found.name, "–" if found.r is None else str(found.r), *_cells(found))
         for layer in found.layers if is_by_layer else ():
             shares = (
                 _percent(layer.captured_share),
@@ -95,11 +111,7 @@ def _show(
             )
             table.add_row(f"  {layer.name}", "", "", *shares)
     show_table(table)
-    console = Console(highlight=False, soft_wrap=True)
-    for remark in remarks:
-        console.print(remark, markup=False)
-    if not remarks:
-        console.print("nothing to warn of")
+    say(*remarks or ["nothing to warn of"])
 
 
 def _cells(found: Findings) -> list[str]:

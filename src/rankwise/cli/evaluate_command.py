@@ -6,38 +6,56 @@ With ``--tasks`` its model is asked questions instead.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from rankwise.cli.answering import show_answers
-from rankwise.cli.answering_options import SPLIT, check_form
-from rankwise.cli.harness import show_harness
+from rankwise.cli.answering_options import SPLIT, add_questions, check_form
+from rankwise.cli.arguments import existing_folder
+from rankwise.cli.showing import say
 from rankwise.core.errors import SettingsError
-from rankwise.training.evaluating import score_adapter
+
+SECTIONS = ("task",)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the run, the split, and the questions that can be asked instead."""
+    parser.add_argument(
+        "run", type=Path, help="the folder of a run, OUTPUT/runs/NAME, or an adapter directory"
+    )
+    parser.add_argument("--task", help="such as glue/mrpc (default: the run's own)")
+    parser.add_argument(
+        "--split", choices=("train", "validation", "test"), help="(default: validation)"
+    )
+    add_questions(parser)
 
 
 def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Score the model that ``arguments.run`` names on ``arguments.split``, or ask it."""
     check_form(arguments)
+    if arguments.tasks is not None and arguments.harness is None and overrides:
+        raise SettingsError(f"--tasks takes no settings, got {overrides}")
+    existing_folder(arguments.run)
     if arguments.harness is not None:
+        from rankwise.cli.harness import show_harness
+
         return show_harness(arguments, overrides)
     if arguments.tasks is not None:
-        if overrides:
-            raise SettingsError(f"--tasks takes no settings, got {overrides}")
+        from rankwise.cli.answering import show_answers
+
         return show_answers(arguments)
-    if overrides.keys() - {"task"}:
-        raise SettingsError(f"`rankwise evaluate` takes settings of the task only, got {overrides}")
+    return _show_score(arguments, overrides.get("task"))
+
+
+def _show_score(arguments: argparse.Namespace, options: dict[str, Any] | None) -> int:
+    from rankwise.training.evaluating import score_adapter
+
     split = arguments.split or SPLIT
     settings, result = score_adapter(
-        arguments.run,
-        split=split,
-        task=arguments.task,
-        options=overrides.get("task"),
+        arguments.run, split=split, task=arguments.task, options=options
     )
     scores = ", ".join(f"{name} {value:.4f}" for name, value in result.scores.items())
     invalid = f", {result.invalid} outputs were no answer" if result.invalid else ""
-    Console(highlight=False, soft_wrap=True).print(
+    say(
         f"{arguments.run} on {split} of {settings.task.name}: {scores}, "
         f"loss {result.loss:.4f} ({len(result.labels)} rows{invalid})"
     )

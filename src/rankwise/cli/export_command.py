@@ -6,37 +6,51 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from rankwise.cli.arguments import existing_folder, positive
+from rankwise.cli.showing import say
 from rankwise.core.errors import SettingsError
-from rankwise.export.gguf import make_gguf_ready
-from rankwise.export.ledger import export_ledger
-from rankwise.methods.chain.ledger import FILE_NAME
-from rankwise.training.publishing import publish_lora, publish_merged
+
+SECTIONS = ()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the run, the form in which it is written, and where."""
+    parser.add_argument(
+        "run", type=Path, help="the folder of a run, or one with the ledger of an unfinished chain"
+    )
+    parser.add_argument("--target", choices=("lora", "merged", "gguf-ready"), default="lora")
+    parser.add_argument("--rank", type=positive, help="compress the change to this rank")
+    parser.add_argument("--output", type=Path, required=True, help="a new directory")
 
 
 def run(arguments: argparse.Namespace, _overrides: dict[str, Any]) -> int:
     """Write the directory and say how near it is to what it was made from."""
     if arguments.target == "merged" and arguments.rank is not None:
         raise SettingsError("--rank compresses a LoRA and means nothing for --target merged")
+    existing_folder(arguments.run)
     ledger = _ledger_folder(arguments.run)
-    if ledger is not None:
-        text = _from_ledger(arguments, ledger)
-    elif arguments.target == "merged":
-        rows, difference = publish_merged(arguments.run, arguments.output)
-        text = f"merged weights; {_compared(rows, difference)}"
-    else:
-        published = publish_lora(
-            arguments.run, arguments.output, rank=arguments.rank, target=arguments.target
-        )
-        text = f"a plain LoRA of rank {published.lora.rank}; {_lost(published.errors)}"
-        text += _compared(published.rows, published.largest_difference)
-    Console(highlight=False).print(f"written: {arguments.output}, {text}")
+    text = _from_run(arguments) if ledger is None else _from_ledger(arguments, ledger)
+    say(f"written: {arguments.output}, {text}")
     return 0
+
+
+def _from_run(arguments: argparse.Namespace) -> str:
+    from rankwise.training.publishing import publish_lora, publish_merged
+
+    if arguments.target == "merged":
+        rows, difference = publish_merged(arguments.run, arguments.output)
+        return f"merged weights; {_compared(rows, difference)}"
+    published = publish_lora(
+        arguments.run, arguments.output, rank=arguments.rank, target=arguments.target
+    )
+    text = f"a plain LoRA of rank {published.lora.rank}; {_lost(published.errors)}"
+    return text + _compared(published.rows, published.largest_difference)
 
 
 def _ledger_folder(path: Path) -> Path | None:
     """Return where the newest ledger of an unfinished chain lies, or None for a finished run."""
+    from rankwise.methods.chain.ledger import FILE_NAME
+
     if (path / FILE_NAME).is_file():
         return path
     if (path / "record.json").exists():
@@ -49,6 +63,9 @@ def _ledger_folder(path: Path) -> Path | None:
 def _from_ledger(arguments: argparse.Namespace, ledger: Path) -> str:
     if arguments.target == "merged":
         raise SettingsError("an unfinished chain has no model to merge into: --target lora")
+    from rankwise.export.gguf import make_gguf_ready
+    from rankwise.export.ledger import export_ledger
+
     done = export_ledger(ledger, arguments.output, rank=arguments.rank)
     if arguments.target == "gguf-ready":
         make_gguf_ready(arguments.output)

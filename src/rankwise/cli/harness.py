@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from rankwise.cli.answering_options import BATCH_SIZE, ROWS
-from rankwise.cli.showing import add_columns, show_table
+from rankwise.cli.showing import add_columns, add_row, say, show_table
 from rankwise.core.errors import SettingsError
 from rankwise.core.records import write_record
 from rankwise.core.runtime import versions
@@ -29,7 +28,6 @@ def show_harness(arguments: argparse.Namespace, overrides: dict[str, Any]) -> in
     ):
         known = ", ".join(f"--task.{name}" for name in _SETTINGS)
         raise SettingsError(f"--harness takes the settings {known} only, got {overrides}")
-    console = Console(highlight=False, soft_wrap=True, markup=False)
     # A name that does not exist, or data that are not there, should show before a model is loaded.
     tasks = find_tasks(
         [name.strip() for name in arguments.tasks.split(",")], arguments.include_path
@@ -46,7 +44,7 @@ def show_harness(arguments: argparse.Namespace, overrides: dict[str, Any]) -> in
         write_record(
             file, asked | {"seconds": found.seconds, "packages": versions()} | found.content
         )
-        console.print(f"written: {file}")
+        say(f"written: {file}")
     show_table(_table(results))
     return 0
 
@@ -59,5 +57,5 @@ def _table(results: list[HarnessResult]) -> Table:
         for each in result.measures():
             error = "-" if each.error is None else f"{each.error:.4f}"
             cells = [each.task, each.version, each.rows, each.shots, each.metric]
-            table.add_row(*cells, f"{each.value:.4f}", error)
+            add_row(table, *cells, f"{each.value:.4f}", error)
     return table

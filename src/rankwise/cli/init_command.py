@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from rankwise.training.initial_adapter import write_initial_adapter
+from rankwise.cli.arguments import RUN_SECTIONS, add_recipe
+from rankwise.cli.showing import say
 from rankwise.training.settings.recipe import load_recipe
+
+SECTIONS = RUN_SECTIONS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the recipe and the new directory."""
+    add_recipe(parser)
+    parser.add_argument("--output", type=Path, required=True, help="a new directory")
 
 
 def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Write the adapter directory and say how to train on it."""
     settings = load_recipe(arguments.recipe, overrides).run()
+    from rankwise.training.initial_adapter import write_initial_adapter
+
     write_initial_adapter(settings, arguments.output)
-    Console(highlight=False, soft_wrap=True).print(
-        f"written: {arguments.output}, read back and compared; train on it with "
-        f"PeftModel.from_pretrained(base, {str(arguments.output)!r}, is_trainable=True)"
+    say(
+        f"written: {arguments.output}, read back and compared",
+        "next: train on it with PeftModel.from_pretrained(base, "
+        f"{str(arguments.output)!r}, is_trainable=True)",
     )
     return 0

@@ -17,10 +17,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
-from rich.text import Text
 
-from rankwise.cli.showing import add_columns
+from rankwise.cli.showing import add_columns, add_row
 from rankwise.comparison.analysis.choice import best_rate, finished_at
+from rankwise.core.outside_text import one_line
 from rankwise.training.records import FailedRun, MethodIdentity, RunRecord
 
 
@@ -59,6 +59,7 @@ class ProgressWatcher:
         self._live = Live(console=console, get_renderable=self._view, transient=True)
         self._total = 0
         self._done = 0
+        self._failed = 0
 
     def __enter__(self) -> ProgressWatcher:
         if self._console.is_terminal:
@@ -74,7 +75,7 @@ class ProgressWatcher:
         if self._console.is_terminal:
             self._live.stop()
         if kind is KeyboardInterrupt:
-            self._say(f"{self._done} of {self._total} runs are done and kept")
+            self._say(f"{self._counted()}, and kept")
 
     def plan(self, runs: int) -> None:
         """Add ``runs`` to what is to be done."""
@@ -87,12 +88,21 @@ class ProgressWatcher:
         self._bar.update(self._task, completed=self._done)
         self._standings.setdefault(record.method, Standing(record.method)).runs.append(record)
         if isinstance(record, FailedRun):
+            self._failed += 1
             self._say(f"failed: {record.run}: {record.error}")
         if not self._console.is_terminal and (self._done % 25 == 0 or self._done == self._total):
-            self._say(f"{self._done} of {self._total} runs done{self._leaders()}")
+            self._say(f"{self._counted()}{self._leaders()}")
+
+    def widened(self, method: str, rate: float) -> None:
+        """Say that a method is tried at one more rate, because its best stood at an edge."""
+        self._say(f"{method}: its best learning rate is at an edge of the grid, {rate:g} is tried")
+
+    def _counted(self) -> str:
+        failed = f", {self._failed} failed" if self._failed else ""
+        return f"{self._done} of {self._total} runs done{failed}"
 
     def _say(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False)
+        self._console.print(one_line(text), highlight=False, markup=False)
 
     def _ranked(self) -> list[tuple[Standing, float, float]]:
         found = [(each, each.best) for each in self._standings.values()]
@@ -115,5 +125,5 @@ class ProgressWatcher:
         for standing, score, rate in self._ranked()[: max(self._console.height - 3, 1)]:
             method, runs = standing.method, str(len(standing.runs))
             cells = (method.budget, method.label, runs, f"{rate:g}", f"{score:.3f}")
-            table.add_row(*map(Text, cells))
+            add_row(table, *cells)
         return Group(table, self._bar) if table.row_count else Group(self._bar)

@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from rankwise.cli.showing import show_summary, show_table
-from rankwise.comparison.analysis.task_means import means_over_tasks, means_table
 from rankwise.comparison.folder import read_runs, read_summary, report_file
 from rankwise.comparison.report.comparison import Comparison
 from rankwise.comparison.report.page import write_report
+from rankwise.training.records import Summary
+
+SECTIONS = ()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the folder of a comparison, and those of other tasks."""
+    parser.add_argument("output", type=Path, help="the folder that `rankwise compare` wrote")
+    parser.add_argument(
+        "others",
+        type=Path,
+        nargs="*",
+        help="those of other tasks: prints means over tasks and groups instead",
+    )
 
 
 def run(arguments: argparse.Namespace, _overrides: dict[str, Any]) -> int:
     """Rebuild ``report.html`` in the folder of a comparison; of several, print the means."""
     summary = read_summary(arguments.output)
     if arguments.others:
-        summaries = [summary, *map(read_summary, arguments.others)]
-        tasks = [each.task for each in summaries]
-        show_table(means_table(tasks, means_over_tasks(summaries)))
-        return 0
+        return _show_means([summary, *map(read_summary, arguments.others)])
     page = report_file(arguments.output)
     write_report(Comparison(summary, read_runs(arguments.output, summary)), page)
     show_summary(summary, page)
+    return 0
+
+
+def _show_means(summaries: list[Summary]) -> int:
+    # Intervals need SciPy, which the page of one comparison does without.
+    from rankwise.comparison.analysis.task_means import means_over_tasks, means_table
+
+    tasks = [each.task for each in summaries]
+    show_table(means_table(tasks, means_over_tasks(summaries)))
     return 0

@@ -3,46 +3,69 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from rankwise.training.finished import score_test
-from rankwise.training.probes.dry_run import dry_run
-from rankwise.training.run import train_run
+from rankwise.cli.arguments import (
+    RUN_SECTIONS,
+    add_recipe,
+    add_results,
+    no_folder_if_refused,
+    results_folder,
+)
+from rankwise.cli.showing import plain_console, say
 from rankwise.training.settings.recipe import load_recipe
 from rankwise.training.settings.run import RunSettings
+
+SECTIONS = RUN_SECTIONS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the recipe, the folder, and whether to resume or only to count."""
+    add_recipe(parser)
+    add_results(parser)
+    parser.add_argument("--resume", action="store_true", help="resume an interrupted run")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="build and count everything without data, weights or a network, and train nothing",
+    )
 
 
 def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Train the run that the recipe describes, read test once, and say where everything is."""
     settings = load_recipe(arguments.recipe, overrides).run()
-    console = Console()
+    output = results_folder(arguments)
     if arguments.dry_run:
-        return _show_dry_run(settings, console)
-    record = train_run(
-        settings,
-        arguments.output,
-        resume=arguments.resume,
-        show_progress=console.is_terminal,
-    )
-    test = score_test(settings, arguments.output)
+        return _show_dry_run(settings)
+    with no_folder_if_refused(output):
+        return _train(settings, output, resume=arguments.resume)
+
+
+def _train(settings: RunSettings, output: Path, *, resume: bool) -> int:
+    from rankwise.training.finished import score_test
+    from rankwise.training.run import train_run
+
+    is_shown = plain_console().is_terminal
+    record = train_run(settings, output, resume=resume, show_progress=is_shown)
+    test = score_test(settings, output)
     head = f" beside a head of {count:,}" if (count := record.head_parameters) else ""
-    console.print(
+    folder = output / "runs" / record.run
+    say(
         f"{record.run}: {record.trainable_parameters:,} trainable parameters{head}, "
         f"{record.metric} {record.score_validation:.3f} on validation, "
         f"{test.score_test:.3f} on test, {record.seconds.total:.1f} s",
-        highlight=False,
-        soft_wrap=True,
+        f"written: {folder}",
     )
-    console.print(
-        f"written to {arguments.output / 'runs' / record.run}", highlight=False, soft_wrap=True
-    )
+    if settings.method.rank is not None:
+        say(f"next: rankwise export {folder} --output ADAPTER makes a plain LoRA of it")
     return 0
 
 
-def _show_dry_run(settings: RunSettings, console: Console) -> int:
+def _show_dry_run(settings: RunSettings) -> int:
     """Say what the run would be; it fails where the count is not the published one."""
+    from rankwise.training.probes.dry_run import dry_run
+
     found = dry_run(settings)
     adapter, head = found.parameters
     published = "" if found.published is None else f" (published: {found.published})"
@@ -56,13 +79,11 @@ def _show_dry_run(settings: RunSettings, console: Console) -> int:
         "activations come on top",
     }
     for name, text in lines.items():
-        console.print(f"{name:8} {text}", highlight=False, soft_wrap=True)
+        print(f"{name:8} {text}")
     if found.agrees:
         return 0
-    console.print(
+    say(
         "the adapter does not train what its paper says: check method.r and "
-        "method.adapter.target_modules, or clear --method.published_parameters null",
-        highlight=False,
-        soft_wrap=True,
+        "method.adapter.target_modules, or clear --method.published_parameters null"
     )
     return 1

@@ -9,7 +9,7 @@ from typing import Any
 from rankwise.core.errors import SettingsError
 
 Tree = dict[str, Any]
-_SECTIONS = ("method", "task", "training")
+VARIED_SECTIONS = ("method", "task", "training")
 _SCALARS = (bool, int, float, str)
 
 
@@ -44,10 +44,10 @@ def varied_methods(name: str, variations: Mapping[str, Sequence[Any]]) -> list[T
 
 def _check(key: str, values: Sequence[Any]) -> None:
     section, _, rest = key.partition(".")
-    if section not in _SECTIONS or not rest or key == "training.learning_rate":
+    if section not in VARIED_SECTIONS or not rest or key == "training.learning_rate":
         raise SettingsError(
-            f"--vary takes a setting of {', '.join(_SECTIONS)}, such as method.r, got {key!r}; "
-            "learning rates are compare.learning_rates, seeds compare.seeds"
+            f"--vary takes a setting of {', '.join(VARIED_SECTIONS)}, such as method.r, got "
+            f"{key!r}; learning rates are compare.learning_rates, seeds compare.seeds"
         )
     if not all(isinstance(value, _SCALARS) for value in values) or len(set(values)) < len(values):
         raise SettingsError(f"--vary {key} takes different single values, got {list(values)}")

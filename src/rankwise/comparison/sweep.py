@@ -1,6 +1,6 @@
 """A comparison from beginning to end: sweep, widen, choose on validation, read test once, sum up.
 
-Every finished run is a record on disk, so a comparison that was stopped goes on where it stood.
+Every finished run is a record on disk, so an interrupted comparison resumes.
 With other settings it is another run, in another folder.
 """
 
@@ -32,6 +32,10 @@ class Watcher(Protocol):
         """One more run is done, or was found done."""
         ...
 
+    def widened(self, method: str, rate: float) -> None:
+        """The grid of a method grows by ``rate``, because its best stood at an edge."""
+        ...
+
 
 def sweep(recipe: Recipe, output: Path, *, engine: Engine, watcher: Watcher) -> list[MethodSweep]:
     """Run what has no record yet, widening each method's grid while its best rate is at an edge."""
@@ -48,6 +52,8 @@ def sweep(recipe: Recipe, output: Path, *, engine: Engine, watcher: Watcher) -> 
         fresh = [(method, [rate]) for method, rate in grown if rate is not None]
         if not fresh or not left:
             break
+        for each, (rate,) in fresh:
+            watcher.widened(each.method.title, rate)
     chosen = [(method, [rate]) for method in sweeps if (rate := method.choose())]
     if left_out := comparison.seeds[len(swept) :]:
         runner.run(chosen, seeds=left_out)

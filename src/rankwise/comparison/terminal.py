@@ -6,6 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from rankwise.core.outside_text import one_line
 from rankwise.training.records import Summary, SummaryRow
 
 _COLUMNS = (
@@ -35,7 +36,7 @@ def summary_table(summary: Summary) -> Table:
     that of the baseline at its end; ``all s`` are those of all runs of the method's sweep.
     """
     table = Table(
-        title=f"{summary.task}: learning rate chosen on validation, test read once",
+        title=f"{one_line(summary.task)}: learning rate chosen on validation, test read once",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         collapse_padding=True,
@@ -49,7 +50,7 @@ def summary_table(summary: Summary) -> Table:
         for position, row in enumerate(group):
             cells = ["" if position else budget, *_cells(row)]
             # As text, because a name may hold what Rich would read as its markup.
-            table.add_row(*map(Text, cells))
+            table.add_row(*(Text(one_line(cell)) for cell in cells))
     return table
 
 

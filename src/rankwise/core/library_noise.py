@@ -7,28 +7,33 @@ import logging
 import warnings
 from collections.abc import Iterator
 
-# PEFT imports bitsandbytes and torchao wherever they are installed. Without a GPU torchao warns of
-# each kernel that it cannot load, and of its own enums; bitsandbytes of a kernel to be downloaded.
+# PEFT and Transformers import bitsandbytes and torchao wherever they are installed. Without a GPU
+# torchao warns of each kernel that it cannot load, and of its own enums; bitsandbytes of a kernel
+# to be downloaded.
 _TALKATIVE = ("torchao", "bitsandbytes", "torch.utils._pytree")
 
 
 @contextlib.contextmanager
 def quiet_imports() -> Iterator[None]:
     """Let the loggers of quantisation libraries tell errors alone, until exit."""
-    loggers = [logging.getLogger(name) for name in _TALKATIVE]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    levels = {name: logging.getLogger(name).level for name in _TALKATIVE}
+    _tell_errors_alone()
     try:
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
-def ignore_known_warnings() -> None:
-    """Ignore in this process what libraries warn one another of."""
+def silence_libraries() -> None:
+    """Keep what libraries warn one another of from a process that is all ours."""
+    _tell_errors_alone()
     # PEFT 0.21 asks Transformers for a name that is deprecated there.
     warnings.filterwarnings(
         "ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning
     )
+
+
+def _tell_errors_alone() -> None:
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)

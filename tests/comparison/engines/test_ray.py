@@ -122,6 +122,9 @@ def test_the_table_is_that_of_the_local_engine(cluster, engine, node, tmp_path):
         def plan(self, runs):
             pass
 
+        def widened(self, method, rate):
+            pass
+
         def done(self, record):
             if node in cluster.worker_nodes:
                 cluster.remove_node(node, allow_graceful=False)

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from rankwise.core.errors import TrainingError
-from rankwise.core.library_noise import ignore_known_warnings
+from rankwise.core.library_noise import silence_libraries
 
 LOST_POOLS = 3
 """How many pools may be lost one after another before any call comes back."""
@@ -77,7 +77,7 @@ class LocalEngine:
         if lost == LOST_POOLS:
             raise TrainingError(
                 f"worker processes died {lost} times and no run came to its end: if memory is "
-                "short, use fewer --workers; the same command goes on where it stood"
+                "short, use fewer --workers; rerun the same command to resume"
             ) from None
         self._pool.shutdown(wait=True)
         self._lifeline.close()
@@ -103,7 +103,7 @@ def _prepare_worker(lifeline: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Two processes with two threads each on two cores are slower than with one each.
     torch.set_num_threads(1)
-    ignore_known_warnings()
+    silence_libraries()
     threading.Thread(target=_leave_with_parent, args=(lifeline,), daemon=True).start()
 
 

@@ -126,8 +126,8 @@ def _check_lost(times: int, error: Exception) -> None:
     if times == LOST_TIMES:
         raise TrainingError(
             f"one run was lost {times} times with its worker or its machine "
-            f"({type(error).__name__}): if memory is short, use fewer --workers; the same command "
-            "goes on where it stood"
+            f"({type(error).__name__}): if memory is short, use fewer --workers; rerun the same "
+            "command to resume"
         ) from None
 
 

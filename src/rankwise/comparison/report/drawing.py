@@ -11,12 +11,12 @@ method or drops the labels where there is no room.
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import plotly.graph_objects as go
 
 from rankwise.comparison.report.comparison import Comparison
@@ -89,15 +89,23 @@ def band(stroke: Stroke) -> go.Scatter:
 
 def folds(stroke: Stroke, comparison: Comparison) -> go.Scatter:
     steps = folds_within(stroke.row, comparison, stroke.series)
-    evaluated, means = zip(*stroke.series.points)
     return stroke.trace(
         "folds",
         x=steps,
-        y=[float(y) for y in np.interp(steps, evaluated, means)],
+        y=[_height(stroke.series.points, step) for step in steps],
         mode="markers",
         marker={"symbol": "line-ns-open", "size": 9, "color": stroke.colour},
         hovertemplate="folded at step %{x}",
     )
+
+
+def _height(points: Sequence[tuple[float, float]], x: float) -> float:
+    """Return y of the line through ``points`` at x; beyond its ends it is level."""
+    after = bisect_left(points, x, key=lambda point: point[0])
+    if after in (0, len(points)):
+        return points[min(after, len(points) - 1)][1]
+    (left, low), (right, high) = points[after - 1], points[after]
+    return low + (high - low) * (x - left) / (right - left)
 
 
 def end_labels(strokes: list[Stroke], *, x: float, span: tuple[float, float]) -> list[go.Scatter]:

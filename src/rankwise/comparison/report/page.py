@@ -22,17 +22,20 @@ def write_report(comparison: Comparison, path: Path) -> None:
     Raises:
         SettingsError: The optional extra is not installed.
     """
-    _require_extra()
+    if missing := missing_extra():
+        raise SettingsError(missing)
     write_text(path, _render(_context(comparison)))
 
 
-def _require_extra() -> None:
+def missing_extra() -> str:
+    """Say what a page needs and does not find; nothing if all is there."""
     missing = [name for name in ("jinja2", "plotly") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise SettingsError(
-            f"a report needs {' and '.join(missing)}, which cannot be found: "
-            "pip install 'rankwise[report]'"
-        )
+    if not missing:
+        return ""
+    return (
+        f"a report needs {' and '.join(missing)}, which cannot be found: "
+        "pip install 'rankwise[report]'"
+    )
 
 
 def _render(context: dict[str, Any]) -> str:
