@@ -28,8 +28,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from rankwise.comparison.report.palette import GRID, INK, PALETTE, PAPER
 from rankwise.functional.sketch import sketch
+from rankwise.pages.palette import GRID, INK, PALETTE, PAPER
 
 Gradient = Callable[[Tensor], Tensor]
 Curve = list[float]

@@ -269,7 +269,7 @@ def test_what_others_wrote_reaches_the_terminal_on_lines_of_ours(capsys, monkeyp
 def test_without_the_extra_a_comparison_ends_with_table_and_summary(
     capsys, monkeypatch, empty_folder
 ):
-    monkeypatch.setattr("rankwise.cli.compare_command.missing_extra", lambda: "get plotly")
+    monkeypatch.setattr("rankwise.cli.compare_command.missing_extra", lambda _: "get plotly")
     words = ["compare", "digits", "--output", "out", "--workers", "1", *QUICK, "--rank", "2"]
     words += ["--compare.methods", "[{name: lora, r: 2}]", "--seeds", "0"]
     words += ["--compare.widenings", "0", "--learning_rates", "0.01"]

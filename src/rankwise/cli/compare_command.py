@@ -24,8 +24,9 @@ from rankwise.comparison.ablation import varied_methods
 from rankwise.comparison.folder import report_file, sole_use, summary_file, write_summary
 from rankwise.comparison.grid import comparison_of
 from rankwise.comparison.report.comparison import Comparison
-from rankwise.comparison.report.page import missing_extra, write_report
+from rankwise.comparison.report.page import write_report
 from rankwise.core.errors import SettingsError
+from rankwise.pages.frame import missing_extra
 from rankwise.training.settings.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     output = results_folder(arguments)
     if arguments.address is not None and arguments.engine != "ray":
         raise SettingsError(f"--address {arguments.address} needs --engine ray")
-    if missing := missing_extra():
+    if missing := missing_extra("report"):
         say(f"no page will be written: {missing}")
     with no_folder_if_refused(output), sole_use(output):
         comparison = _compare(recipe, output, arguments, overrides)

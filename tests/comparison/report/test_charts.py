@@ -6,20 +6,22 @@ import re
 
 import pytest
 
-from rankwise.comparison.report import palette
-from rankwise.comparison.report.charts import CHARTS, pictures_of, shown_charts
-from rankwise.comparison.report.writing import NOTHING
+from rankwise.comparison.report.charts import CHARTS
+from rankwise.pages import palette
+from rankwise.pages.chart import pictures_of, shown_charts
+from rankwise.pages.writing import NOTHING
 from tests.comparison import made_records as made
 from tests.comparison.report.charts_of import COMPARISON, labels_in, traces
 from tests.comparison.report_records import with_rows, with_runs
 
 BY_ID = {chart.id: chart for chart in CHARTS}
 VIEWS = ["300", "1200", "papers"]
+FOR_ALL = ["score-by-parameters", "score-by-rank", "distribution"]
 BY_BUDGET = ["learning-curves", "score-by-learning-rate", "relative-norm"]
 
 
 def ids(comparison):
-    return [chart.id for chart in shown_charts(comparison)]
+    return [chart.id for chart in shown_charts(CHARTS, comparison)]
 
 
 def test_each_chart_has_an_id_of_its_own():
@@ -38,7 +40,7 @@ def test_a_chart_is_shown_where_there_is_something_to_draw():
 @pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.id)
 def test_there_is_a_picture_for_each_budget_or_one_for_all(chart):
     pictures = pictures_of(chart, COMPARISON)
-    assert [picture.view for picture in pictures] == (VIEWS if chart.is_by_budget else [None])
+    assert [picture.view for picture in pictures] == ([None] if chart.id in FOR_ALL else VIEWS)
     assert all(picture.caption.endswith(".") for picture in pictures)
     assert chart.note(COMPARISON).endswith(".")
 

@@ -8,7 +8,7 @@ import pytest
 
 from rankwise.comparison.report import curves
 from rankwise.comparison.report.series import learning_curve
-from rankwise.comparison.report.writing import NOTHING
+from rankwise.pages.writing import NOTHING
 from tests.comparison import made_records as made
 from tests.comparison.report.charts_of import (
     COMPARISON,

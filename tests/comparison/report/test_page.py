@@ -9,11 +9,11 @@ from html.parser import HTMLParser
 import pytest
 from plotly.offline import get_plotlyjs
 
-from rankwise.comparison.report import palette
 from rankwise.comparison.report.comparison import Comparison
 from rankwise.comparison.report.curves import draw_learning_curves
 from rankwise.comparison.report.page import write_report
 from rankwise.core.errors import SettingsError
+from rankwise.pages import palette
 from rankwise.training.records import (
     ComparedRow,
     EqualRank,

@@ -5,70 +5,17 @@ A new chart is a file that draws and tells it, and one entry here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
-import plotly.graph_objects as go
-
 from rankwise.comparison.report import curves, distribution, parameters, ranks, rates
 from rankwise.comparison.report.comparison import Comparison
+from rankwise.pages.chart import Chart
 from rankwise.training.records import RunRecord
 
-View = str | None
+
+def _budgets(comparison: Comparison) -> list[str]:
+    return comparison.views
 
 
-@dataclass(frozen=True)
-class Chart:
-    """One entry of the table of charts.
-
-    Attributes:
-        id: Of its element in the page.
-        title: Its heading.
-        note: How to read it.
-        draw: The figure for one budget, or, where it is not drawn by budget, for all of them.
-        caption: The same in words.
-        is_shown: Whether there is anything to draw.
-        is_by_budget: Whether there is one figure for each budget that holds a contest.
-    """
-
-    id: str
-    title: str
-    note: Callable[[Comparison], str]
-    draw: Callable[[Comparison, View], go.Figure]
-    caption: Callable[[Comparison, View], str]
-    is_shown: Callable[[Comparison], bool] = lambda _: True
-    is_by_budget: bool = True
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One figure of a chart, for one budget or, where ``view`` is ``None``, for all of them."""
-
-    view: View
-    figure: dict[str, Any]
-    caption: str
-
-
-def pictures_of(chart: Chart, comparison: Comparison) -> list[Picture]:
-    """Return the figures of a chart, one a view, with their words."""
-    views: list[View] = [*comparison.views] if chart.is_by_budget else []
-    return [
-        Picture(
-            view,
-            chart.draw(comparison, view).to_plotly_json(),
-            chart.caption(comparison, view),
-        )
-        for view in views or [None]
-    ]
-
-
-def shown_charts(comparison: Comparison) -> list[Chart]:
-    """Return the charts that have something to show."""
-    return [chart for chart in CHARTS if chart.is_shown(comparison)]
-
-
-def _of_quantity(id: str, title: str, note: str, quantity: curves.Quantity) -> Chart:
+def _of_quantity(id: str, title: str, note: str, quantity: curves.Quantity) -> Chart[Comparison]:
     """Return the chart of what was measured while runs trained; shown where any has it."""
     return Chart(
         id,
@@ -82,10 +29,11 @@ def _of_quantity(id: str, title: str, note: str, quantity: curves.Quantity) -> C
             if isinstance(run, RunRecord)
             for point in run.diagnostics
         ),
+        views=_budgets,
     )
 
 
-CHARTS = (
+CHARTS: tuple[Chart[Comparison], ...] = (
     Chart(
         "learning-curves",
         "Learning curves",
@@ -96,6 +44,7 @@ CHARTS = (
         ),
         draw=curves.draw_learning_curves,
         caption=curves.tell_learning_curves,
+        views=_budgets,
     ),
     Chart(
         "score-by-parameters",
@@ -106,7 +55,6 @@ CHARTS = (
         ),
         draw=parameters.draw,
         caption=parameters.tell,
-        is_by_budget=False,
     ),
     Chart(
         "score-by-learning-rate",
@@ -117,6 +65,7 @@ CHARTS = (
         ),
         draw=rates.draw,
         caption=rates.tell,
+        views=_budgets,
     ),
     Chart(
         "score-by-rank",
@@ -128,7 +77,6 @@ CHARTS = (
         draw=ranks.draw,
         caption=ranks.tell,
         is_shown=lambda it: bool(ranks.lines_of(it)),
-        is_by_budget=False,
     ),
     _of_quantity(
         "relative-norm",
@@ -162,6 +110,5 @@ CHARTS = (
         draw=distribution.draw,
         caption=distribution.tell,
         is_shown=lambda it: bool(it.summary.protocol.varied),
-        is_by_budget=False,
     ),
 )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
+from rankwise.pages.palette import colours_of
 from rankwise.training.records import FailedRun, MethodIdentity, RunRecord, Summary, SummaryRow
 
 Run: TypeAlias = RunRecord | FailedRun
@@ -32,6 +33,11 @@ class Comparison:
     def baseline(self) -> str:
         """The name of the method that the others are measured against."""
         return self.summary.protocol.baseline
+
+    @cached_property
+    def colours(self) -> dict[str, str]:
+        """The colour of each method, the baseline's first: that of the text."""
+        return colours_of((row.name for row in self.rows), in_ink=self.baseline)
 
     @cached_property
     def scored(self) -> list[SummaryRow]:

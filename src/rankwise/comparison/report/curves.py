@@ -11,15 +11,14 @@ from rankwise.comparison.report.drawing import (
     Stroke,
     band,
     end_labels,
-    figure_of,
     folds,
     line,
     shown_in,
-    span_of,
     strokes_of,
 )
 from rankwise.comparison.report.series import Measure, Series, diagnostic, learning_curve
-from rankwise.comparison.report.writing import listed
+from rankwise.pages.drawing import figure_of, span_of
+from rankwise.pages.writing import listed
 
 
 def draw_learning_curves(comparison: Comparison, view: str | None) -> go.Figure:

@@ -7,9 +7,8 @@ from statistics import median
 import plotly.graph_objects as go
 
 from rankwise.comparison.report.comparison import Comparison
-from rankwise.comparison.report.drawing import escaped, figure_of, span_of
-from rankwise.comparison.report.palette import colours
-from rankwise.comparison.report.writing import listed
+from rankwise.pages.drawing import escaped, figure_of, span_of
+from rankwise.pages.writing import listed
 from rankwise.training.records import MethodIdentity, RunRecord
 
 
@@ -21,7 +20,7 @@ def spread_of(row: MethodIdentity, comparison: Comparison) -> list[float]:
 
 def draw(comparison: Comparison, _view: str | None) -> go.Figure:
     """Draw validation score by row, as boxes with a point for each run."""
-    colour_of = colours(comparison.summary)
+    colour_of = comparison.colours
     boxes, shown = [], []
     for row in comparison.rows:
         if scores := spread_of(row, comparison):

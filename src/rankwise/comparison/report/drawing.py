@@ -1,31 +1,25 @@
-"""What the charts of a comparison have in common: strokes, bands, names at their ends, the frame.
+"""What the charts of a comparison have in common: strokes, bands, folds, names at their ends.
 
 A method name keeps its colour in every chart; the baseline is drawn in ink, the colour of the text.
 Lines are solid in the budget that is looked at and dotted where they are references from another.
 Colour never stands alone: every line ends in its name.
-
-Each trace carries ``meta = {"method": name or None, "role": ...}``, by which the page highlights a
-method or drops the labels where there is no room.
 """
 
 from __future__ import annotations
 
-import html
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import plotly.graph_objects as go
 
 from rankwise.comparison.report.comparison import Comparison
-from rankwise.comparison.report.palette import GRID, INK, MUTED, colours
 from rankwise.comparison.report.series import Series, folds_within
-from rankwise.training.records import MethodIdentity, SummaryRow
-
-HEIGHT, LABEL_HEIGHT = 420, 17
-MARGIN = {"l": 52, "r": 172, "t": 34, "b": 48}
+from rankwise.pages import drawing
+from rankwise.pages.drawing import End
+from rankwise.pages.palette import INK
+from rankwise.training.records import SummaryRow
 
 
 @dataclass(frozen=True)
@@ -38,14 +32,13 @@ class Stroke:
 
     def trace(self, role: str, **properties: Any) -> go.Scatter:
         """Make a trace of this row; ``role`` says what it shows."""
-        name = escaped(self.row.label)
-        return go.Scatter(name=name, meta={"method": self.row.name, "role": role}, **properties)
+        return drawing.trace_of(self.row.name, self.row.label, role, **properties)
 
 
 def strokes_of(comparison: Comparison, series_of: Callable[[SummaryRow], Series]) -> list[Stroke]:
     """Pair every scored row that has something to draw with its series and its colour."""
-    colour_of = colours(comparison.summary)
-    strokes = [Stroke(row, series_of(row), colour_of[row.name]) for row in comparison.scored]
+    rows, colours = comparison.scored, comparison.colours
+    strokes = [Stroke(row, series_of(row), colours[row.name]) for row in rows]
     return [stroke for stroke in strokes if stroke.series.points]
 
 
@@ -109,88 +102,16 @@ def _height(points: Sequence[tuple[float, float]], x: float) -> float:
 
 
 def end_labels(strokes: list[Stroke], *, x: float, span: tuple[float, float]) -> list[go.Scatter]:
-    """Name each line at the right edge, spread so that no two names touch, with a thin leader."""
+    """Name each line at the right edge: by the method alone where it is alone in the view."""
     names = [stroke.row.name for stroke in strokes]
-    ends = [stroke.series.points[-1] for stroke in strokes]
-    plot_height = HEIGHT - MARGIN["t"] - MARGIN["b"]
-    gap = (span[1] - span[0]) * LABEL_HEIGHT / plot_height
-    heights = spread([end[1] for end in ends], gap=gap, ceiling=span[1])
-    return [
-        stroke.trace(
-            "label",
-            x=[end[0], x],
-            y=[end[1], height],
-            mode="lines+text",
-            text=["", "&nbsp;" + _short_label(stroke.row, names)],
-            textposition="middle right",
-            textfont={"color": stroke.colour},
-            line={"color": stroke.colour, "width": 0.75},
-            cliponaxis=False,
-            hoverinfo="skip",
+    ends = [
+        End(
+            stroke.row.name,
+            stroke.row.label,
+            stroke.row.name if names.count(stroke.row.name) == 1 else stroke.row.label,
+            stroke.colour,
+            stroke.series.points[-1],
         )
-        for stroke, end, height in zip(strokes, ends, heights)
+        for stroke in strokes
     ]
-
-
-def _short_label(row: MethodIdentity, names: list[str]) -> str:
-    """The name alone where it is alone in the view, else the full label."""
-    return escaped(row.name if names.count(row.name) == 1 else row.label)
-
-
-def escaped(text: str) -> str:
-    """Keep Plotly from reading markup in a text; it would show an escaped quote as it stands."""
-    return html.escape(text, quote=False)
-
-
-def spread(values: list[float], *, gap: float, ceiling: float) -> list[float]:
-    """Move ``values`` at least ``gap`` apart, in their order and not above ``ceiling``."""
-    order = sorted(range(len(values)), key=values.__getitem__)
-    placed = list(values)
-    for below, above in pairwise(order):
-        placed[above] = max(placed[above], placed[below] + gap)
-    if order:
-        placed[order[-1]] = min(placed[order[-1]], ceiling)
-    for above, below in pairwise(reversed(order)):
-        placed[below] = min(placed[below], placed[above] - gap)
-    return placed
-
-
-def span_of(scores: list[float | None]) -> tuple[float, float]:
-    """The vertical range that shows all scores with some air, also when there are none."""
-    present = [score for score in scores if score is not None]
-    low, high = min(present, default=0.0), max(present, default=1.0)
-    air = 0.05 * (high - low) or 0.05
-    return low - air, high + air
-
-
-def figure_of(
-    traces: list[go.Scatter], *, x_axis: dict[str, Any], y_title: str, span: tuple[float, float]
-) -> go.Figure:
-    axis = {"gridcolor": GRID, "linecolor": GRID, "zeroline": False, "automargin": False}
-    title = {
-        "text": escaped(y_title),
-        "x": 0,
-        "y": 1,
-        "xref": "paper",
-        "yref": "paper",
-        "xanchor": "left",
-        "yanchor": "bottom",
-        "yshift": 8,
-        "showarrow": False,
-    }
-    return go.Figure(
-        traces,
-        layout={
-            "template": "none",
-            "height": HEIGHT,
-            "margin": MARGIN,
-            "showlegend": False,
-            "paper_bgcolor": "rgba(0,0,0,0)",
-            "plot_bgcolor": "rgba(0,0,0,0)",
-            "font": {"family": "system-ui, sans-serif", "size": 13, "color": MUTED},
-            "hoverlabel": {"align": "left", "namelength": -1},
-            "xaxis": {**axis, "showgrid": False, "ticks": "outside", "tickcolor": GRID, **x_axis},
-            "yaxis": {**axis, "range": list(span)},
-            "annotations": [title],
-        },
-    ).update_xaxes(title_font_size=13)
+    return drawing.end_labels(ends, x=x, span=span)

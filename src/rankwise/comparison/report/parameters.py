@@ -9,10 +9,11 @@ from itertools import cycle
 import plotly.graph_objects as go
 
 from rankwise.comparison.report.comparison import Comparison
-from rankwise.comparison.report.drawing import Stroke, escaped, figure_of, span_of, strokes_of
-from rankwise.comparison.report.palette import MUTED, PAPER
+from rankwise.comparison.report.drawing import Stroke, strokes_of
 from rankwise.comparison.report.series import Series
-from rankwise.comparison.report.writing import listed
+from rankwise.pages.drawing import escaped, figure_of, span_of
+from rankwise.pages.palette import MUTED, PAPER
+from rankwise.pages.writing import listed
 from rankwise.training.records import SummaryRow
 
 MARKERS = {"circle": "●", "square": "■", "diamond": "◆", "triangle-up": "▲", "cross": "✚"}

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from rankwise.comparison.report.comparison import Comparison
-from rankwise.comparison.report.drawing import Stroke, end_labels, figure_of, line, span_of
-from rankwise.comparison.report.palette import colours
+from rankwise.comparison.report.drawing import Stroke, end_labels, line
 from rankwise.comparison.report.series import Series
-from rankwise.comparison.report.writing import listed
+from rankwise.pages.drawing import figure_of, span_of
+from rankwise.pages.writing import listed
 from rankwise.training.records import SummaryRow
 
 
@@ -38,7 +38,7 @@ def lines_of(comparison: Comparison) -> list[tuple[SummaryRow, Series]]:
 
 def draw(comparison: Comparison, _view: str | None) -> go.Figure:
     """Draw test score over rank, on a logarithmic axis."""
-    colour_of = colours(comparison.summary)
+    colour_of = comparison.colours
     strokes = [Stroke(row, each, colour_of[row.name]) for row, each in lines_of(comparison)]
     ranks = sorted({int(rank) for stroke in strokes for rank in stroke.series.x})
     span = span_of([mean for stroke in strokes for mean in stroke.series.mean])

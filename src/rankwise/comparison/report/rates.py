@@ -7,17 +7,10 @@ import math
 import plotly.graph_objects as go
 
 from rankwise.comparison.report.comparison import Comparison
-from rankwise.comparison.report.drawing import (
-    Stroke,
-    end_labels,
-    figure_of,
-    line,
-    shown_in,
-    span_of,
-    strokes_of,
-)
+from rankwise.comparison.report.drawing import Stroke, end_labels, line, shown_in, strokes_of
 from rankwise.comparison.report.series import learning_rate_sweep
-from rankwise.comparison.report.writing import listed
+from rankwise.pages.drawing import figure_of, span_of
+from rankwise.pages.writing import listed
 
 
 def draw(comparison: Comparison, view: str | None) -> go.Figure:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from rankwise.comparison.report.comparison import Comparison, best_of
-from rankwise.comparison.report.writing import duration, signed, size
 from rankwise.methods.inits.report import LayerStart, MonitoredLayer
+from rankwise.pages.writing import duration, signed, size
 from rankwise.training.records import ComparedRow, SummaryRow
 
 ABSENT = "–"

@@ -7,8 +7,7 @@ import math
 
 import pytest
 
-from rankwise.comparison.report import palette
-from tests.comparison import made_records as made
+from rankwise.pages import palette
 
 
 def channels(colour):
@@ -39,8 +38,7 @@ def distance(one, two):
 
 
 def test_colours_come_again_past_the_tenth_method():
-    rows = [made.row(f"method-{i}") for i in range(12)]
-    given = palette.colours(made.summary(rows, baseline="method-0"))
+    given = palette.colours_of([f"method-{i}" for i in range(12)], in_ink="method-0")
     assert given["method-0"] == palette.INK
     assert given["method-11"] == given["method-1"] == palette.PALETTE[0]
 

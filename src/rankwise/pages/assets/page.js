@@ -54,14 +54,16 @@
     heading.setAttribute("aria-sort", direction);
     const isText = heading.dataset.kind === "text";
     const value = (row) => row.cells[heading.cellIndex].dataset.value;
-    for (const body of heading.closest("table").tBodies) {
-      const rows = [...body.rows].slice(1);
+    const table = heading.closest("table");
+    for (const body of table.tBodies) {
+      const rows = [...body.rows].filter((row) => !row.classList.contains("group"));
       const sign = direction === "ascending" ? 1 : -1;
       rows.sort((one, two) => compare(value(one), value(two), isText, sign));
       body.append(...rows);
     }
+    const within = table.dataset.sortedWithin ? `, within ${table.dataset.sortedWithin}` : "";
     document.getElementById("sorted").textContent =
-      `Sorted by ${heading.textContent.trim()}, ${direction}, within each budget.`;
+      `Sorted by ${heading.textContent.trim()}, ${direction}${within}.`;
   }
 
   for (const button of document.querySelectorAll("th button")) {

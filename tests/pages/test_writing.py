@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rankwise.comparison.report.writing import NOTHING, duration, listed, signed, size
+from rankwise.pages.writing import NOTHING, duration, listed, signed, size
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The colours of the report: one for each method, the same in every chart.
+"""The colours of a page: one for each method, the same in every chart.
 
 The ten were chosen so that each pair stays apart for normal, deuteranope and protanope eyes
 (Machado et al. 2009) on both backgrounds, at a contrast of 3:1 or more. Figures hold the colours
@@ -7,9 +7,8 @@ for a light background; ``DARK`` maps each to its twin.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import cycle
-
-from rankwise.training.records import Summary
 
 PAPER, INK, MUTED, GRID = "#FBFAF8", "#1B1E23", "#5A616C", "#E4E1DB"
 PALETTE = (
@@ -42,8 +41,11 @@ DARK = {
 }
 
 
-def colours(summary: Summary) -> dict[str, str]:
-    """Give every method name its colour, in order of appearance; past the tenth they come again."""
-    baseline = summary.protocol.baseline
-    names = dict.fromkeys(row.name for row in summary.methods if row.name != baseline)
-    return {baseline: INK, **dict(zip(names, cycle(PALETTE)))}
+def colours_of(names: Iterable[str], *, in_ink: str | None = None) -> dict[str, str]:
+    """Give each name its colour, in order; past the tenth they come again.
+
+    ``in_ink`` comes first and has the colour of the text.
+    """
+    others = dict.fromkeys(name for name in names if name != in_ink)
+    ink = {} if in_ink is None else {in_ink: INK}
+    return ink | dict(zip(others, cycle(PALETTE)))

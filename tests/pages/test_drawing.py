@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankwise.comparison.report import drawing
+from rankwise.pages import drawing
 
 
 @given(

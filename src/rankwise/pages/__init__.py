@@ -1,0 +1,1 @@
+"""What the pages of results have in common: their frame, colours, charts and ways of writing."""
