@@ -21,11 +21,12 @@ from rankwise.cli.overrides import option_words, parse_variations
 from rankwise.cli.progress import ProgressWatcher
 from rankwise.cli.showing import plain_console, say, show_summary
 from rankwise.comparison.ablation import varied_methods
-from rankwise.comparison.folder import report_file, sole_use, summary_file, write_summary
+from rankwise.comparison.folder import report_file, summary_file, write_summary
 from rankwise.comparison.grid import comparison_of
 from rankwise.comparison.report.comparison import Comparison
 from rankwise.comparison.report.page import write_report
 from rankwise.core.errors import SettingsError
+from rankwise.core.locks import sole_use
 from rankwise.pages.frame import missing_extra
 from rankwise.training.settings.recipe import Recipe, load_recipe
 

@@ -1,0 +1,45 @@
+"""A folder for one command at a time: two that write the same files would spoil each other's."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from rankwise.core.errors import SettingsError
+
+LOCK = "rankwise.lock"
+
+
+@contextlib.contextmanager
+def sole_use(folder: Path) -> Iterator[None]:
+    """Keep others out of ``folder`` meanwhile; a process that dies lets go of it.
+
+    The folder is made; one that is still empty at the end is not left behind.
+
+    Raises:
+        SettingsError: Another command is at work there, or nothing can be written there.
+    """
+    file = folder / LOCK
+    lock = FileLock(file, timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise SettingsError(
+            f"another command of Rankwise is at work in {folder}: wait for it, or choose another "
+            "folder with --output"
+        ) from None
+    except OSError as error:
+        raise SettingsError(
+            f"nothing can be written in {folder} ({error}): choose another folder with --output"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+        if folder.is_dir() and list(folder.iterdir()) == [file]:
+            file.unlink()
+            folder.rmdir()
