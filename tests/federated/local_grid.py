@@ -13,20 +13,21 @@ class LocalGrid(Grid):
 
     Args:
         app: The client app.
-        clients: How many nodes there are; their numbers begin at 100.
-        faults: By (client, round): ``"fails"``, ``"silent"``, ``"gone"``, or what is done to the
-            reply.
+        clients: How many nodes there are, or the partition of each; their numbers begin at 100.
+        faults: By (node - 100, round): ``"fails"``, ``"silent"``, ``"gone"``, a number of times
+            that the reply is asked for in vain, or what is done to the reply.
     """
 
     def __init__(self, app, clients, faults=None):
         self.app, self.faults = app, faults or {}
+        partitions = range(clients) if isinstance(clients, int) else clients
         # A message is signed with these; Flower's own engines set them in the same way.
         TaskIdentity.run_id = TaskIdentity.task_id = TaskIdentity.node_id = 1
         self.contexts = {
-            100 + i: Context(1, 100 + i, {"partition-id": i}, RecordDict(), {})
-            for i in range(clients)
+            node: Context(1, node, {"partition-id": partition}, RecordDict(), {})
+            for node, partition in enumerate(partitions, start=100)
         }
-        self.sent, self.replies = [], {}
+        self.sent, self.replies, self.vain = [], {}, {}
 
     def get_node_ids(self):
         return list(self.contexts)
@@ -39,7 +40,13 @@ class LocalGrid(Grid):
         return [message.metadata.message_id for message in messages]
 
     def pull_messages(self, message_ids):
-        return [self.replies.pop(each) for each in message_ids if each in self.replies]
+        ready = [each for each in message_ids if each in self.replies and not self._is_late(each)]
+        return [self.replies.pop(each) for each in ready]
+
+    def _is_late(self, message_id):
+        left = self.vain.get(message_id, 0)
+        self.vain[message_id] = left - 1
+        return left > 0
 
     def _answer(self, message):
         node = message.metadata.dst_node_id
@@ -57,7 +64,9 @@ class LocalGrid(Grid):
             reply = self.app(message, context)
         except Exception as error:
             return Message(Error(0, f"Exception\n{error}"), reply_to=message)
-        if fault is not None and message.metadata.message_type == "train":
+        if isinstance(fault, int):
+            self.vain[message.metadata.message_id] = fault
+        elif fault is not None:
             fault(reply)
         return reply
 

@@ -7,7 +7,8 @@ import torch
 
 from rankwise.core.errors import SettingsError, TrainingError
 from rankwise.core.seeds import derive_seed
-from rankwise.federated.exchange import State, distance, weighted_mean, weights_of
+from rankwise.federated.aggregation import distance, weighted_mean, weights_of
+from rankwise.federated.exchange import State
 from rankwise.federated.local import Participant, train_locally
 from rankwise.federated.strategies import build_strategy
 from rankwise.methods.chain.chain import Chain

@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
         records.append(record)
         say(
             f"{strategy_name(record)}: {record.metric} {record.score_validation:.3f} on "
-            f"validation after {len(record.rounds) - 1} rounds"
+            f"validation after {len(record.rounds) - 1} rounds",
         )
     show_table(rounds_table(records))
     show_table(federations_table(records))

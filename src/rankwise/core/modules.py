@@ -139,6 +139,17 @@ def check_usable(model: nn.Module) -> None:
             )
 
 
+@contextlib.contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` into eval mode, and on exit back into the mode that it was in."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
 def device_of(model: nn.Module) -> torch.device:
     """The device of the first parameter of ``model`` that is not offloaded.
 

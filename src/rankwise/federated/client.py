@@ -59,7 +59,11 @@ def make_client_app(plan: Plan, cache: Path, *, mods: Sequence[Mod] = ()) -> Cli
 
 def _number(context: Context, plan: Plan) -> int:
     number = context.node_config.get("partition-id")
-    if not isinstance(number, int) or not 0 <= number < plan.federated.clients:
+    if (
+        isinstance(number, bool)
+        or not isinstance(number, int)
+        or not 0 <= number < plan.federated.clients
+    ):
         raise SettingsError(
             f"partition-id must be an integer from 0 to {plan.federated.clients - 1}, got "
             f"{number!r}: set it in the SuperNode's --node-config"

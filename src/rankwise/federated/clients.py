@@ -1,14 +1,14 @@
 """The server's side of its clients: who is there, what each knows, and what each answers.
 
 A client that fails, answers too late or sends what cannot be averaged is left out of the round and
-named in the log.
+named in the log. Who joins is asked for its number and its examples once, and held to both.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flwr.app import Message
@@ -16,8 +16,17 @@ from flwr.serverapp import Grid
 from torch import Tensor
 
 from rankwise.core.errors import TrainingError
-from rankwise.federated.exchange import State, Tensors, check_enough, count_bytes
-from rankwise.federated.messages import BEGIN, HELLO, TRAIN, Order, Refusal, Update, read_update
+from rankwise.federated.exchange import State, Tensors, count_bytes
+from rankwise.federated.messages import (
+    BEGIN,
+    HELLO,
+    TRAIN,
+    Order,
+    Refusal,
+    Update,
+    is_unavailable,
+    read_update,
+)
 from rankwise.training.settings.federation_plan import Plan
 
 logger = logging.getLogger(__name__)
@@ -47,58 +56,64 @@ class _Node:
 
 
 class Clients:
-    """The clients of a plan, as Flower's grid reaches them."""
+    """The clients of a plan, as Flower's grid reaches them.
 
-    def __init__(self, grid: Grid, plan: Plan) -> None:
+    Attributes:
+        examples: By client, the number of examples that it named when it first joined.
+    """
+
+    def __init__(self, grid: Grid, plan: Plan, *, examples: Mapping[int, int]) -> None:
         self._grid, self._plan = grid, plan
+        self.examples = dict(examples)
         self._nodes: dict[int, _Node] = {}
-        self._strangers: set[int] = set()
+        self._greeted: dict[str, int] = {}
+        self._refused: set[int] = set()
+        self._twins: dict[int, int] = {}
 
     def await_all(self) -> None:
-        """Wait until all clients are there, or for the timeout; too few are an error.
+        """Wait until all clients have joined, or for ``join_seconds``; too few are an error.
 
         Raises:
-            TrainingError: Fewer than ``min_clients`` came.
+            TrainingError: Fewer than ``min_clients`` joined.
         """
         federated = self._plan.federated
-        end = time.monotonic() + federated.timeout_seconds
+        end = time.monotonic() + federated.join_seconds
         self.greet()
         while len(self._nodes) < federated.clients and time.monotonic() < end:
             time.sleep(_WAIT_SECONDS)
             self.greet()
-        check_enough(len(self._nodes), needed=federated.min_clients, round_number=0)
+        if len(self._nodes) < federated.min_clients:
+            silent = len(set(self._greeted.values()))
+            raise TrainingError(
+                f"{len(self._nodes)} of {federated.clients} clients joined within "
+                f"{federated.join_seconds:g} s (federated.join_seconds), {silent} more are there "
+                f"and have not answered yet, and at least {federated.min_clients} are needed "
+                "(federated.min_clients): start the others or wait longer, and go on with --resume"
+            )
 
     def greet(self) -> None:
-        """Forget nodes that are gone, and ask new ones which clients they are."""
+        """Forget nodes that are gone, ask new ones which clients they are, and hear who answers.
+
+        Nobody is waited for: the first answer of a machine that has yet to load everything may come
+        rounds later, and counts then.
+        """
         present = set(self._grid.get_node_ids())
         self._nodes = {i: each for i, each in self._nodes.items() if each.number in present}
-        new = present - {each.number for each in self._nodes.values()} - self._strangers
-        if not new:
-            return
+        self._greeted = {i: node for i, node in self._greeted.items() if node in present}
+        self._twins = {i: node for i, node in self._twins.items() if node in present}
+        known = {each.number for each in self._nodes.values()} | self._refused | self._twins.keys()
+        new = present - known - set(self._greeted.values())
         order = self._order(0, since=0, tensors={})
-        replies = self._ask(order.message(node, HELLO) for node in sorted(new))
-        for node in new:
-            update = _read(replies, node, round_number=0, like={})
-            if isinstance(update, Refusal):
-                self._strangers.add(node)
-                logger.warning("node %d takes no part: %s", node, update.reason)
-            else:
-                self._nodes[update.client] = _Node(node)
+        self._greeted |= self._push(order.message(node, HELLO) for node in sorted(new))
+        for node, reply in sorted(self._pull(self._greeted).items()):
+            self._admit(node, reply)
 
-    def make_start(self, like: Mapping[str, Tensor]) -> Tensors:
-        """Return the start that the first client which can makes from its rows.
-
-        Raises:
-            TrainingError: None can.
-        """
+    def starts(self, like: Mapping[str, Tensor]) -> Iterator[tuple[int, Update | Refusal]]:
+        """Ask one client after another to make the start from its rows; yield what each answers."""
         order = self._order(0, since=0, tensors={})
         for client, node in sorted(self._nodes.items()):
             replies = self._ask([order.message(node.number, BEGIN)])
-            update = _read(replies, node.number, round_number=0, like=like)
-            if isinstance(update, Update):
-                return update.tensors
-            logger.warning("client %d makes no start: %s", client, update.reason)
-        raise TrainingError("no client could make the start from its rows: the log says why")
+            yield client, self._read(replies, node.number, round_number=0, like=like)
 
     def train(
         self, sampled: Sequence[int], number: int, state: State, like: Mapping[str, Tensor]
@@ -123,15 +138,52 @@ class Clients:
                 logger.warning("round %d: client %d is left out: %s", number, client, update.reason)
         return answers
 
+    def _admit(self, node: int, reply: Message) -> None:
+        """Take the answer to a greeting: one client more, or a node that takes no part."""
+        self._greeted = {i: each for i, each in self._greeted.items() if each != node}
+        if is_unavailable(reply):
+            return  # once it is back it is greeted again
+        update = read_update(reply, round_number=0, like={})
+        reason = update.reason if isinstance(update, Refusal) else self._objection(update)
+        if isinstance(update, Refusal) or reason is not None:
+            self._refused.add(node)
+            logger.warning("node %d takes no part: %s", node, reason)
+        elif twin := self._nodes.get(update.client):
+            self._twins[node] = twin.number
+            logger.warning(
+                "node %d takes no part while node %d is there: both call themselves client %d; "
+                "give each SuperNode a partition-id of its own",
+                *(node, twin.number, update.client),
+            )
+        else:
+            self._nodes[update.client] = _Node(node)
+            self.examples[update.client] = update.examples
+
+    def _objection(self, update: Update) -> str | None:
+        """Say why a node cannot be the client that it calls itself; None if it can."""
+        clients = self._plan.federated.clients
+        if not 0 <= update.client < clients:
+            return f"it calls itself client {update.client}, and the clients are 0 to {clients - 1}"
+        return self._miscount(update)
+
+    def _miscount(self, update: Update) -> str | None:
+        first = self.examples.get(update.client, update.examples)
+        if update.examples == first:
+            return None
+        return f"it counts {update.examples} examples, and counted {first} when it first joined"
+
     def _update_of(
         self, client: int, replies: dict[int, Message], number: int, like: Mapping[str, Tensor]
     ) -> Update | Refusal:
         if client not in self._nodes:
             return Refusal("it is not there")
         node = self._nodes[client]
-        update = _read(replies, node.number, round_number=number, like=like)
-        if isinstance(update, Update) and update.client != client:
-            update = Refusal(f"it calls itself client {update.client}")
+        update = self._read(replies, node.number, round_number=number, like=like)
+        if isinstance(update, Update):
+            if update.client != client:
+                update = Refusal(f"it calls itself client {update.client}")
+            elif fault := self._miscount(update):
+                update = Refusal(fault)
         # What a client that failed knows is not known: it is sent everything the next time.
         node.known = number if isinstance(update, Update) else 0
         return update
@@ -142,29 +194,41 @@ class Clients:
         Flower's own loop asks every three seconds and tells replies by who sent them; the word that
         a node is gone comes from the SuperLink, and the message it answers is all it names.
         """
+        sent, replies = self._push(messages), dict[int, Message]()
+        end = time.monotonic() + self._plan.federated.timeout_seconds
+        while len(replies) < len(sent):
+            missing = {i: node for i, node in sent.items() if node not in replies}
+            replies |= self._pull(missing)
+            if (left := end - time.monotonic()) <= 0:
+                break
+            if len(replies) < len(sent):
+                time.sleep(min(_WAIT_SECONDS, left))
+        return replies
+
+    def _push(self, messages: Iterable[Message]) -> dict[str, int]:
+        """Send the messages; return by the number of each that was taken its node."""
         orders = list(messages)
         pushed = set(self._grid.push_messages(orders)) if orders else set()
         sent = {each.metadata.message_id: each.metadata.dst_node_id for each in orders}
-        open_ones, replies = pushed & sent.keys(), dict[int, Message]()
-        end = time.monotonic() + self._plan.federated.timeout_seconds
-        while open_ones:
-            for reply in self._grid.pull_messages(sorted(open_ones)):
-                answered = reply.metadata.reply_to_message_id
-                replies[sent[answered]] = reply
-                open_ones.discard(answered)
-            if (left := end - time.monotonic()) <= 0:
-                break
-            if open_ones:
-                time.sleep(min(_WAIT_SECONDS, left))
-        return replies
+        return {number: node for number, node in sent.items() if number in pushed}
+
+    def _pull(self, sent: Mapping[str, int]) -> dict[int, Message]:
+        """Return by node the replies to ``sent`` that are there."""
+        replies = self._grid.pull_messages(sorted(sent)) if sent else ()
+        return {sent[each.metadata.reply_to_message_id]: each for each in replies}
 
     def _order(self, number: int, *, since: int, tensors: Tensors) -> Order:
         return Order(self._plan.digest, number, since, tensors)
 
-
-def _read(
-    replies: Mapping[int, Message], node: int, *, round_number: int, like: Mapping[str, Tensor]
-) -> Update | Refusal:
-    if node not in replies:
-        return Refusal("no answer in time")
-    return read_update(replies[node], round_number=round_number, like=like)
+    def _read(
+        self,
+        replies: Mapping[int, Message],
+        node: int,
+        *,
+        round_number: int,
+        like: Mapping[str, Tensor],
+    ) -> Update | Refusal:
+        if node not in replies:
+            seconds = self._plan.federated.timeout_seconds
+            return Refusal(f"no answer within {seconds:g} s (federated.timeout_seconds)")
+        return read_update(replies[node], round_number=round_number, like=like)

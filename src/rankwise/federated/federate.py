@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rankwise.core.errors import SettingsError
+from rankwise.core.locks import sole_use
 from rankwise.federated.plot import write_plot
 from rankwise.federated.progress import Progress, SavedProgress
 from rankwise.federated.settings import check_followed
@@ -58,23 +59,25 @@ def federate(
     """Simulate the plans one after another, and yield the record of each as it is done.
 
     Raises:
+        AdapterError: What is there is damaged.
         SettingsError: A federation is there already, and ``resume`` was not asked for; or one of
-            other settings was interrupted there, and it was.
+            other settings was interrupted there, and it was; or another command is at work there.
         TrainingError: One has too few clients left; what it has come to is saved.
     """
     places = [Progress(output / _name_of(plan), plan) for plan in plans]
-    for plan, place in zip(plans, places, strict=True):
-        _check_place(plan, place, resume=resume)
-    records: list[FederationRecord] = []
-    for plan, place in zip(plans, places, strict=True):
-        if place.record.exists():
-            record = FederationRecord.read(place.record)
-        else:
-            record = simulate(plan, place.folder, output, workers=workers)
-        records.append(record)
-        yield record
-    Federations(federations=tuple(records)).write(output / "federated.json")
-    write_plot(records, output / "federated.html")
+    with sole_use(output):
+        for plan, place in zip(plans, places, strict=True):
+            _check_place(plan, place, resume=resume)
+        records: list[FederationRecord] = []
+        for plan, place in zip(plans, places, strict=True):
+            if place.record.exists():
+                record = FederationRecord.read(place.record)
+            else:
+                record = simulate(plan, place.folder, output, workers=workers)
+            records.append(record)
+            yield record
+        Federations(federations=tuple(records)).write(output / "federated.json")
+        write_plot(records, output / "federated.html")
 
 
 def _check_place(plan: Plan, place: Progress, *, resume: bool) -> None:
@@ -92,8 +95,9 @@ def _check_place(plan: Plan, place: Progress, *, resume: bool) -> None:
         if not (file.parent / place.record.name).exists():
             raise SettingsError(
                 f"the federation of {plan.run.method.title!r} that was interrupted in "
-                f"{file.parent} has other settings: give the same to go on with it (min_clients "
-                "and timeout_seconds may differ), or leave out --resume to begin a new one"
+                f"{file.parent} has other settings: give the same to go on with it (min_clients, "
+                "timeout_seconds and join_seconds may differ), or leave out --resume to begin a "
+                "new one"
             )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rankwise.core.seeds import derive_seed
+from rankwise.evaluation.scores import mean_loss
 from rankwise.federated.split import Share, split_by_label, split_evenly
 from rankwise.federated.strategies import Strategy, build_strategy
 from rankwise.tasks.splits import Rows, Splits
@@ -55,6 +56,15 @@ class Participant:
         """Initialise the adapter from this client's rows, and return what others need of it."""
         initialize_adapter(self.job, self.folder)
         return self.strategy.start_entries()
+
+    def loss(self) -> float:
+        """Return the loss on validation."""
+        return mean_loss(self.job.model, self.job.splits.validation, self.job.task)
+
+    def loss_with(self, trained: Mapping[str, Tensor]) -> float:
+        """Return what the loss on validation would be if ``trained`` had been trained."""
+        with self.strategy.holding(trained):
+            return self.loss()
 
     def train(self, round_number: int) -> dict[str, Tensor]:
         """Train for a round, from the state entered, and return what trains.

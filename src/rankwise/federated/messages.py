@@ -14,8 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.common.constant import ErrorCode
 from torch import Tensor
 
+from rankwise.core.outside_text import one_line
 from rankwise.federated.exchange import Tensors, fault_of
 
 HELLO, BEGIN, TRAIN = "query", "query.begin", "train"
@@ -66,9 +68,12 @@ class Update:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a reply is not used."""
+    """Why a reply is not used: one line, whatever a stranger had to say."""
 
     reason: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", one_line(self.reason))
 
 
 def read_order(message: Message) -> Order:
@@ -80,6 +85,15 @@ def read_order(message: Message) -> Order:
         _integer(head["round"]),
         _integer(head["since"]),
         dict(state.to_torch_state_dict()),
+    )
+
+
+def is_unavailable(message: Message) -> bool:
+    """Say whether a reply is the word of Flower's that there is none, of a node that went away."""
+    return message.has_error() and message.error.code in (
+        ErrorCode.MESSAGE_UNAVAILABLE,
+        ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
+        ErrorCode.NODE_UNAVAILABLE,
     )
 
 
@@ -117,11 +131,11 @@ def _record(tensors: Mapping[str, Tensor]) -> ArrayRecord:
 
 
 def _integer(value: object) -> int:
-    if not isinstance(value, int):
+    if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"expected an integer, got {value!r}")
     return value
 
 
 def _last_line(reason: str | None) -> str:
-    lines = (reason or "no reason given").strip().splitlines()
+    lines = (reason or "").strip().splitlines() or ["no reason given"]
     return lines[-1].strip().removesuffix("'>")  # Flower writes <class>:<'message'>

@@ -12,7 +12,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from rankwise.core.records import write_text
-from rankwise.federated.table import split_name, strategy_name
+from rankwise.federated.table import split_name, strategy_names
 from rankwise.training.records import FederationRecord
 
 COLOURS = ("#5A60E6", "#C12F89", "#006249", "#853900", "#A78E11", "#1442BE")
@@ -27,12 +27,12 @@ def write_plot(records: Sequence[FederationRecord], path: Path) -> None:
 def figure_of(records: Sequence[FederationRecord]) -> go.Figure:
     """Draw a line a method, a point a round; the axis of bytes is logarithmic."""
     traces = []
-    for position, record in enumerate(records):
+    for position, (name, record) in enumerate(zip(strategy_names(records), records, strict=True)):
         sent = accumulate(each.bytes_up + each.bytes_down for each in record.rounds)
         points = [(x, each.score) for x, each in zip(sent, record.rounds, strict=True) if x > 0]
         traces.append(
             go.Scatter(
-                name=strategy_name(record),
+                name=name,
                 x=[x for x, _ in points],
                 y=[y for _, y in points],
                 mode="lines+markers",

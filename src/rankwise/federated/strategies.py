@@ -19,8 +19,9 @@ round with the same weights, bit for bit.
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -56,6 +57,13 @@ class Strategy(ABC):
         """Return what the start put into the adapter and no seed gives back; empty for most."""
         return {}
 
+    def entries_after(self, rounds: int) -> Tensors:
+        """Return a state after ``rounds`` rounds: its names, shapes and dtypes, and any values."""
+        state, trained = self.start_entries(), self.trained()
+        for number in range(1, rounds + 1):
+            state |= self.entries(trained, number)
+        return state
+
     def finish(self) -> None:
         """Leave a plain adapter, or the weights, in the model: it enters no round any more."""
         return
@@ -70,12 +78,20 @@ class Strategy(ABC):
 
         ``tensors`` are such as :meth:`trained` returns; the model stays as it is.
         """
-        present = self.trained()
         before = self._products()
-        self._write(tensors)
-        after = self._products()
-        self._write(present)
+        with self.holding(tensors):
+            after = self._products()
         return {name: after[name] - before[name] for name in before}
+
+    @contextlib.contextmanager
+    def holding(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+        """Let the model be as if ``tensors`` had been trained, and afterwards as it was."""
+        present = self.trained()
+        self._write(tensors)
+        try:
+            yield
+        finally:
+            self._write(present)
 
     def _trainable(self) -> dict[str, nn.Parameter]:
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}

@@ -333,7 +333,9 @@ class Round(Record):
     Attributes:
         clients: The numbers of those whose updates were averaged.
         left_out: Why others that were sampled were not, by number.
-        distance: Of the mean of the clients' updates from what the server applied, relative.
+        norms: Of the updates that came, by number: ‖what trains after the round − before it‖.
+        distance: Of the mean of the clients' updates from what the server applied, relative; None
+            where the mean is 0 and what was applied is not.
     """
 
     number: int
@@ -342,9 +344,10 @@ class Round(Record):
     seconds: float
     clients: tuple[int, ...] = ()
     left_out: dict[int, str] = Field(default_factory=dict)
+    norms: dict[int, float] = Field(default_factory=dict)
     bytes_up: int = 0
     bytes_down: int = 0
-    distance: float = 0.0
+    distance: float | None = 0.0
 
 
 class FederationRecord(Record):
@@ -353,6 +356,7 @@ class FederationRecord(Record):
     Attributes:
         digest: Of the plan, without what changes nothing about the result.
         method: The method's title; ``metric`` is the one in which the scores are.
+        examples: Of each client, by number, as it named them when it first joined.
         trained_numbers: What a client sends up in a round.
         score_validation: After the last round.
     """
@@ -360,6 +364,7 @@ class FederationRecord(Record):
     plan: Plan
     digest: str
     rounds: tuple[Round, ...] = Field(min_length=1)
+    examples: dict[int, int] = Field(default_factory=dict)
     method: str
     metric: str
     trained_numbers: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -34,11 +35,31 @@ class FederatedSettings(Settings):
     timeout_seconds: PositiveFloat = setting(
         600.0, "how long a round waits for its clients", unit="seconds"
     )
+    join_seconds: PositiveFloat = Field(
+        default=600.0, description="how long the first round waits for clients to join"
+    )
+    aggregation: Literal["mean", "median", "trimmed-mean", "norm-clipping"] = Field(
+        default="mean", description="what the server makes of the updates of a round"
+    )
+    trim: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+        default=0.2, description="share of the updates that trimmed-mean drops at each end"
+    )
+    clipping_norm: PositiveFloat | None = Field(
+        default=None,
+        description="the norm to which norm-clipping scales an update down; None: the round's "
+        "median norm",
+    )
 
     @property
     def sampled(self) -> int:
         """The number of clients that a round samples."""
         return max(1, round(self.fraction * self.clients))
+
+    def trimmed_of(self, updates: int) -> int:
+        """Return how many of ``updates`` the trimmed mean drops at each end: one at least."""
+        # What is a whole number but for rounding counts as one.
+        share = math.floor(self.trim * updates + 1e-9)
+        return min(max(1, share), (updates - 1) // 2)
 
     @model_validator(mode="after")
     def _check_min_clients(self) -> FederatedSettings:
@@ -59,5 +80,25 @@ class FederatedSettings(Settings):
         if self.split != "dirichlet" and self.alpha != 0.5:
             raise ValueError(
                 f"alpha {self.alpha:g} needs split 'dirichlet', got split {self.split!r}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_aggregation(self) -> FederatedSettings:
+        """Refuse options of another aggregate, and one that so few updates make the plain mean."""
+        if self.aggregation != "trimmed-mean" and self.trim != 0.2:
+            raise ValueError(
+                f"trim {self.trim:g} needs aggregation 'trimmed-mean', got {self.aggregation!r}"
+            )
+        if self.aggregation != "norm-clipping" and self.clipping_norm is not None:
+            raise ValueError(
+                f"clipping_norm {self.clipping_norm:g} needs aggregation 'norm-clipping', got "
+                f"{self.aggregation!r}"
+            )
+        has_own_limit = self.clipping_norm is not None
+        if self.aggregation != "mean" and not has_own_limit and self.min_clients < 3:
+            raise ValueError(
+                f"aggregation {self.aggregation!r} of fewer than 3 updates guards against nothing, "
+                f"got min_clients {self.min_clients}: set min_clients to 3 or more"
             )
         return self
