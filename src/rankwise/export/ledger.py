@@ -22,7 +22,13 @@ from rankwise.core.seeds import derive_seed
 from rankwise.export.lora import PREFIX
 from rankwise.functional.compress import compress
 from rankwise.functional.sketch import sketch
-from rankwise.methods.adapters.directory import WEIGHTS, plain_file, read_config, read_tensors
+from rankwise.methods.adapters.directory import (
+    WEIGHTS,
+    plain_file,
+    read_config,
+    read_tensors,
+    sort_config,
+)
 from rankwise.methods.chain.ledger import ChainIdentity, Ledger, key_of, read_ledger
 
 TOLERANCE = 1e-5
@@ -141,6 +147,7 @@ def _write(
         inference_mode=True,
     )
     config.save_pretrained(str(draft))
+    sort_config(draft)
     tensors = {}
     for name, (B, A) in factors.items():
         missing = width - len(A)

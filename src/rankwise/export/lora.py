@@ -24,6 +24,7 @@ from rankwise.core.directories import draft_of
 from rankwise.core.errors import AdapterError, ChainError, ModelError
 from rankwise.core.modules import device_of, preserved_state
 from rankwise.methods.adapters.bridge import adapted_layers, delta, factors
+from rankwise.methods.adapters.directory import sort_config
 from rankwise.methods.adapters.peft_types import RankwisePeftType
 
 PREFIX = "base_model.model."  # PEFT puts it before the names of the base model's modules
@@ -107,6 +108,7 @@ def _write(draft: Path, model: PeftModel, adapter_name: str, pairs: Factors) -> 
     """Write the configuration and the tensors, and return the common rank."""
     rank = max(len(A) for _, A in pairs.values())
     _lora_config(model.peft_config[adapter_name], model, pairs, rank).save_pretrained(str(draft))
+    sort_config(draft)
     tensors = _other_tensors(model, adapter_name, pairs)
     for name, (B, A) in pairs.items():
         missing = rank - len(A)

@@ -26,6 +26,7 @@ from rankwise.training.initialization import initialize_adapter, needs_reference
 from rankwise.training.job import prepare_job
 from rankwise.training.records import InitialAdapterRecord
 from rankwise.training.run import train_reference
+from rankwise.training.saving import save_trained
 from rankwise.training.settings.method import MethodSettings, SingleSchedule
 from rankwise.training.settings.run import RunSettings
 
@@ -47,7 +48,7 @@ def write_initial_adapter(settings: RunSettings, directory: Path) -> None:
         if needs_reference(settings.method):
             train_reference(job, folder, resume=False)
         report = initialize_adapter(job, folder)
-        model.save_pretrained(str(draft))
+        save_trained(model, draft)
         if folder.base.exists():
             os.replace(folder.base, draft / "base")
         _check_reread(model, draft)

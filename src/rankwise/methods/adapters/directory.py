@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from rankwise.core.errors import AdapterError
+from rankwise.core.records import write_text
 from rankwise.methods.adapters.peft_types import current_names
 
 CONFIG = "adapter_config.json"
@@ -125,3 +126,15 @@ def plain_file(directory: Path, name: str) -> Path:
         pickled = " (a pickle, .bin, is never read)" if any(directory.glob("*.bin")) else ""
         raise AdapterError(f"no {name} in {directory}{pickled}: pass an adapter's directory")
     return path
+
+
+def sort_config(directory: Path) -> None:
+    """Put the names in the config of an adapter in order, so that equal adapters are equal bytes.
+
+    PEFT keeps them as sets and writes each in the order that the process happens to give it.
+    """
+    config = read_config(directory)
+    for name in ("target_modules", "exclude_modules"):
+        if isinstance(names := config.get(name), list):
+            config[name] = sorted(names)
+    write_text(directory / CONFIG, json.dumps(config, indent=2, sort_keys=True))
