@@ -91,7 +91,11 @@ def _write_apps(plans: list[Plan], arguments: argparse.Namespace) -> None:
 
 
 def _require_extra() -> None:
-    missing = [name for name in ("flwr", "ray", "plotly") if importlib.util.find_spec(name) is None]
+    missing = [
+        name
+        for name in ("flwr", "ray", "plotly", "jinja2")
+        if importlib.util.find_spec(name) is None
+    ]
     if missing:
         raise SettingsError(
             f"a federation needs {' and '.join(missing)}, which cannot be found: "

@@ -3,7 +3,7 @@
 OUTPUT/base/             the base model, made once
 OUTPUT/METHOD-DIGEST/    one federation (``progress.py``)
 OUTPUT/federated.json    the records of all, in the order of the recipe
-OUTPUT/federated.html    score over bytes, as a picture
+OUTPUT/federated.html    the page: tables, charts, settings
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from rankwise.core.errors import SettingsError
 from rankwise.core.locks import sole_use
-from rankwise.federated.plot import write_plot
 from rankwise.federated.progress import Progress, SavedProgress
+from rankwise.federated.report.page import write_report
 from rankwise.federated.settings import check_followed
 from rankwise.federated.simulation import simulate
 from rankwise.federated.strategies import check_method
@@ -77,7 +77,7 @@ def federate(
             records.append(record)
             yield record
         Federations(federations=tuple(records)).write(output / "federated.json")
-        write_plot(records, output / "federated.html")
+        write_report(records, output / "federated.html")
 
 
 def _check_place(plan: Plan, place: Progress, *, resume: bool) -> None:

@@ -1,0 +1,1 @@
+"""The page of federations: its tables, its charts and its text."""
