@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from html.parser import HTMLParser
 
 import pytest
 from plotly.offline import get_plotlyjs
@@ -23,61 +21,9 @@ from rankwise.training.records import (
 )
 from tests.comparison import made_records as made
 from tests.comparison.report_records import made_up_comparison, with_rows, with_runs
+from tests.pages.parsed_page import Page, payload_of
 
-VOID = {"meta", "input", "br", "hr", "img", "link"}
 HOSTILE = '</script><img src=x onerror="alert(1)">'
-
-
-class Element:
-    """A tag with its attributes, its children, and the text inside it."""
-
-    def __init__(self, tag, attributes):
-        self.tag, self.attributes = tag, attributes
-        self.children, self.pieces = [], []
-
-    @property
-    def text(self):
-        return " ".join("".join(self.pieces).split())
-
-    def all(self, tag=None, **attributes):
-        """All elements below this one, itself included, with this tag and these attributes."""
-        named = {key.rstrip("_").replace("_", "-"): value for key, value in attributes.items()}
-        matches = tag in (None, self.tag) and named.items() <= self.attributes.items()
-        below = [found for child in self.children for found in child.all(tag, **attributes)]
-        return [self, *below] if matches else below
-
-
-class Page(HTMLParser):
-    """A parsed page; tags that do not close in order are an error."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.root = Element("root", {})
-        self.open = [self.root]
-        self.feed(text)
-        self.close()
-        assert self.open == [self.root], f"left open: {[e.tag for e in self.open]}"
-
-    def handle_starttag(self, tag, attrs):
-        assert len(attrs) == len(dict(attrs)), f"an attribute comes twice: {attrs}"
-        element = Element(tag, dict(attrs))
-        self.open[-1].children.append(element)
-        if tag not in VOID:
-            self.open.append(element)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop().tag == tag
-
-    def handle_data(self, data):
-        for element in self.open:
-            element.pieces.append(data)
-
-    def all(self, tag=None, **attributes):
-        return self.root.all(tag, **attributes)
-
-    def by_id(self, name):
-        (element,) = self.all(id=name)
-        return element
 
 
 def page_of(comparison, folder):
@@ -100,10 +46,6 @@ def rendered(comparison, tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(rendered):
     return rendered[1]
-
-
-def payload_of(page):
-    return json.loads("".join(page.by_id("payload").pieces))
 
 
 def test_the_question_and_the_verdict_come_first(page, comparison):
