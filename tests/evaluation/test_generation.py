@@ -1,4 +1,4 @@
-"""Texts written in batches: the same in any batch, in order, and kept when the writing stops."""
+"""Completions in batches: the same in any batch, in order, and kept when generation stops."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rankwise.core.errors import SettingsError
 from rankwise.evaluation.commonsense_likelihood import answer_likelihoods, likeliest
-from rankwise.evaluation.generation import Decoding, Writer, Written
+from rankwise.evaluation.generation import Completion, Decoding, TextGenerator
 from tests.tasks.generation.generation_files import tiny_llama
 
 GREEDY = Decoding(max_new_tokens=8)
@@ -45,93 +45,106 @@ def prompts():
 
 
 @pytest.fixture
-def write(model, tokenizer, prompts, tmp_path):
-    def run(decoding=GREEDY, *, file="texts.jsonl", rows=None, watch=lambda _: None, **options):
-        writer = Writer(model, tokenizer, **({"batch_size": 4, "padding": 2} | options))
-        return writer.write(prompts[:rows], decoding, tmp_path / file, watch=watch)
+def complete(model, tokenizer, prompts, tmp_path):
+    def run(decoding=GREEDY, *, file="texts.jsonl", rows=None, progress=lambda _: None, **options):
+        generator = TextGenerator(model, tokenizer, **({"batch_size": 4, "padding": 2} | options))
+        return generator.complete(prompts[:rows], decoding, tmp_path / file, progress=progress)
 
     return run
 
 
-def test_the_batch_size_changes_no_text(write):
-    one, four, all_at_once = (write(file=f"{n}.jsonl", batch_size=n) for n in (1, 4, 9))
+def test_the_batch_size_changes_no_text(complete):
+    one, four, all_at_once = (complete(file=f"{n}.jsonl", batch_size=n) for n in (1, 4, 9))
     assert one == four == all_at_once
     assert len({each.text for each in one}) > 1
 
 
-def test_a_text_is_what_the_whole_model_finds_likeliest(write, model, tokenizer, prompts):
+def test_a_text_is_what_the_whole_model_finds_likeliest(complete, model, tokenizer, prompts):
     """Without a cache, without padding, one token after the other."""
     tokens = list(prompts[3])
     for _ in range(8):
         tokens.append(int(model(torch.tensor([tokens])).logits[0, -1].argmax()))
     if tokenizer.eos_token_id in (new := tokens[7:]):
         new = new[: new.index(tokenizer.eos_token_id)]
-    assert write()[3].text == tokenizer.decode(new, skip_special_tokens=True)
+    assert complete()[3].text == tokenizer.decode(new, skip_special_tokens=True)
 
 
-def test_texts_are_on_disk_as_they_come_and_are_not_written_again(write, tmp_path, monkeypatch):
-    whole = write(file="whole.jsonl")
+def test_texts_are_on_disk_as_they_come_and_are_not_written_again(complete, tmp_path, monkeypatch):
+    whole = complete(file="whole.jsonl")
 
     def stop(done):
         if done == 8:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write(watch=stop)
+        complete(progress=stop)
     file = tmp_path / "texts.jsonl"
     assert len(file.read_text().splitlines()) == 1 + 8
     # The process was killed in the middle of a line.
     with file.open("a") as lines:
         lines.write('{"row": 0, "te')
     counts = []
-    assert write(watch=counts.append) == whole
+    assert complete(progress=counts.append) == whole
     assert counts == [9]
-    assert write(watch=counts.append) == whole
+    assert complete(progress=counts.append) == whole
     assert counts == [9]
 
 
-def test_a_file_that_answers_something_else_is_refused(write, tmp_path):
-    write()
-    with pytest.raises(SettingsError, match="answers other prompts, or by another decoding"):
-        write(SAMPLED)
-    with pytest.raises(SettingsError, match="answers other prompts"):
-        write(rows=3)
+def test_a_file_that_answers_something_else_is_refused(complete, tmp_path):
+    complete()
+    with pytest.raises(SettingsError, match="completions of other prompts or of another decoding"):
+        complete(SAMPLED)
+    with pytest.raises(SettingsError, match="completions of other prompts"):
+        complete(rows=3)
     (tmp_path / "texts.jsonl").write_text("[]\n")
-    with pytest.raises(SettingsError, match="is no file of answers"):
-        write()
+    with pytest.raises(SettingsError, match="is no file of completions"):
+        complete()
 
 
-def test_a_prompt_without_room_is_answered_by_nothing(write):
-    texts = write(context=28)
+def test_a_file_of_version_0_1_is_read(complete, tmp_path):
+    new = complete(context=28)
+    file = tmp_path / "texts.jsonl"
+    head, *lines = map(json.loads, file.read_text().splitlines())
+    for line in lines:
+        is_truncated = line.pop("is_truncated")
+        line["is_ended"] = line["text"] is not None and not is_truncated
+    file.write_text("".join(json.dumps(line) + "\n" for line in (head, *lines)))
+    counts = []
+    assert complete(context=28, progress=counts.append) == new
+    assert counts == []
+
+
+def test_a_prompt_without_room_is_answered_by_nothing(complete):
+    texts = complete(context=28)
     assert [each.text is None for each in texts] == [n > 20 for n in (3, 20, 1, 7, 7, 12, 2, 30, 5)]
-    assert texts[7] == Written(None, is_ended=False)
+    assert texts[7] == Completion(None, is_truncated=False)
 
 
-def test_sampling_repeats_itself_and_leaves_the_random_state_alone(write):
+def test_sampling_repeats_itself_and_leaves_the_random_state_alone(complete):
     state = torch.get_rng_state()
-    first = write(SAMPLED, file="a.jsonl")
+    first = complete(SAMPLED, file="a.jsonl")
     assert torch.equal(torch.get_rng_state(), state)
-    assert write(SAMPLED, file="b.jsonl") == first
-    assert write(file="c.jsonl") != first
+    assert complete(SAMPLED, file="b.jsonl") == first
+    assert complete(file="c.jsonl") != first
 
 
-def test_a_text_ends_before_a_stop_word_and_before_the_end_token(write, model, tokenizer):
-    (text, *_) = write()
+def test_a_text_ends_before_a_stop_word_and_before_the_end_token(complete, model, tokenizer):
+    (text, *_) = complete()
     letter = text.text[2]
     stopped = Decoding(max_new_tokens=8, stop_words=(letter,))
-    (cut, *_) = write(stopped, file="cut.jsonl")
-    assert cut == Written(text.text.partition(letter)[0], is_ended=True)
+    (cut, *_) = complete(stopped, file="cut.jsonl")
+    assert cut == Completion(text.text.partition(letter)[0], is_truncated=False)
 
 
-def test_the_mode_of_the_model_is_restored(write, model):
+def test_the_mode_of_the_model_is_restored(complete, model):
     model.train()
-    write()
+    complete()
     assert model.training
     model.eval()
 
 
-def test_the_file_is_json_lines(write, tmp_path):
-    texts = write()
+def test_the_file_is_json_lines(complete, tmp_path):
+    texts = complete()
     _, *lines = map(json.loads, (tmp_path / "texts.jsonl").read_text().splitlines())
     assert {line["row"]: line["text"] for line in lines} == {
         row: each.text for row, each in enumerate(texts)

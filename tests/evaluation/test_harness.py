@@ -17,7 +17,7 @@ from rankwise.cli.main import main
 from rankwise.core.errors import ModelError, SettingsError
 from rankwise.core.records import read_record
 from rankwise.evaluation.commonsense_likelihood import answer_likelihoods, likeliest
-from rankwise.evaluation.harness import _plain, ask_harness, find_tasks
+from rankwise.evaluation.harness import _plain, find_tasks, run_harness
 from rankwise.training.evaluating import open_causal
 from rankwise.training.run import train_run
 from rankwise.training.settings.recipe import load_recipe
@@ -145,7 +145,7 @@ def test_an_adapter_without_a_record_is_asked_the_same(run, tasks, tmp_path):
     (task,) = find_tasks(["own_choice"], tasks)
     causal = open_causal(tmp_path / "mine")
     assert (causal.name, causal.folder) == ("mine", tmp_path / "mine" / "answers")
-    found = ask_harness(causal.model, causal.tokenizer, task)
+    found = run_harness(causal.model, causal.tokenizer, task)
     (measure,) = found.measures()
     assert (measure.metric, measure.value) == ("acc", (ROWS - 1) / ROWS)
 
@@ -153,7 +153,7 @@ def test_an_adapter_without_a_record_is_asked_the_same(run, tasks, tmp_path):
 def test_a_group_has_a_score_beside_those_of_its_tasks(run, tasks):
     (group,) = find_tasks(["own_group"], tasks)
     causal = open_causal(run)
-    found = ask_harness(causal.model, causal.tokenizer, group, rows=4)
+    found = run_harness(causal.model, causal.tokenizer, group, rows=4)
     scores = {(each.task, each.metric): each.value for each in found.measures()}
     assert scores == {
         ("own_choice", "acc"): 0.75,
@@ -167,7 +167,7 @@ def test_asking_leaves_no_trace(run, tasks):
     causal.model.train()
     (task,) = find_tasks(["own_text"], tasks)
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
-    ask_harness(causal.model, causal.tokenizer, task, rows=1)
+    run_harness(causal.model, causal.tokenizer, task, rows=1)
     assert causal.model.training
     assert causal.tokenizer.pad_token is None
     assert torch.equal(torch.get_rng_state(), states[0])
@@ -179,8 +179,8 @@ def test_a_context_that_is_too_short_is_told(run, tasks):
     causal = open_causal(run)
     (task,) = find_tasks(["own_text"], tasks)
     task.parts[0].set_config("generation_kwargs", {"max_gen_toks": 600}, update=True)
-    with pytest.raises(ModelError, match=r"cannot ask own_text: .*\(600\) must be less than"):
-        ask_harness(causal.model, causal.tokenizer, task, rows=1)
+    with pytest.raises(ModelError, match=r"cannot evaluate own_text: .*\(600\) must be less than"):
+        run_harness(causal.model, causal.tokenizer, task, rows=1)
 
 
 @pytest.mark.parametrize(

@@ -13,20 +13,20 @@ import pytest
 from rankwise.core.errors import DataError, SettingsError
 from rankwise.evaluation.generation_answers import write_alpaca_eval, write_mt_bench
 from rankwise.evaluation.judge import Endpoint, Reply
-from rankwise.evaluation.judge_mt_bench import judge_mt_bench, rating_in
+from rankwise.evaluation.judge_mt_bench import judge_mt_bench, parse_rating
 from rankwise.tasks.generation.questions import Question
 from tests.tasks.generation.generation_files import write_lines
 
-ASKED = [{"role": "user", "content": "?"}]
+MESSAGES = [{"role": "user", "content": "?"}]
 LATE = "late"
 
 
-def said(text):
+def reply_with(text):
     return (200, json.dumps({"choices": [{"message": {"content": text}}]}))
 
 
 class Judge:
-    """A server on this machine that gives the replies it was told, and remembers the questions."""
+    """A server on this machine that gives the replies that a test sets, and keeps the requests."""
 
     def __init__(self):
         self.replies, self.requests, self.release = [], [], threading.Event()
@@ -74,18 +74,18 @@ def endpoint(judge):
 
 
 def test_a_reply_is_its_text(judge, endpoint):
-    judge.replies = [said("fine")]
-    assert endpoint.complete(ASKED) == Reply("fine", None)
+    judge.replies = [reply_with("fine")]
+    assert endpoint.complete(MESSAGES) == Reply("fine", None)
     path, headers, body = judge.requests[0]
     assert path == "/v1/chat/completions"
     assert headers["Authorization"] == "Bearer k"
-    assert body == {"model": "judge-1", "messages": ASKED, "temperature": 0}
+    assert body == {"model": "judge-1", "messages": MESSAGES, "temperature": 0}
 
 
 @pytest.mark.parametrize("passing", [(500, "oops"), (429, "slow down")])
 def test_what_may_pass_is_asked_again(judge, endpoint, passing):
-    judge.replies = [passing, passing, said("fine")]
-    assert endpoint.complete(ASKED).text == "fine"
+    judge.replies = [passing, passing, reply_with("fine")]
+    assert endpoint.complete(MESSAGES).text == "fine"
     assert len(judge.requests) == 3
 
 
@@ -103,21 +103,21 @@ def test_what_may_pass_is_asked_again(judge, endpoint, passing):
 )
 def test_what_does_not_pass_is_reported(judge, endpoint, reply, requests, message):
     judge.replies = [reply]
-    text, error = endpoint.complete(ASKED)
+    text, error = endpoint.complete(MESSAGES)
     assert text is None
     assert re.search(message, error)
     assert len(judge.requests) == requests
 
 
 def test_without_a_key_the_client_sends_a_placeholder(judge):
-    judge.replies = [said("fine")]
-    assert Endpoint(judge.url, "judge-1").complete(ASKED).text == "fine"
+    judge.replies = [reply_with("fine")]
+    assert Endpoint(judge.url, "judge-1").complete(MESSAGES).text == "fine"
     assert judge.requests[0][1]["Authorization"] == "Bearer EMPTY"
 
 
 def test_an_endpoint_that_is_not_there_is_reported(judge):
     url = judge.url.replace(str(judge.server.server_port), "1")
-    error = Endpoint(url, "judge-1", attempts=1).complete(ASKED).error
+    error = Endpoint(url, "judge-1", attempts=1).complete(MESSAGES).error
     assert "cannot be reached: " in error
     assert error.endswith("(1 attempts)")
 
@@ -125,7 +125,7 @@ def test_an_endpoint_that_is_not_there_is_reported(judge):
 def test_an_endpoint_that_is_late_is_reported(judge):
     judge.replies = [LATE]
     late = Endpoint(judge.url, "judge-1", attempts=1, timeout=0.05)
-    assert "timed out after 0.05 s" in late.complete(ASKED).error
+    assert "timed out after 0.05 s" in late.complete(MESSAGES).error
 
 
 def test_the_missing_client_is_named(monkeypatch):
@@ -144,7 +144,7 @@ def test_a_url_of_another_kind_is_refused():
     [("[[7]]", 7.0), ("x [[9.5]] y", 9.5), ("[7]", None), ("[[11]]", None), ("[[A]]", None)],
 )
 def test_a_rating_stands_in_double_brackets(text, rating):
-    assert rating_in(text) == rating
+    assert parse_rating(text) == rating
 
 
 QUESTIONS = [
@@ -173,7 +173,12 @@ def root(tmp_path):
 
 
 def test_each_turn_is_rated_with_its_reference(judge, endpoint, root, tmp_path):
-    judge.replies = [said("[[4]]"), said("[[6]]"), said("none"), said("[[8]]")]
+    judge.replies = [
+        reply_with("[[4]]"),
+        reply_with("[[6]]"),
+        reply_with("none"),
+        reply_with("[[8]]"),
+    ]
     file = tmp_path / "judgements.jsonl"
     options = {"root": root, "file": file, "model": "mine"}
     judged = judge_mt_bench(endpoint, QUESTIONS, ANSWERS, **options)
@@ -184,7 +189,7 @@ def test_each_turn_is_rated_with_its_reference(judge, endpoint, root, tmp_path):
     # What has no rating is asked again, the rest is kept; a half-written line is not.
     with file.open("a") as lines:
         lines.write('{"question_id": 1')
-    judge.replies = [said("[[2]]")]
+    judge.replies = [reply_with("[[2]]")]
     again = judge_mt_bench(endpoint, QUESTIONS, ANSWERS, **options)
     assert (again.score, again.errors) == (5, [])
     assert len(judge.requests) == 5

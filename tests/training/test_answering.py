@@ -10,7 +10,7 @@ import pytest
 from rankwise.cli.main import main
 from rankwise.core.errors import SettingsError
 from rankwise.core.records import read_record
-from rankwise.evaluation.generation_grades import Grades, grade_text
+from rankwise.evaluation.generation_grades import GradeCounts, grade_text
 from rankwise.tasks.generation.questions import Question
 from rankwise.training.answering import Asking, ask, open_respondent
 from rankwise.training.run import train_run
@@ -137,6 +137,6 @@ def test_each_kind_of_question_has_its_grader(kind, question, text, grade):
 
 
 def test_grades_count_what_is_no_answer_as_wrong():
-    grades = Grades.of([True, False, None, True], available=9, unended=1)
+    grades = GradeCounts.from_grades([True, False, None, True], available=9, truncated=1)
     assert grades.accuracy == 0.5
-    assert (grades.right, grades.unparsed, grades.unended) == (2, 1, 1)
+    assert (grades.correct, grades.unparsed, grades.truncated) == (2, 1, 1)

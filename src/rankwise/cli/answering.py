@@ -51,7 +51,7 @@ def _table(results: list[Result]) -> Table:
     for result in results:
         grades = result.grades
         if grades is not None:
-            cells = [f"{grades.accuracy:.3f}", str(grades.unparsed), str(grades.unended)]
+            cells = [f"{grades.accuracy:.3f}", str(grades.unparsed), str(grades.truncated)]
         else:
             cells = ["-" if result.rating is None else f"{result.rating:.2f} of 10", "-", "-"]
         asked = f"{result.rows:,} of {result.available:,}"

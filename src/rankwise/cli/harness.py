@@ -12,7 +12,7 @@ from rankwise.cli.showing import add_columns, add_row, say, show_table
 from rankwise.core.errors import SettingsError
 from rankwise.core.records import write_record
 from rankwise.core.runtime import versions
-from rankwise.evaluation.harness import HarnessResult, ask_harness, find_tasks
+from rankwise.evaluation.harness import HarnessResult, find_tasks, run_harness
 from rankwise.training.evaluating import open_causal
 
 _SETTINGS = ("model", "dtype", "data_root")
@@ -37,7 +37,7 @@ def show_harness(arguments: argparse.Namespace, overrides: dict[str, Any]) -> in
     size = arguments.batch_size or BATCH_SIZE
     results = []
     for task in tasks:
-        found = ask_harness(causal.model, causal.tokenizer, task, rows=rows, batch_size=size)
+        found = run_harness(causal.model, causal.tokenizer, task, rows=rows, batch_size=size)
         results.append(found)
         file = causal.folder / f"lm_eval-{task.name}-{rows or 'all'}.json"
         asked = {"run": causal.name, "task": task.name, "rows": rows, "batch_size": size}

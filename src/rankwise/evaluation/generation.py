@@ -1,12 +1,12 @@
-"""Texts that a causal model writes after prompts: in batches, kept as they come, resumable.
+"""Completions that a causal model generates: in batches, kept as they come, resumable.
 
 Prompts of like lengths share a batch, the longest first, so that too large a batch shows at once.
 Within a batch they are padded on the left, and the keys and values of what has been read are kept.
-Each text is appended to a file when it is there; the same call goes on where a stopped one stood.
+Each completion is appended to a file when it is there; the same call resumes an interrupted one.
 
-Greedy decoding gives the same texts whatever the batch size (up to rounding in low precision). A
-sampled text depends on the batch in which it was drawn: the same seed repeats it with the same
-batch size only.
+Greedy decoding gives the same completions whatever the batch size (up to rounding in low
+precision). A sampled one depends on the batch in which it was drawn: the same seed repeats it with
+the same batch size only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rankwise.core.errors import SettingsError
 from rankwise.core.modules import device_of
 from rankwise.core.seeds import derive_seed
 
-Prompt = Sequence[int]
+TokenIds = Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -65,22 +65,22 @@ class Decoding:
 
 
 @dataclass(frozen=True)
-class Written:
-    """What a model wrote after one prompt.
+class Completion:
+    """What a model generated after one prompt.
 
     Attributes:
         text: Without special tokens, cut at a stop word; None where the prompt leaves the model no
             room for ``max_new_tokens``.
-        is_ended: Whether it ended by itself, and not at ``max_new_tokens``.
+        is_truncated: Whether it ended at ``max_new_tokens``, and not by itself.
     """
 
     text: str | None
-    is_ended: bool
+    is_truncated: bool
 
 
 @dataclass(frozen=True)
-class Writer:
-    """A model that writes.
+class TextGenerator:
+    """A causal model and its tokenizer, ready to complete prompts.
 
     Attributes:
         model: A causal language model; its mode is restored.
@@ -96,52 +96,52 @@ class Writer:
     padding: int = 0
     context: int | None = None
 
-    def write(
+    def complete(
         self,
-        prompts: Sequence[Prompt],
+        prompts: Sequence[TokenIds],
         decoding: Decoding,
         file: Path,
         *,
-        watch: Callable[[int], None] = lambda _: None,
-    ) -> list[Written]:
-        """Return what the model writes after each prompt, in the order of ``prompts``.
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> list[Completion]:
+        """Return the completion of each prompt, in the order of ``prompts``.
 
         Args:
             prompts: Token numbers.
             decoding: How to choose tokens.
-            file: Grows by a JSON line a text; what it holds already is not written again.
-            watch: Is told the number of texts that are there, after each batch.
+            file: Grows by a JSON line a completion; what it holds already is not generated again.
+            progress: Called after each batch with the number of completions so far.
 
         Raises:
-            SettingsError: The file holds texts for other prompts or another decoding.
+            SettingsError: The file holds completions of other prompts or of another decoding.
         """
-        done = _resumed(file, _digest(prompts, decoding), len(prompts))
+        done = _read_completions(file, _digest(prompts, decoding), len(prompts))
         todo = [row for row in range(len(prompts)) if row not in done]
         longest = float("inf")
         if self.context is not None:
             longest = self.context - decoding.max_new_tokens
         with file.open("a", encoding="utf-8") as lines:
             for rows in _batches(todo, prompts, size=self.batch_size, longest=longest):
-                written = [Written(None, is_ended=False)] * len(rows)
+                completions = [Completion(None, is_truncated=False)] * len(rows)
                 if len(prompts[rows[0]]) <= longest:
-                    written = self._batch([prompts[row] for row in rows], decoding, rows[0])
-                for row, each in zip(rows, written, strict=True):
+                    completions = self._batch([prompts[row] for row in rows], decoding, rows[0])
+                for row, each in zip(rows, completions, strict=True):
                     lines.write(json.dumps({"row": row, **asdict(each)}) + "\n")
                 lines.flush()
-                done |= zip(rows, written, strict=True)
-                watch(len(done))
+                done |= zip(rows, completions, strict=True)
+                progress(len(done))
         return [done[row] for row in range(len(prompts))]
 
-    def _batch(self, prompts: list[Prompt], decoding: Decoding, first: int) -> list[Written]:
+    def _batch(self, prompts: list[TokenIds], decoding: Decoding, first: int) -> list[Completion]:
         end: Any = self.tokenizer.eos_token_id
         config = decoding.config(padding=self.padding, end=end)
         seed = derive_seed(decoding.seed, "generation", first)
         tokens = _generate(self.model, prompts, config, seed=seed)
-        return [_read(self.tokenizer, each, decoding, end) for each in tokens]
+        return [_decode(self.tokenizer, each, decoding, end) for each in tokens]
 
 
 def _batches(
-    rows: list[int], prompts: Sequence[Prompt], *, size: int, longest: float
+    rows: list[int], prompts: Sequence[TokenIds], *, size: int, longest: float
 ) -> Iterator[list[int]]:
     """Yield batches of ``rows``, the longest first, and those longer than ``longest`` apart."""
     rows = sorted(rows, key=lambda row: -len(prompts[row]))
@@ -153,9 +153,9 @@ def _batches(
 
 @torch.no_grad()
 def _generate(
-    model: Any, prompts: list[Prompt], config: GenerationConfig, *, seed: int
+    model: Any, prompts: list[TokenIds], config: GenerationConfig, *, seed: int
 ) -> list[list[int]]:
-    """Return the new tokens of each prompt, padding at their end included."""
+    """Return the new tokens after each prompt, padding at their end included."""
     longest = max(map(len, prompts))
     padding: Any = config.pad_token_id
     device = device_of(model)
@@ -177,25 +177,25 @@ def _generate(
     return output[:, longest:].tolist()
 
 
-def _read(
+def _decode(
     tokenizer: PreTrainedTokenizerBase, tokens: list[int], decoding: Decoding, end: int
-) -> Written:
-    is_ended = end in tokens
-    kept = tokens[: tokens.index(end)] if is_ended else tokens
+) -> Completion:
+    is_truncated = end not in tokens
+    kept = tokens if is_truncated else tokens[: tokens.index(end)]
     text: Any = tokenizer.decode(kept, skip_special_tokens=True)
     for word in decoding.stop_words:
         text, found, _ = text.partition(word)
-        is_ended = is_ended or bool(found)
-    return Written(text, is_ended)
+        is_truncated = is_truncated and not found
+    return Completion(text, is_truncated)
 
 
-def _digest(prompts: Sequence[Prompt], decoding: Decoding) -> str:
+def _digest(prompts: Sequence[TokenIds], decoding: Decoding) -> str:
     content = json.dumps([[list(prompt) for prompt in prompts], asdict(decoding)])
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _resumed(file: Path, digest: str, rows: int) -> dict[int, Written]:
-    """Return the texts in ``file``, which begins with the digest of what it answers.
+def _read_completions(file: Path, digest: str, rows: int) -> dict[int, Completion]:
+    """Return the completions in ``file``, which begins with the digest of its prompts.
 
     A last line that was not written to its end is cut off.
     """
@@ -211,12 +211,19 @@ def _resumed(file: Path, digest: str, rows: int) -> dict[int, Written]:
         head, *lines = map(json.loads, whole.decode("utf-8").splitlines())
         if head["answers_to"] != digest:
             raise SettingsError(
-                f"{file} answers other prompts, or by another decoding: remove it, or choose "
-                "another output"
+                f"{file} holds completions of other prompts or of another decoding: remove it, or "
+                "choose another output"
             )
-        texts = {line["row"]: Written(line["text"], line["is_ended"]) for line in lines}
+        texts = {line["row"]: _completion(line) for line in lines}
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, SettingsError):
             raise
-        raise SettingsError(f"{file} is no file of answers ({error!r}): remove it") from None
+        raise SettingsError(f"{file} is no file of completions ({error!r}): remove it") from None
     return {row: text for row, text in texts.items() if row in range(rows)}
+
+
+def _completion(line: dict[str, Any]) -> Completion:
+    """Read a line; version 0.1 wrote ``is_ended``, the contrary, and False without a text."""
+    if "is_truncated" not in line:
+        return Completion(line["text"], line["text"] is not None and not line["is_ended"])
+    return Completion(line["text"], line["is_truncated"])

@@ -1,4 +1,4 @@
-"""What answers to an evaluation set are worth: right, wrong, or no answer at all."""
+"""Completions graded against the references of a benchmark: correct, wrong, or no answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TOLERANCE = Decimal("0.001")
 
 
 def grade_text(kind: Kind, question: Question, text: str) -> bool | None:
-    """Say whether ``text`` answers the question rightly; None: it is no answer.
+    """Say whether ``text`` answers the question correctly; None: it holds no answer.
 
     Raises:
         DataError: The reference is not as its kind wants it, or a judge decides.
@@ -51,35 +51,37 @@ def _number(reference: str) -> Decimal:
 
 
 @dataclass(frozen=True)
-class Grades:
-    """The counts over an evaluation set.
+class GradeCounts:
+    """The counts over a benchmark.
 
     Attributes:
-        rows: Questions that were asked.
-        available: Questions that the set has.
-        right: Right answers.
-        unparsed: Texts in which no answer was found; they count as wrong.
+        rows: Questions that were graded.
+        available: Questions that the benchmark has.
+        correct: Correct answers.
+        unparsed: Completions in which no answer was found; they count as wrong.
         too_long: Prompts that left no room for an answer, counted among ``unparsed``.
-        unended: Texts that were cut at the greatest length.
+        truncated: Completions that ended at the greatest length.
     """
 
     rows: int
     available: int
-    right: int
+    correct: int
     unparsed: int
     too_long: int = 0
-    unended: int = 0
+    truncated: int = 0
 
     @property
     def accuracy(self) -> float:
-        """The share of right answers among all rows."""
-        return self.right / self.rows
+        """The share of correct answers among all rows."""
+        return self.correct / self.rows
 
     @classmethod
-    def of(cls, grades: Sequence[bool | None], *, available: int, **counts: int) -> Grades:
+    def from_grades(
+        cls, grades: Sequence[bool | None], *, available: int, **counts: int
+    ) -> GradeCounts:
         """Count the grades."""
-        right, unparsed = grades.count(True), grades.count(None)
-        return cls(len(grades), available, right, unparsed, **counts)
+        correct, unparsed = grades.count(True), grades.count(None)
+        return cls(len(grades), available, correct, unparsed, **counts)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts and the accuracy for a record."""

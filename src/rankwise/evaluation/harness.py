@@ -2,7 +2,8 @@
 
 Gao et al., "The Language Model Evaluation Harness" (https://github.com/EleutherAI/lm-evaluation-harness).
 It brings its own tasks, prompts and scores. The model is handed over as it is in memory, so any
-adapter can be asked. The seeds are the harness's own, so its numbers compare with those of others.
+adapter can be evaluated. The seeds are the harness's own, so its numbers compare with those of
+others.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class HarnessTask:
     """A task of the harness, or a group of them, with its data at hand.
 
     Attributes:
-        name: As it was asked for.
+        name: As the user gave it.
         parts: The harness's own ``Task`` and ``Group`` objects.
         manager: The ``TaskManager`` that made them.
     """
@@ -116,7 +117,7 @@ def find_tasks(names: Sequence[str], folder: Path | None = None) -> list[Harness
     return [_load(manager, name) for name in names]
 
 
-def ask_harness(
+def run_harness(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     task: HarnessTask,
@@ -136,7 +137,7 @@ def ask_harness(
         batch_size: Requests at once.
 
     Raises:
-        ModelError: The harness refuses to ask this model, for example one of too short a context.
+        ModelError: The harness refuses this model, for example one of too short a context.
     """
     import lm_eval
 
@@ -155,7 +156,7 @@ def ask_harness(
             )
     # It checks what it was given by assertions, too.
     except (ValueError, AssertionError) as error:
-        raise ModelError(f"the harness cannot ask {task.name}: {error}") from error
+        raise ModelError(f"the harness cannot evaluate {task.name}: {error}") from error
     finally:
         model.train(training)
     content = {name: _plain(found.get(name, {})) for name in (*_SCORES, *_FACTS)}

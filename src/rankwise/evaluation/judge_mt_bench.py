@@ -2,7 +2,7 @@
 
 Prompts, categories with reference answers and the form of the rating are FastChat's (``llm_judge``,
 Zheng et al. 2023, arXiv 2306.05685), and so is the file of judgements. Each judgement is on disk as
-soon as it is there; asked again, the judge sees only what has no rating yet.
+soon as it is there; called again, the judge rates only what has no rating yet.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Judgement = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Judged:
+class Judgements:
     """The ratings of all turns that have one, and why others have none."""
 
     ratings: list[float]
@@ -39,10 +39,10 @@ class Judged:
         return sum(self.ratings) / len(self.ratings) if self.ratings else None
 
 
-def rating_in(text: str) -> float | None:
+def parse_rating(text: str) -> float | None:
     """Return the rating from 1 to 10 in double brackets, or None.
 
-    >>> rating_in("Well said. Rating: [[7]]")
+    >>> parse_rating("Well argued. Rating: [[7]]")
     7.0
     """
     found = _RATING.search(text)
@@ -58,7 +58,7 @@ def judge_mt_bench(
     root: Path,
     file: Path,
     model: str,
-) -> Judged:
+) -> Judgements:
     """Have the endpoint rate each turn of each answer, and keep the judgements in ``file``.
 
     Args:
@@ -97,7 +97,7 @@ def judge_mt_bench(
                     rated[number, turn] = judgement["score"]
                 else:
                     errors.append(f"question {number}, turn {turn}: {judgement['error']}")
-    return Judged(list(rated.values()), errors)
+    return Judgements(list(rated.values()), errors)
 
 
 def _lines(root: Path, name: str) -> list[Any]:
@@ -141,7 +141,7 @@ def _messages(
 
 def _judgement(endpoint: Endpoint, messages: list[dict[str, str]]) -> Judgement:
     reply = endpoint.complete(messages)
-    rating = None if reply.text is None else rating_in(reply.text)
+    rating = None if reply.text is None else parse_rating(reply.text)
     error = reply.error
     if error is None and rating is None:
         error = f"no rating such as [[7]] in {(reply.text or '')[-80:]!r}"

@@ -20,9 +20,9 @@ from torch import nn
 from rankwise.core.errors import SettingsError
 from rankwise.core.records import write_record
 from rankwise.evaluation.commonsense_likelihood import answer_likelihoods, likeliest
-from rankwise.evaluation.generation import Decoding, Writer, Written
+from rankwise.evaluation.generation import Completion, Decoding, TextGenerator
 from rankwise.evaluation.generation_answers import write_alpaca_eval, write_mt_bench
-from rankwise.evaluation.generation_grades import Grades, grade_text
+from rankwise.evaluation.generation_grades import GradeCounts, grade_text
 from rankwise.evaluation.judge import Endpoint
 from rankwise.evaluation.judge_mt_bench import judge_mt_bench
 from rankwise.tasks.data_root import required_data_root
@@ -32,7 +32,7 @@ from rankwise.tasks.generation.questions import (
     Question,
     find_benchmark,
     read_questions,
-    some_questions,
+    sample_questions,
 )
 from rankwise.training.build import build_causal_task
 from rankwise.training.finished import FinishedRun, on_accelerator
@@ -73,7 +73,7 @@ class Result:
     rows: int
     available: int
     seconds: float
-    grades: Grades | None = None
+    grades: GradeCounts | None = None
     files: tuple[Path, ...] = ()
     rating: float | None = None
     errors: tuple[str, ...] = ()
@@ -102,9 +102,9 @@ class Respondent:
         decoding: Decoding,
         batch_size: int,
         watch: Callable[[int], None],
-    ) -> list[Written]:
+    ) -> list[Completion]:
         """Return what the model writes after ``texts``; the file STEM.jsonl keeps it."""
-        writer = Writer(
+        generator = TextGenerator(
             self.model,
             self.prompts.tokenizer,
             batch_size=batch_size,
@@ -112,7 +112,7 @@ class Respondent:
             context=self.context,
         )
         file = self.folder / f"{stem}.jsonl"
-        return writer.write(self.prompts.tokens(texts), decoding, file, watch=watch)
+        return generator.complete(self.prompts.tokens(texts), decoding, file, progress=watch)
 
 
 def open_respondent(path: Path, data_root: Path | None = None) -> Respondent:
@@ -140,7 +140,7 @@ def ask(
     """
     benchmark = find_benchmark(name)
     every = read_questions(benchmark, respondent.root)
-    questions = some_questions(every, asking.rows, seed=asking.seed)
+    questions = sample_questions(every, asking.rows, seed=asking.seed)
     begun = time.perf_counter()
     options: dict[str, Any] = {"name": name, "asking": asking, "available": len(every)}
     if asking.protocol == "likelihood":
@@ -177,10 +177,10 @@ def _solve(
     asking: Asking,
     available: int,
     watch: Callable[[int], None],
-) -> Grades:
+) -> GradeCounts:
     """Let the model write, and grade what it wrote."""
     benchmark, prompts = find_benchmark(name), respondent.prompts
-    beginning = prompts.answer(benchmark.beginning) if benchmark.beginning else ""
+    beginning = prompts.response(benchmark.response_prefix) if benchmark.response_prefix else ""
     asked = [prompts.text(question.turns) + beginning for question in questions]
     stem, decoding = _stem(name, len(questions), asking), _decoding(benchmark, asking)
     written = respondent.write(
@@ -190,11 +190,11 @@ def _solve(
         None if each.text is None else grade_text(benchmark.kind, question, each.text)
         for question, each in zip(questions, written, strict=True)
     ]
-    return Grades.of(
+    return GradeCounts.from_grades(
         grades,
         available=available,
         too_long=sum(each.text is None for each in written),
-        unended=sum(each.text is not None and not each.is_ended for each in written),
+        truncated=sum(each.is_truncated for each in written),
     )
 
 
@@ -205,7 +205,7 @@ def _weigh(
     name: str,
     asking: Asking,
     available: int,
-) -> Grades:
+) -> GradeCounts:
     """Choose of each question's options the likeliest."""
     if not all(question.options for question in questions):
         raise SettingsError(f"the questions of {name} have no options to weigh: ask greedily")
@@ -214,7 +214,8 @@ def _weigh(
         asked = prompts.text(question.turns)
         start = len(prompts.tokens([asked])[0])
         texts = [
-            asked + prompts.answer(f"the correct answer is {option}") for option in question.options
+            asked + prompts.response(f"the correct answer is {option}")
+            for option in question.options
         ]
         answers += [([*tokens, prompts.end], start) for tokens in prompts.tokens(texts)]
     likelihoods = answer_likelihoods(
@@ -225,7 +226,7 @@ def _weigh(
         question.options[option] == question.reference
         for question, option in zip(questions, chosen, strict=True)
     ]
-    return Grades.of(grades, available=available)
+    return GradeCounts.from_grades(grades, available=available)
 
 
 def _converse(

@@ -13,9 +13,9 @@ from rankwise.core.errors import AdapterError, DataError, ModelError, SettingsEr
 from rankwise.functional.arguments import ArgumentError
 from rankwise.tasks.data_root import find_data_root
 from rankwise.tasks.digits import DigitsTask
-from rankwise.tasks.generation.causal_models import PretrainedLanguage
+from rankwise.tasks.generation.causal_models import PretrainedBase
 from rankwise.tasks.generation.definitions import CORPORA
-from rankwise.tasks.generation.small import SMALL, SmallLanguage
+from rankwise.tasks.generation.small import SMALL, SmallBase
 from rankwise.tasks.generation.task import GenerationTask
 from rankwise.tasks.glue.classes import GlueClasses
 from rankwise.tasks.glue.text import GlueText
@@ -70,13 +70,13 @@ def build_task(run: RunSettings) -> Task:
 def _generation_task(settings: GenerationSettings, seed: int) -> GenerationTask:
     root = find_data_root(settings.data_root)
     files = tuple(settings.files)
-    language = PretrainedLanguage(settings.model)
+    base = PretrainedBase(settings.model)
     if settings.model == SMALL:
         options = settings.small.model_dump(exclude={"files"})
-        language = SmallLanguage(root, tuple(settings.small.files) or files, **options)
+        base = SmallBase(root, tuple(settings.small.files) or files, **options)
     return GenerationTask(
         **settings.model_dump(exclude={"model", "small", "data_root", "files", "split_seed"}),
-        language=language,
+        base=base,
         data_root=root,
         files=files,
         split_seed=seed if settings.split_seed is None else settings.split_seed,

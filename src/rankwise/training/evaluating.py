@@ -83,14 +83,14 @@ def open_causal(path: Path, options: Options | None = None) -> CausalModel:
     run = _find_run(path)
     if run is not None:
         run = _with_task(run, options or {})
-        tokenizer = build_causal_task(run.settings).language.tokenizer()
+        tokenizer = build_causal_task(run.settings).base.tokenizer()
         model = on_accelerator(run.trained_model())
         return CausalModel(model, tokenizer, run.name, run.folder.answers)
     # No row of a corpus is read, so that of a directory without a record is as good as any.
     task = build_causal_task(_settings_of_directory(path, {"name": "alpaca"} | (options or {})))
     model = on_accelerator(_adapted(path, task))
     home = path.resolve()
-    return CausalModel(model, task.language.tokenizer(), home.name, home / "answers")
+    return CausalModel(model, task.base.tokenizer(), home.name, home / "answers")
 
 
 def _find_run(path: Path) -> FinishedRun | None:

@@ -6,7 +6,7 @@ import datasets
 import pytest
 
 from rankwise.core.errors import DataError, SettingsError
-from rankwise.tasks.generation.corpora import cut, read_corpus
+from rankwise.tasks.generation.corpora import read_corpus, split_rows
 from rankwise.tasks.generation.definitions import CORPORA
 from rankwise.tasks.generation.instructions import Instruction, read_instruction
 from rankwise.tasks.generation.lines import Line
@@ -52,26 +52,28 @@ def test_files_need_a_folder():
 
 def test_what_is_held_out_is_not_trained_on():
     for takes_first in (False, True):
-        train, validation, test = cut(50, rows=20, held_out=5, seed=0, takes_first=takes_first)
+        train, validation, test = split_rows(
+            50, rows=20, held_out=5, seed=0, takes_first=takes_first
+        )
         assert len({*train, *validation, *test}) == 20 + 5 + 5
         assert (train == list(range(20))) is takes_first
 
 
 def test_without_a_limit_every_row_is_used_once():
-    parts = cut(50, rows=None, held_out=5, seed=0, takes_first=True)
+    parts = split_rows(50, rows=None, held_out=5, seed=0, takes_first=True)
     assert sorted(row for part in parts for row in part) == list(range(50))
 
 
 def test_the_seed_decides_what_is_held_out():
     def held_out(seed):
-        return cut(50, rows=None, held_out=5, seed=seed, takes_first=False).validation
+        return split_rows(50, rows=None, held_out=5, seed=seed, takes_first=False).validation
 
     assert held_out(0) == held_out(0) != held_out(1)
 
 
 def test_too_few_rows_are_refused():
     with pytest.raises(SettingsError, match="20 rows are too few for 15 to train on and twice 3"):
-        cut(20, rows=15, held_out=3, seed=0, takes_first=False)
+        split_rows(20, rows=15, held_out=3, seed=0, takes_first=False)
 
 
 def test_the_hub_is_read_without_a_folder(monkeypatch):

@@ -9,7 +9,7 @@ from rankwise.tasks.generation.questions import (
     BENCHMARKS,
     find_benchmark,
     read_questions,
-    some_questions,
+    sample_questions,
 )
 from tests.tasks.generation.generation_files import boolq_rows, write_lines
 
@@ -67,12 +67,12 @@ def test_a_row_that_is_not_as_expected_is_named(tmp_path, name, row, message):
         questions(tmp_path, name, [row])
 
 
-def test_a_seed_draws_some_questions(tmp_path):
+def test_a_seed_draws_sample_questions(tmp_path):
     every = questions(tmp_path, "boolq", boolq_rows(30))
-    some = some_questions(every, 5, seed=0)
-    assert some == some_questions(every, 5, seed=0) != some_questions(every, 5, seed=1)
+    some = sample_questions(every, 5, seed=0)
+    assert some == sample_questions(every, 5, seed=0) != sample_questions(every, 5, seed=1)
     assert [every.index(question) for question in some] == sorted(map(every.index, some))
-    assert some_questions(every, None, seed=0) == some_questions(every, 99, seed=0) == every
+    assert sample_questions(every, None, seed=0) == sample_questions(every, 99, seed=0) == every
 
 
 def test_an_unknown_set_is_refused():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rankwise.core.errors import ModelError, SettingsError
-from rankwise.tasks.generation.small import SmallLanguage
+from rankwise.tasks.generation.small import SmallBase
 from rankwise.tasks.generation.task import response_likelihood
 from rankwise.training.build import build_task
 from rankwise.training.finished import FinishedRun
@@ -89,7 +89,7 @@ def test_a_model_without_a_chat_template_is_refused(run_of):
 
 
 def test_the_small_model_is_made_once_and_leaves_the_random_state_alone(root, tmp_path):
-    small = SmallLanguage(
+    small = SmallBase(
         root, (FILE,), vocabulary=300, width=16, blocks=1, heads=2, steps=8, batch_size=2, length=32
     )
     state = torch.get_rng_state()
@@ -101,7 +101,7 @@ def test_the_small_model_is_made_once_and_leaves_the_random_state_alone(root, tm
     assert file.stat().st_mtime_ns == written
     for ours, theirs in zip(made.parameters(), again.parameters(), strict=True):
         assert torch.equal(ours, theirs)
-    untrained = SmallLanguage(**{**vars(small), "steps": 1}).model(tmp_path)
+    untrained = SmallBase(**{**vars(small), "steps": 1}).model(tmp_path)
     batch = torch.tensor([small.tokenizer()("Please answer the following question")["input_ids"]])
     losses = [each(input_ids=batch, labels=batch).loss.item() for each in (made, untrained)]
     assert losses[0] < losses[1]
@@ -109,6 +109,6 @@ def test_the_small_model_is_made_once_and_leaves_the_random_state_alone(root, tm
 
 def test_the_small_model_needs_texts(root):
     with pytest.raises(SettingsError, match=r"name some in task\.small\.files"):
-        SmallLanguage(root, ()).tokenizer()
+        SmallBase(root, ()).tokenizer()
     with pytest.raises(SettingsError, match=r"model small.* needs its files"):
-        SmallLanguage(None, (FILE,)).tokenizer()
+        SmallBase(None, (FILE,)).tokenizer()

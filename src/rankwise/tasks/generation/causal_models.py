@@ -19,7 +19,7 @@ from rankwise.tasks.architectures import read_architecture
 from rankwise.tasks.pretrained import Dtype, find_model, load_model, loading_errors
 
 
-class Language(Protocol):
+class CausalBase(Protocol):
     """Where a causal model comes from."""
 
     def tokenizer(self) -> PreTrainedTokenizerBase: ...
@@ -34,7 +34,7 @@ class Language(Protocol):
 
 
 @dataclass(frozen=True)
-class PretrainedLanguage:
+class PretrainedBase:
     """A pretrained model, by its name on the Hub or its folder.
 
     Unlike elsewhere its tokenizer needs no padding token: see ``prompts.Prompts.padding``.

@@ -23,14 +23,14 @@ from rankwise.tasks.generation.lines import Line, find_lines, read_lines
 from rankwise.tasks.hub import fetch_split
 
 
-class Rows(NamedTuple):
+class CorpusRows(NamedTuple):
     """The rows of a corpus in order, and where they come from, for records."""
 
     rows: list[Instruction]
     source: str
 
 
-def read_corpus(corpus: Corpus, root: Path | None, files: Sequence[str] = ()) -> Rows:
+def read_corpus(corpus: Corpus, root: Path | None, files: Sequence[str] = ()) -> CorpusRows:
     """Return all rows: of ``files`` below ``root``, of the corpus's own file there, or the Hub's.
 
     Raises:
@@ -48,24 +48,26 @@ def read_corpus(corpus: Corpus, root: Path | None, files: Sequence[str] = ()) ->
         path = find_lines(root, stem)
         name = path.relative_to(root).as_posix()
         rows += map(read_instruction, read_lines(path, name=name))
-    return _answered(rows, ", ".join(files or (corpus.file,)))
+    return _with_responses(rows, ", ".join(files or (corpus.file,)))
 
 
-def _read_hub(corpus: Corpus) -> Rows:
+def _read_hub(corpus: Corpus) -> CorpusRows:
     found = fetch_split(corpus.hub, "train", place=corpus.hub)
     rows = (Line(dict(row), f"Hub {corpus.hub}, row {i}") for i, row in enumerate(found))
-    return _answered([read_instruction(line) for line in rows], f"Hub {corpus.hub}")
+    return _with_responses([read_instruction(line) for line in rows], f"Hub {corpus.hub}")
 
 
-def _answered(rows: list[Instruction], source: str) -> Rows:
+def _with_responses(rows: list[Instruction], source: str) -> CorpusRows:
     kept = [row for row in rows if row.response.strip()]
     if not kept:
         raise DataError(f"{source}: every response is empty")
     empty = len(rows) - len(kept)
-    return Rows(kept, source + (f" ({empty} rows without a response left out)" if empty else ""))
+    return CorpusRows(
+        kept, source + (f" ({empty} rows without a response left out)" if empty else "")
+    )
 
 
-class Cut(NamedTuple):
+class SplitRows(NamedTuple):
     """The numbers of the rows of each split."""
 
     train: list[int]
@@ -73,7 +75,9 @@ class Cut(NamedTuple):
     test: list[int]
 
 
-def cut(available: int, *, rows: int | None, held_out: int, seed: int, takes_first: bool) -> Cut:
+def split_rows(
+    available: int, *, rows: int | None, held_out: int, seed: int, takes_first: bool
+) -> SplitRows:
     """Cut ``available`` rows: ``held_out`` each for validation and test, ``rows`` for training.
 
     What is held out is drawn by ``seed``. Training rows are the first ones with ``takes_first``
@@ -92,4 +96,4 @@ def cut(available: int, *, rows: int | None, held_out: int, seed: int, takes_fir
     generator = torch.Generator().manual_seed(derive_seed(seed, "generation-rows"))
     order = (torch.randperm(available - kept, generator=generator) + kept).tolist()
     validation, test, rest = order[:held_out], order[held_out : 2 * held_out], order[2 * held_out :]
-    return Cut(list(range(kept)) if kept else rest[:rows], validation, test)
+    return SplitRows(list(range(kept)) if kept else rest[:rows], validation, test)

@@ -32,15 +32,16 @@ def encode_instructions(
     Raises:
         DataError: A response is empty, or no row has room for its response.
     """
-    asked = [prompts.text([row.instruction], context=row.context) for row in instructions]
+    prompted = [prompts.text([row.instruction], context=row.context) for row in instructions]
     for number, row in enumerate(instructions):
         if not row.response.strip():
             raise DataError(f"row {number} has an empty response: fill it or drop the row")
     whole = [
-        text + prompts.answer(row.response) for text, row in zip(asked, instructions, strict=True)
+        text + prompts.response(row.response)
+        for text, row in zip(prompted, instructions, strict=True)
     ]
     inputs, labels, truncated, left_out = [], [], 0, 0
-    for prompt, tokens in zip(prompts.tokens(asked), prompts.tokens(whole), strict=True):
+    for prompt, tokens in zip(prompts.tokens(prompted), prompts.tokens(whole), strict=True):
         tokens.append(prompts.end)
         unlearned = _shared(prompt, tokens)
         if unlearned >= max_length:

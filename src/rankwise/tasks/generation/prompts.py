@@ -1,6 +1,6 @@
 """How an instruction is put to a model, as text and as tokens.
 
-``alpaca`` is the prompt of Stanford Alpaca, in which LoRA-SB, too, trains and asks (code
+``alpaca`` is the prompt of Stanford Alpaca, in which LoRA-SB, too, trains and evaluates (code
 CERT-Lab/lora-sb, commit 4feb81c); more turns repeat its two headings, as FastChat's template of
 that name does.
 ``chat`` is the tokenizer's own chat template.
@@ -78,7 +78,7 @@ class Prompts:
             text += "### Response:" + (f" {turns[number + 1]}\n\n" if answered else "")
         return text
 
-    def answer(self, response: str) -> str:
+    def response(self, response: str) -> str:
         """Return how a response goes on after its prompt."""
         return response if self.template == "chat" else f" {response.strip()}"
 

@@ -34,7 +34,7 @@ class Question:
     """One question.
 
     Attributes:
-        turns: What the user says; more than one where the first answers are followed up.
+        turns: The user's messages; more than one in a dialogue.
         reference: What is right, as the file writes it; empty where a judge decides.
         options: What may be answered; empty where that is open.
         labels: What an answer's file has to repeat.
@@ -50,12 +50,12 @@ class Question:
 class Benchmark:
     """An evaluation set: its local files without endings, the first that exists is read.
 
-    ``beginning`` is what the response begins with, ``max_new_tokens`` how long it may be.
+    ``response_prefix`` is what the response begins with, ``max_new_tokens`` how long it may be.
     """
 
     kind: Kind
     files: tuple[str, ...]
-    beginning: str = ""
+    response_prefix: str = ""
     max_new_tokens: int = 32
 
     @property
@@ -122,7 +122,7 @@ def read_questions(benchmark: Benchmark, root: Path) -> list[Question]:
     return [_question(benchmark.kind, line) for line in read_lines(path, name=name)]
 
 
-def some_questions(
+def sample_questions(
     questions: Sequence[Question], count: int | None, *, seed: int
 ) -> list[Question]:
     """Return ``count`` questions drawn by ``seed``, in file order; None, or more than are: all."""
@@ -149,9 +149,9 @@ def _question(kind: Kind, line: Line) -> Question:
             labels = {name: line.content.get(name) for name in ("question_id", "category")}
             return Question(tuple(line.texts("turns")), labels=labels)
         case "alpaca-eval":
-            asked = line.text("instruction")
-            labels = {"dataset": line.content.get("dataset"), "instruction": asked}
-            return Question((asked,), labels=labels)
+            instruction = line.text("instruction")
+            labels = {"dataset": line.content.get("dataset"), "instruction": instruction}
+            return Question((instruction,), labels=labels)
 
 
 def _choice(instruction: str, answer: str, place: str) -> Question:

@@ -37,7 +37,7 @@ _CONTEXT = 1024
 
 
 @dataclass(frozen=True)
-class SmallLanguage:
+class SmallBase:
     """The model, determined by its texts and these numbers.
 
     Attributes:

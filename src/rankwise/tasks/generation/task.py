@@ -22,8 +22,8 @@ from rankwise.core.errors import SettingsError
 from rankwise.core.labels import IGNORED_LABEL
 from rankwise.tasks.answers import Answers
 from rankwise.tasks.architectures import build_on_meta, word_tokenizer
-from rankwise.tasks.generation.causal_models import Language
-from rankwise.tasks.generation.corpora import cut, read_corpus
+from rankwise.tasks.generation.causal_models import CausalBase
+from rankwise.tasks.generation.corpora import read_corpus, split_rows
 from rankwise.tasks.generation.definitions import CORPORA, METRICS, VERSION, Corpus
 from rankwise.tasks.generation.encoding import encode_instructions
 from rankwise.tasks.generation.instructions import Instruction
@@ -38,7 +38,7 @@ class GenerationTask:
 
     Attributes:
         name: Of the corpus, as in ``corpora``.
-        language: The model.
+        base: Where the model comes from.
         data_root: The data root with local files; None: the Hub.
         files: Local files that stand in for the corpus; none: its own.
         template: How instructions are put.
@@ -50,7 +50,7 @@ class GenerationTask:
     """
 
     name: str
-    language: Language
+    base: CausalBase
     data_root: Path | None = None
     files: tuple[str, ...] = ()
     template: TemplateName = "alpaca"
@@ -72,8 +72,8 @@ class GenerationTask:
         return CORPORA[self.name]
 
     def prompts(self) -> Prompts:
-        """Return the writer of prompts for the model."""
-        return Prompts(self.language.tokenizer(), self.template)
+        """Return the prompt template for the model's tokenizer."""
+        return Prompts(self.base.tokenizer(), self.template)
 
     def splits(self) -> Splits:
         """Return the rows as tokens; ``facts`` say how many were cut or left out.
@@ -87,7 +87,7 @@ class GenerationTask:
 
     def rehearse(self) -> Rehearsal:
         """Return the architecture without weights, and a made-up row."""
-        config = self.language.config()
+        config = self.base.config()
         row = Instruction("Say something.", "Something.")
         words = Prompts(word_tokenizer(["</s>"], config)).text([row.instruction])
         prompts = Prompts(word_tokenizer([words, row.response], config))
@@ -99,7 +99,7 @@ class GenerationTask:
 
     def base_model(self, cache: Path) -> nn.Module:
         """Return the model that is adapted."""
-        return self.language.model(cache, self.dtype)
+        return self.base.model(cache, self.dtype)
 
     def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:
         """Read per row the log-likelihood of its response, beside its number of tokens."""
@@ -134,7 +134,7 @@ def _splits(task: GenerationTask) -> Splits:
             f"task.max_length must be at most {limit}, what the model reads, got {task.max_length}"
         )
     rows, source = read_corpus(task.corpus, task.data_root, task.files)
-    parts = cut(
+    parts = split_rows(
         len(rows),
         rows=task.rows,
         held_out=task.held_out,
