@@ -19,6 +19,8 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
+    RobertaConfig,
+    RobertaForSequenceClassification,
     T5Config,
     T5ForConditionalGeneration,
     ViTConfig,
@@ -92,6 +94,21 @@ def bert(*, has_head: bool = True, **config: Any) -> PreTrainedModel:
     }
     kind = BertForSequenceClassification if has_head else BertModel
     return same_each_time(kind, BertConfig(**sizes | config))
+
+
+def roberta(**config: Any) -> PreTrainedModel:
+    """An encoder of two blocks whose head is a module of two layers."""
+    sizes = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 8,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 12,
+        "max_position_embeddings": 16,
+        "num_labels": 3,
+        "pad_token_id": 0,
+    }
+    return same_each_time(RobertaForSequenceClassification, RobertaConfig(**sizes | config))
 
 
 def vit(**config: Any) -> PreTrainedModel:

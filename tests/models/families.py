@@ -16,7 +16,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from tests.models.adapters import KINDS
-from tests.models.architectures import bert, gpt2, llama, t5, vit
+from tests.models.architectures import bert, gpt2, llama, roberta, t5, vit
 from tests.models.batches import Batch, images, sentence_pairs, sentences
 from tests.models.networks import Network
 
@@ -41,6 +41,7 @@ FAMILIES = {
     "linear": Family(partial(Network, "Linear"), vectors, ("first", "second"), "head"),
     "conv1d": Family(partial(Network, "Conv1D"), vectors, ("first", "second"), "head"),
     "bert": Family(bert, sentences, ("query", "value"), "classifier", "word_embeddings"),
+    "roberta": Family(roberta, sentences, ("query", "value"), "classifier", "word_embeddings"),
     "gpt2": Family(
         partial(gpt2, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0),
         sentences,

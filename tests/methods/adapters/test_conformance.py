@@ -206,6 +206,16 @@ def test_modules_to_save_train_whole_and_go_round(kind, family, tmp_path):
 
 
 @conforming
+def test_a_module_that_trains_whole_stays_when_the_adapter_is_unloaded(kind, family):
+    head = FAMILIES[family].head
+    model = trained(kind, family, modules_to_save=[head])
+    expected = logits(model, family)
+    merged = model.merge_and_unload()
+    assert not tuner_layers(merged)
+    torch.testing.assert_close(logits(merged, family), expected, rtol=1e-4, atol=1e-5)
+
+
+@conforming
 def test_single_layers_take_their_rank_from_the_pattern(kind, family, tmp_path):
     first, second = FAMILIES[family].targets
     model = trained(kind, family, rank_pattern={second: 1})

@@ -161,7 +161,8 @@ def test_experts_are_adapted_or_the_user_is_told(kind, family):
     assert any(name.endswith("experts") for name in adapted) or "experts" in " ".join(told)
 
 
+@pytest.mark.parametrize("target", ["out_proj", "conv1d"])
 @pytest.mark.parametrize("kind", OURS)
-def test_layers_that_mamba_reads_itself_are_refused(kind):
-    with pytest.raises(ModelError, match="out_proj"):
-        attach(kind, "mamba2", ["out_proj"])
+def test_layers_that_mamba_reads_itself_are_refused(kind, target):
+    with pytest.raises(ModelError, match=rf"{target} cannot be adapted, as the kernels of Mamba"):
+        attach(kind, "mamba2", [target])

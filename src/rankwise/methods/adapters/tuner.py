@@ -98,6 +98,13 @@ class FactoredTuner(BaseTuner, ABC):
             # (and stumbles over parts without memory beside an 8-bit weight).
             setattr(parent, target_name, layer)
 
+    def _replace_module(
+        self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module
+    ) -> None:
+        # PEFT calls this when it unloads. Its own version hands on the weight of what is replaced,
+        # which a head of several layers, as RoBERTa's, has not.
+        setattr(parent, child_name, new_module)
+
     @contextlib.contextmanager
     def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
         # PEFT calls this around each forward pass and generation.
