@@ -43,6 +43,20 @@ def test_it_is_the_lora_of_the_finished_chain(setup, tmp_path):
     assert (config["peft_type"], config["r"], config["lora_alpha"]) == ("LORA", 6, 6)
 
 
+def test_many_blocks_leave_with_the_rank_of_the_smaller_side(tmp_path):
+    model = build()
+    chain = chained(model, folds=9)
+    chain.save(tmp_path / "ledger")
+    model.save_pretrained(tmp_path / "ledger")
+    done = export_ledger(tmp_path / "ledger", tmp_path / "lora")
+    sides = [min(layer.get_base_layer().weight.shape) for layer in layers(model).values()]
+    chain.finish()
+    assert done.rank == max(sides) < 20
+    for name, change in changes(tmp_path / "lora").items():
+        expected = delta(layers(model)[name], "default").detach()
+        assert (change - expected).norm() <= 1e-6 * expected.norm()
+
+
 @pytest.fixture
 def saved(tmp_path):
     model = build()

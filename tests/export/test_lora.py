@@ -10,6 +10,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from torch import nn
+from transformers import GPT2LMHeadModel
 
 from rankwise.core.errors import (
     AdapterError,
@@ -23,7 +24,7 @@ from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
 from rankwise.methods.adapters.peft_types import RankwisePeftType
 from tests.models.adapters import TARGETS, inputs
-from tests.models.architectures import bert, gpt2
+from tests.models.architectures import bert, gpt2, roberta
 from tests.models.networks import Network
 
 
@@ -154,24 +155,94 @@ def test_an_empty_directory_is_filled_and_a_full_one_refused(tmp_path):
 def test_values_that_are_not_finite_are_refused_and_nothing_is_left(tmp_path):
     model = scrambled(Network(), ADAPTERS["lora_xs"][0])
     model.base_model.model.second.parts("default")[0].data.fill_(float("nan"))
-    with pytest.raises(AdapterError, match=r"exported change of base_model\.model\.second differs"):
+    with pytest.raises(AdapterError, match=r"change of base_model\.model\.second has values that"):
         export_lora(model, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.filterwarnings("ignore:Found missing adapter keys")
-def test_a_name_that_matches_further_layers_is_refused(tmp_path):
-    """PEFT takes a name for the end of longer ones: "0" would adapt "tail.0" as well."""
-    base = nn.Sequential(nn.Linear(4, 4))
-    base.tail = nn.Sequential(nn.Linear(4, 4))
-    model = get_peft_model(base, LoraConfig(r=2, target_modules="0"))
-    with pytest.raises(AdapterError, match=r"on other layers: \['base_model\.model\.tail\.0'\]"):
+def test_factors_that_overflow_float16_are_refused_before_anything_is_written(tmp_path):
+    config = LoraConfig(r=2, lora_alpha=4, target_modules=TARGETS)
+    model = get_peft_model(Network(dtype=torch.float16), config, autocast_adapter_dtype=False)
+    model.base_model.model.second.lora_B["default"].weight.data.fill_(5e4)
+    with pytest.raises(AdapterError, match=r"second has values that are not finite in torch.float"):
         export_lora(model, tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("config_class", [LoraConfig, LoraXSConfig, DeloraConfig])
+def test_a_head_of_several_layers_goes_along(config_class, tmp_path):
+    adapter = config_class(r=2, target_modules=["query", "value"], task_type="SEQ_CLS")
+    model = scrambled(roberta(), adapter)
+    export_lora(model, tmp_path / "out")
+    tokens = torch.arange(2, 8).reshape(1, 6)
+    loaded = read_back(roberta(), tmp_path / "out")
+    torch.testing.assert_close(loaded(tokens).logits, model(tokens).logits, rtol=1e-5, atol=1e-6)
+
+
+class Containers(Network):
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            self.head = nn.Sequential(nn.Linear(8, 4), nn.Tanh(), nn.Linear(4, 3))
+
+
+def test_modules_to_save_may_be_containers(tmp_path):
+    adapter = DeloraConfig(r=2, target_modules=TARGETS, modules_to_save=["head"])
+    model = scrambled(Containers(), adapter)
+    export_lora(model, tmp_path / "out")
+    outputs = read_back(Containers(), tmp_path / "out")(X)
+    torch.testing.assert_close(outputs, model(X), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to modify a model with PEFT for a second time")
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute")
+def test_a_peft_model_inside_another_leaves_as_one_adapter(tmp_path):
+    inner = get_peft_model(
+        Network(), LoraConfig(r=2, target_modules=["first"], modules_to_save=["head"])
+    )
+    model = scrambled(inner, LoraConfig(r=3, target_modules=["second"]))
+    for parameter in model.parameters():
+        if parameter.shape[0] in (2, 3):
+            nn.init.normal_(parameter, std=0.3)
+    assert export_lora(model, tmp_path / "out").rank == 3
+    outputs = read_back(Network(), tmp_path / "out")(X)
+    torch.testing.assert_close(outputs, model(X), rtol=1e-5, atol=1e-6)
+
+
+def test_no_layer_leaves_with_more_than_the_rank_of_its_smaller_side(tmp_path):
+    """Twenty blocks of rank 2 on layers of 12 × 10 and 10 × 8."""
+    model = scrambled(Network(), LoraConfig(r=40, target_modules=TARGETS))
+    report = export_lora(model, tmp_path / "out")
+    assert report.rank == 10
+    assert report.largest_difference <= 1e-6
+    outputs = read_back(Network(), tmp_path / "out")(X)
+    torch.testing.assert_close(outputs, model(X), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers` to `True`")
+@pytest.mark.parametrize("has_name", [True, False])
+def test_a_resized_vocabulary_goes_along(has_name, tmp_path):
+    """PEFT knows of it where it finds the base by its name; elsewhere it has to be said."""
+    base = gpt2()
+    if has_name:
+        base.save_pretrained(tmp_path / "base")
+        base = GPT2LMHeadModel.from_pretrained(tmp_path / "base")
+    base.resize_token_embeddings(20, mean_resizing=False)
+    model = scrambled(base, LoraXSConfig(r=4, target_modules=["c_attn"]))
+    options = {} if has_name else {"save_embedding_layers": True}
+    report = export_lora(model, tmp_path / "out", **options)
+    assert "as the vocabulary was resized" in report.notes[-1]
+    fresh = gpt2()
+    fresh.resize_token_embeddings(20, mean_resizing=False)
+    tokens = torch.arange(20)[4:].reshape(1, 16)
+    loaded = read_back(fresh, tmp_path / "out")
+    torch.testing.assert_close(loaded(tokens).logits, model(tokens).logits)
 
 
 def test_a_rank_above_what_servers_take_is_warned_of(tmp_path):
-    model = get_peft_model(nn.Sequential(nn.Linear(4, 4)), LoraConfig(r=513, target_modules=["0"]))
+    base = nn.Sequential(nn.Linear(600, 600))
+    model = get_peft_model(base, LoraConfig(r=513, target_modules=["0"]))
     with pytest.warns(UserWarning, match="exported rank is 513, but vLLM serves up to 512"):
         report = export_lora(model, tmp_path / "out")
     assert report.rank == 513 > export.SERVED_RANK

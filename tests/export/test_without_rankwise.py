@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -13,20 +14,20 @@ from safetensors.torch import load_file, save_file
 from rankwise.export.lora import export_lora
 from rankwise.methods.adapters.delora import DeloraConfig
 from tests.models.architectures import llama
+from tests.models.more_families import base as family_base
 
 READER = """
 import sys
 
 sys.modules["rankwise"] = None  # an import of it raises ImportError
-import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import LlamaForCausalLM
+from transformers import AutoModelForCausalLM
 
 tokens = load_file("expected.safetensors")["tokens"]
-by_peft = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained("base"), "lora")
-by_transformers = LlamaForCausalLM.from_pretrained("base")
+by_peft = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("base"), "lora")
+by_transformers = AutoModelForCausalLM.from_pretrained("base")
 by_transformers.load_adapter("lora")
 with torch.no_grad():
     save_file(
@@ -36,9 +37,14 @@ with torch.no_grad():
 """
 
 
+def wide_llama():
+    return llama(hidden_size=16, initializer_range=0.3)
+
+
 @pytest.mark.processes
-def test_the_outputs_are_the_same(tmp_path):
-    base = llama(hidden_size=16, initializer_range=0.3)
+@pytest.mark.parametrize("build", [wide_llama, partial(family_base, "qwen3_moe")])
+def test_the_outputs_are_the_same(build, tmp_path):
+    base = build()
     base.save_pretrained(tmp_path / "base")
     model = get_peft_model(base, DeloraConfig(r=2, delora_lambda=3, target_modules="all-linear"))
     with torch.no_grad():

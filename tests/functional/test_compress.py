@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankwise.functional import compress
+from rankwise.functional.compress import without_excess_rank
 
 from .matrices import random_matrix
 
@@ -98,3 +99,21 @@ PAIR = (torch.ones(3, 1), torch.ones(1, 4))
 def test_a_wrong_argument_is_refused(factors, r, message):
     with pytest.raises(ValueError, match=message):
         compress(factors, r)
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(5, 9, 12), (9, 5, 12), (5, 5, 6), (5, 9, 5), (9, 5, 2)])
+def test_no_more_rank_than_the_smaller_side_loses_nothing(m, n, k):
+    B, A = random_matrix(m, k, seed=0).float(), random_matrix(k, n, seed=1).float()
+    left, right = without_excess_rank(B, A)
+    assert left.shape == (m, min(m, n, k))
+    assert right.shape == (min(m, n, k), n)
+    expected = B.double() @ A.double()
+    error = (left.double() @ right.double() - expected).norm() / expected.norm()
+    assert error < 2e-7
+
+
+def test_factors_without_excess_stay_the_same_tensors():
+    B, A = torch.ones(4, 2), torch.ones(2, 3)
+    left, right = without_excess_rank(B, A)
+    assert left is B
+    assert right is A

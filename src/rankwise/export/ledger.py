@@ -12,22 +12,20 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig
-from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn.functional import pad
 
 from rankwise.core.directories import draft_of
 from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.core.seeds import derive_seed
-from rankwise.export.lora import PREFIX
-from rankwise.functional.compress import compress
+from rankwise.export.lora import PREFIX, write_lora
+from rankwise.export.serving import serving_notes
+from rankwise.functional.compress import compress, without_excess_rank
 from rankwise.functional.sketch import sketch
 from rankwise.methods.adapters.directory import (
     WEIGHTS,
     plain_file,
     read_config,
     read_tensors,
-    sort_config,
 )
 from rankwise.methods.chain.ledger import ChainIdentity, Ledger, key_of, read_ledger
 
@@ -43,16 +41,20 @@ class LedgerExport:
         rank: The rank of every layer.
         blocks: Blocks of the chain, the open one included.
         errors: Per layer, the relative Frobenius error of the compression; 0 for the full rank.
+        notes: What servers ask of it, a sentence each.
     """
 
     directory: Path
     rank: int
     blocks: int
     errors: dict[str, float]
+    notes: tuple[str, ...] = ()
 
 
 def export_ledger(source: Path, directory: Path, *, rank: int | None = None) -> LedgerExport:
-    """Write the chain whose ledger lies in ``source`` as a plain LoRA of ``rank``, or of rank Σr.
+    """Write the chain whose ledger lies in ``source`` as a plain LoRA of ``rank``.
+
+    By default that is Σr, or the smaller side of a layer where Σr is more.
 
     Raises:
         AdapterError: The ledger is damaged, or the adapter has parts beside the chain.
@@ -68,7 +70,8 @@ def export_ledger(source: Path, directory: Path, *, rank: int | None = None) -> 
             factors[name], errors[name] = _joined(ledger, name, rank)
         width = max(len(A) for _, A in factors.values())
         _write(draft, factors, width, base=read_config(source).get("base_model_name_or_path"))
-    return LedgerExport(directory, width, ledger.folds + 1, errors)
+        notes = serving_notes(draft)
+    return LedgerExport(directory, width, ledger.folds + 1, errors, notes)
 
 
 def _check_nothing_else(source: Path) -> None:
@@ -84,19 +87,17 @@ def _check_nothing_else(source: Path) -> None:
 
 
 def _joined(ledger: Ledger, name: str, rank: int | None) -> tuple[tuple[Tensor, Tensor], float]:
-    """Return B and A of all blocks of a layer, the scaling in B, and what compression lost."""
+    """Return B and A of all blocks of a layer, the scaling in B, and what compression loses."""
     scaling = ledger.identity.layers[name][3]
     blocks = [_block(ledger, name, block) for block in range(ledger.folds + 1)]
     B = torch.cat([B.float() * scaling for B, _ in blocks], dim=1)
     A = torch.cat([A.float() for _, A in blocks])
+    if not (torch.isfinite(B).all() and torch.isfinite(A).all()):
+        raise AdapterError(f"the change of {name} is not finite: use an earlier checkpoint")
+    B, A = without_excess_rank(B, A)
     if rank is None or rank >= len(A):
         return (B, A), 0.0
-    try:
-        B, A, error = compress([(B, A)], rank)
-    except ValueError as error:
-        raise AdapterError(
-            f"the ledger's factors of {name} cannot be compressed: {error}"
-        ) from None
+    B, A, error = compress([(B, A)], rank)
     return (B, A), error
 
 
@@ -146,14 +147,7 @@ def _write(
         base_model_name_or_path=base,
         inference_mode=True,
     )
-    config.save_pretrained(str(draft))
-    sort_config(draft)
-    tensors = {}
-    for name, (B, A) in factors.items():
-        missing = width - len(A)
-        tensors[f"{name}.lora_A.weight"] = pad(A, (0, 0, 0, missing)).contiguous()
-        tensors[f"{name}.lora_B.weight"] = pad(B, (0, missing)).contiguous()
-    save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
+    write_lora(draft, config, factors, {})
     reread = read_tensors(draft / WEIGHTS)
     for name, (B, A) in factors.items():
         expected = B @ A

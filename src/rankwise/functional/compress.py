@@ -51,6 +51,31 @@ def compress(factors: Sequence[tuple[Tensor, Tensor]], r: int) -> tuple[Tensor, 
     return B, A, _relative_error(S, r)
 
 
+@torch.no_grad()
+def without_excess_rank(B: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``B`` and ``A`` with no more columns and rows than ΔW = B A can have rank.
+
+    Beyond the smaller side of ΔW further columns add nothing: a chain of twenty blocks of rank 8 on
+    a layer of 64 × 64 has 160. With B = Q T (or Aᵀ = Q T) the pair becomes Q, T A (or B Tᵀ, Qᵀ),
+    computed in float64 and as exact as the rounding of the result to the dtype of ``B``.
+
+    Args:
+        B: Shape (out, k).
+        A: Shape (k, in).
+
+    Returns:
+        B (out, m) and A (m, in) with m = min(k, out, in); the same tensors where k is that already.
+    """
+    out_features, in_features = len(B), A.shape[1]
+    if len(A) <= min(out_features, in_features):
+        return B, A
+    if out_features <= in_features:
+        Q, T = torch.linalg.qr(B.double())
+        return Q.to(B.dtype), (T @ A.double()).to(A.dtype)
+    Q, T = torch.linalg.qr(A.T.double())
+    return (B.double() @ T.T).to(B.dtype), Q.T.to(A.dtype)
+
+
 def _concatenated(factors: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     if not factors:
         raise ArgumentError("factors is empty: give at least one pair (B, A)")
