@@ -11,6 +11,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
+from rankwise.core.errors import AdapterError
 from rankwise.core.records import write_text
 from rankwise.methods.adapters.directory import CONFIG, WEIGHTS, read_config, read_tensors
 
@@ -21,8 +22,10 @@ _FACTORS = (".lora_A.weight", ".lora_B.weight")
 def make_gguf_ready(directory: Path) -> list[str]:
     """Change a directory of ``export_lora`` in place; return the tensors that were set apart.
 
+    Both files are read back: together they hold what the one held, bit for bit.
+
     Raises:
-        AdapterError: The directory cannot be read.
+        AdapterError: The directory cannot be read, or is not what was written.
     """
     tensors = read_tensors(directory / WEIGHTS)
     apart = {key: tensor for key, tensor in tensors.items() if not key.endswith(_FACTORS)}
@@ -32,4 +35,10 @@ def make_gguf_ready(directory: Path) -> list[str]:
         save_file(factors, directory / WEIGHTS, metadata={"format": "pt"})
     config = read_config(directory) | {"modules_to_save": None}
     write_text(directory / CONFIG, json.dumps(config, indent=2) + "\n")
+    files = [WEIGHTS, HEAD] if apart else [WEIGHTS]
+    reread = {key: each for file in files for key, each in read_tensors(directory / file).items()}
+    if reread.keys() != tensors.keys() or not all(
+        each.equal(tensors[key]) for key, each in reread.items()
+    ):
+        raise AdapterError(f"the tensors set apart in {directory} are not what was written")
     return sorted(apart)
