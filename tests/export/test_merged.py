@@ -52,7 +52,7 @@ def test_a_quantised_weight_and_a_bare_model_are_refused(tmp_path):
 def test_a_change_that_overflows_the_weights_is_refused_before_anything_is_written(
     config_class, tmp_path
 ):
-    model = scrambled(Network(torch.float16), config_class(r=2, target_modules=TARGETS))
+    model = scrambled(Network(dtype=torch.float16), config_class(r=2, target_modules=TARGETS))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_" in name or "lambda" in name:
