@@ -18,7 +18,7 @@ from rankwise.core.errors import (
     ModelError,
     SettingsError,
 )
-from rankwise.export import lora as export
+from rankwise.core.vllm import LARGEST_RANK
 from rankwise.export.lora import export_lora
 from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
@@ -245,7 +245,7 @@ def test_a_rank_above_what_servers_take_is_warned_of(tmp_path):
     model = get_peft_model(base, LoraConfig(r=513, target_modules=["0"]))
     with pytest.warns(UserWarning, match="exported rank is 513, but vLLM serves up to 512"):
         report = export_lora(model, tmp_path / "out")
-    assert report.rank == 513 > export.SERVED_RANK
+    assert report.rank == 513 > LARGEST_RANK
 
 
 def adapted(base, config):

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from rankwise.core.directories import draft_of
 from rankwise.core.errors import AdapterError, ChainError, ModelError
 from rankwise.core.modules import device_of, preserved_state
-from rankwise.export.serving import VLLM_RANKS, serving_notes
+from rankwise.core.vllm import LARGEST_RANK
+from rankwise.export.serving import serving_notes
 from rankwise.export.targets import find_targets
 from rankwise.functional.compress import without_excess_rank
 from rankwise.methods.adapters.bridge import adapted_layers, delta, factors
@@ -33,7 +34,6 @@ from rankwise.methods.adapters.directory import sort_config
 from rankwise.methods.adapters.peft_types import RankwisePeftType
 
 PREFIX = "base_model.model."  # PEFT puts it before the names of the base model's modules
-SERVED_RANK = VLLM_RANKS[-1]
 TOLERANCE = 1e-6
 
 Factors = dict[str, tuple[Tensor, Tensor]]
@@ -95,9 +95,9 @@ def export_lora(
         write_lora(draft, config, pairs, others)
         difference = _largest_difference(draft, base, pairs)
         notes = serving_notes(draft)
-    if config.r > SERVED_RANK:
+    if config.r > LARGEST_RANK:
         warnings.warn(
-            f"the exported rank is {config.r}, but vLLM serves up to {SERVED_RANK}: merge the "
+            f"the exported rank is {config.r}, but vLLM serves up to {LARGEST_RANK}: merge the "
             "adapter into the model instead, or train with a lower r",
             stacklevel=2,
         )

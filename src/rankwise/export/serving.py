@@ -1,18 +1,17 @@
 """What servers ask of a plain LoRA directory before they take it.
 
-vLLM refuses ranks above its option ``--max-lora-rank``, which is 16 by default and one of
-:data:`VLLM_RANKS`, and any ``modules_to_save`` (``PEFTHelper``, ``LoRAConfig`` in version 0.12).
-llama.cpp's converter stops at tensors that are no LoRA factors.
+vLLM refuses ranks above its option ``--max-lora-rank``, which is 16 by default, and any
+``modules_to_save`` (``PEFTHelper`` in version 0.12). llama.cpp's converter stops at tensors that
+are no LoRA factors.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from rankwise.core.vllm import DEFAULT_RANK, LARGEST_RANK, max_lora_rank
 from rankwise.methods.adapters.directory import CONFIG, WEIGHTS, read_config, read_tensors
 
-VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-VLLM_DEFAULT_RANK = 16
 _FACTORS = (".lora_A.weight", ".lora_B.weight")
 
 
@@ -45,15 +44,15 @@ def serving_notes(directory: Path) -> tuple[str, ...]:
 
 
 def _rank_note(rank: int) -> str:
-    if rank <= VLLM_DEFAULT_RANK:
+    if rank <= DEFAULT_RANK:
         return ""
-    allowed = [each for each in VLLM_RANKS if each >= rank]
-    if not allowed:
+    option = max_lora_rank(rank)
+    if option is None:
         return (
-            f"rank {rank} is more than vLLM serves ({VLLM_RANKS[-1]}): --rank {VLLM_RANKS[-1]} "
+            f"rank {rank} is more than vLLM serves ({LARGEST_RANK}): --rank {LARGEST_RANK} "
             "compresses the change, --target merged needs no rank"
         )
-    return f"vLLM needs --max-lora-rank {allowed[0]} for rank {rank} (it is 16 by default)"
+    return f"vLLM needs --max-lora-rank {option} for rank {rank} (it is {DEFAULT_RANK} by default)"
 
 
 def _is_listed(key: str, modules: list[str] | None) -> bool:
