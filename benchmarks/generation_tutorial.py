@@ -3,9 +3,9 @@
     RANKWISE_DATA=FOLDER python benchmarks/generation_tutorial.py --output runs/generation [--tiny]
 
 It makes the small Llama of the recipe ``generation-tutorial`` once, adapts it with LoRA and LoRA-SB
-of equal size, and asks each the evaluation sets: greedily, by likelihood, and the dialogues for
+of equal size, and lets each answer the benchmarks: greedily, by likelihood, and the dialogues for
 their judging tools. It prints the table of docs/results/generation.md. What is done is kept, so the
-same command goes on where a stopped one stood. The scores of so small a model mean nothing; that
+same command resumes an interrupted one. The scores of so small a model mean nothing; that
 every path is real is the point.
 """
 
@@ -19,7 +19,8 @@ from pathlib import Path
 
 from rankwise.core.errors import DataError
 from rankwise.core.library_noise import silence_libraries
-from rankwise.training.answering import Asking, Result, ask, open_respondent
+from rankwise.training.answering import GenerationRequest, GenerationResult, answer_benchmark
+from rankwise.training.generation_model import opened_for_generation
 from rankwise.training.run import train_run
 from rankwise.training.settings.recipe import load_recipe
 
@@ -69,27 +70,29 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _evaluate(run: Path, arguments: argparse.Namespace) -> None:
-    respondent = open_respondent(run)
-    short = Asking(rows=arguments.rows, max_new_tokens=arguments.new_tokens)
+    short = GenerationRequest(rows=arguments.rows, max_new_tokens=arguments.new_tokens)
     plans = [(name, short) for name in (*ARITHMETIC, *DIALOGUES)]
-    options = Asking(rows=arguments.rows)
+    options = GenerationRequest(rows=arguments.rows)
     for protocol in ("greedy", "likelihood"):
         plans += [(name, replace(options, protocol=protocol)) for name in COMMONSENSE]
-    print("| set | protocol | questions | score | no answer | seconds |")
-    print("|---|---|---:|---:|---:|---:|")
-    for name, asking in plans:
-        try:
-            print(_row(ask(respondent, name, asking)), flush=True)
-        except DataError as error:
-            print(f"| {name} | {asking.protocol} | no file: {str(error)[:60]} | | | |")
+    print("| benchmark | protocol | questions | score | as published | no answer | seconds |")
+    print("|---|---|---:|---:|---:|---:|---:|")
+    with opened_for_generation(run) as model:
+        for name, request in plans:
+            try:
+                print(_row(answer_benchmark(model, name, request)), flush=True)
+            except DataError as error:
+                print(f"| {name} | {request.protocol} | no file: {str(error)[:60]} | | | | |")
 
 
-def _row(result: Result) -> str:
-    score, silent = "answers written", "-"
+def _row(result: GenerationResult) -> str:
+    score, published, silent = "answers written", "-", "-"
     if result.grades is not None:
         score, silent = f"{result.grades.accuracy:.3f}", str(result.grades.unparsed)
-    asked = f"{result.rows} of {result.available:,}"
-    cells = (result.name, result.protocol, asked, score, silent, f"{result.seconds:.0f}")
+        if (accuracy := result.grades.accuracy_as_published) is not None:
+            published = f"{accuracy:.3f}"
+    rows, seconds = f"{result.rows} of {result.available:,}", f"{result.seconds:.0f}"
+    cells = (result.name, result.protocol, rows, score, published, silent, seconds)
     return f"| {' | '.join(cells)} |"
 
 

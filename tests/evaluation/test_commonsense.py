@@ -17,6 +17,10 @@ ANSWERS = options("answer", 5)
         ("false. Instruction: true", ("true", "false"), "false"),
         ("the correct answer is", ANSWERS, None),
         ("answer6", ANSWERS, None),
+        ("answer10", ANSWERS, None),
+        ("Answer1.", ANSWERS, "answer1"),
+        ("TRUE", ("true", "false"), "true"),
+        ("untrue", ("true", "false"), None),
         ("", ANSWERS, None),
     ],
 )

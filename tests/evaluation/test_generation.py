@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
 import torch
+from peft import get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rankwise.core.errors import SettingsError
+from rankwise.evaluation import generation
 from rankwise.evaluation.commonsense_likelihood import answer_likelihoods, likeliest
-from rankwise.evaluation.generation import Completion, Decoding, TextGenerator
+from rankwise.evaluation.generation import Completion, Decoding, TextGenerator, TransformersEngine
+from rankwise.methods.adapters.delora import DeloraConfig
 from tests.tasks.generation.generation_files import tiny_llama
 
 GREEDY = Decoding(max_new_tokens=8)
@@ -47,7 +51,8 @@ def prompts():
 @pytest.fixture
 def complete(model, tokenizer, prompts, tmp_path):
     def run(decoding=GREEDY, *, file="texts.jsonl", rows=None, progress=lambda _: None, **options):
-        generator = TextGenerator(model, tokenizer, **({"batch_size": 4, "padding": 2} | options))
+        engine = TransformersEngine(model, tokenizer.eos_token_id, padding=2)
+        generator = TextGenerator(engine, tokenizer, **({"batch_size": 4} | options))
         return generator.complete(prompts[:rows], decoding, tmp_path / file, progress=progress)
 
     return run
@@ -118,6 +123,79 @@ def test_a_prompt_without_room_is_answered_by_nothing(complete):
     texts = complete(context=28)
     assert [each.text is None for each in texts] == [n > 20 for n in (3, 20, 1, 7, 7, 12, 2, 30, 5)]
     assert texts[7] == Completion(None, is_truncated=False)
+
+
+def test_what_was_read_is_not_read_again(complete, model):
+    """The whole prompts pass once, after them one token at a time, by the cache."""
+    widths = []
+
+    def note(_, __, options):
+        widths.append(options["input_ids"].shape[1])
+
+    handle = model.register_forward_pre_hook(note, with_kwargs=True)
+    complete(batch_size=9)
+    handle.remove()
+    assert widths[0] == 30
+    assert set(widths[1:]) == {1}
+
+
+def test_prompts_of_like_lengths_share_a_batch(complete, model):
+    shapes = []
+
+    def note(_, __, options):
+        if (shape := tuple(options["input_ids"].shape))[1] > 1:
+            shapes.append(shape)
+
+    handle = model.register_forward_pre_hook(note, with_kwargs=True)
+    complete(batch_size=4)
+    handle.remove()
+    assert shapes == [(4, 30), (4, 7)]  # and the prompt of one token
+
+
+@pytest.fixture
+def adapted(folder):
+    base = AutoModelForCausalLM.from_pretrained(folder)
+    model = get_peft_model(base, DeloraConfig(r=2, delora_lambda=4, target_modules="all-linear"))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4)
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter))
+    return model.train()
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_an_adapter_is_merged_while_it_generates_and_not_after(
+    adapted, tokenizer, prompts, tmp_path, error
+):
+    before = {name: tensor.clone() for name, tensor in adapted.state_dict().items()}
+    layer = adapted.base_model.model.model.layers[0].mlp.up_proj
+    seen = []
+
+    def look(_):
+        seen.append(layer.disable_adapters and not layer.get_base_layer().weight.equal(weight))
+        if error:
+            raise error
+
+    weight = layer.get_base_layer().weight.clone()
+    generator = TextGenerator(TransformersEngine(adapted, tokenizer.eos_token_id), tokenizer)
+    with pytest.raises(error) if error else contextlib.nullcontext():
+        generator.complete(prompts, GREEDY, tmp_path / "texts.jsonl", progress=look)
+    assert seen == [True]
+    assert adapted.training
+    assert not layer.disable_adapters
+    assert all(torch.equal(each, before[name]) for name, each in adapted.state_dict().items())
+
+
+def test_a_merged_adapter_generates_what_it_generates_unmerged(
+    adapted, tokenizer, prompts, tmp_path, monkeypatch
+):
+    generator = TextGenerator(TransformersEngine(adapted, tokenizer.eos_token_id), tokenizer)
+    merged = generator.complete(prompts, GREEDY, tmp_path / "merged.jsonl")
+    monkeypatch.setattr(generation, "temporarily_merged", contextlib.nullcontext)
+    assert generator.complete(prompts, GREEDY, tmp_path / "unmerged.jsonl") == merged
+    with adapted.disable_adapter():
+        assert generator.complete(prompts, GREEDY, tmp_path / "base.jsonl") != merged
 
 
 def test_sampling_repeats_itself_and_leaves_the_random_state_alone(complete):

@@ -18,7 +18,7 @@ from rankwise.core.errors import ModelError, SettingsError
 from rankwise.core.records import read_record
 from rankwise.evaluation.commonsense_likelihood import answer_likelihoods, likeliest
 from rankwise.evaluation.harness import _plain, find_tasks, run_harness
-from rankwise.training.evaluating import open_causal
+from rankwise.training.evaluating import find_causal
 from rankwise.training.run import train_run
 from rankwise.training.settings.recipe import load_recipe
 from tests.tasks.generation.generation_files import boolq_rows, tiny_llama, write_lines
@@ -61,11 +61,12 @@ def chosen(model, tokenizer):
 def tasks(run, tmp_path_factory):
     """Two tasks whose right answers are the model's own, but for the third question."""
     folder = tmp_path_factory.mktemp("tasks")
-    causal = open_causal(run)
-    own = chosen(causal.model, causal.tokenizer)
-    with causal.model.disable_adapter():
+    causal = find_causal(run)
+    model = causal.load()
+    own = chosen(model, causal.tokenizer)
+    with model.disable_adapter():
         # Otherwise the score below could as well be the base's.
-        assert chosen(causal.model, causal.tokenizer)[:4] != own[:4]
+        assert chosen(model, causal.tokenizer)[:4] != own[:4]
     right = [(each + (row == 2)) % len(CHOICES) for row, each in enumerate(own)]
     rows = [{"question": question(row), "label": label} for row, label in enumerate(right)]
     data = write_lines(folder, "rows", rows)
@@ -143,17 +144,17 @@ def test_the_command_gives_the_score_of_our_own_likelihoods(run, tasks, capsys):
 def test_an_adapter_without_a_record_is_asked_the_same(run, tasks, tmp_path):
     shutil.copytree(run / "adapter", tmp_path / "mine")
     (task,) = find_tasks(["own_choice"], tasks)
-    causal = open_causal(tmp_path / "mine")
+    causal = find_causal(tmp_path / "mine")
     assert (causal.name, causal.folder) == ("mine", tmp_path / "mine" / "answers")
-    found = run_harness(causal.model, causal.tokenizer, task)
+    found = run_harness(causal.load(), causal.tokenizer, task)
     (measure,) = found.measures()
     assert (measure.metric, measure.value) == ("acc", (ROWS - 1) / ROWS)
 
 
 def test_a_group_has_a_score_beside_those_of_its_tasks(run, tasks):
     (group,) = find_tasks(["own_group"], tasks)
-    causal = open_causal(run)
-    found = run_harness(causal.model, causal.tokenizer, group, rows=4)
+    causal = find_causal(run)
+    found = run_harness(causal.load(), causal.tokenizer, group, rows=4)
     scores = {(each.task, each.metric): each.value for each in found.measures()}
     assert scores == {
         ("own_choice", "acc"): 0.75,
@@ -163,12 +164,12 @@ def test_a_group_has_a_score_beside_those_of_its_tasks(run, tasks):
 
 
 def test_asking_leaves_no_trace(run, tasks):
-    causal = open_causal(run)
-    causal.model.train()
+    causal = find_causal(run)
+    model = causal.load().train()
     (task,) = find_tasks(["own_text"], tasks)
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
-    run_harness(causal.model, causal.tokenizer, task, rows=1)
-    assert causal.model.training
+    run_harness(model, causal.tokenizer, task, rows=1)
+    assert model.training
     assert causal.tokenizer.pad_token is None
     assert torch.equal(torch.get_rng_state(), states[0])
     assert random.getstate() == states[1]
@@ -176,11 +177,11 @@ def test_asking_leaves_no_trace(run, tasks):
 
 
 def test_a_context_that_is_too_short_is_told(run, tasks):
-    causal = open_causal(run)
+    causal = find_causal(run)
     (task,) = find_tasks(["own_text"], tasks)
     task.parts[0].set_config("generation_kwargs", {"max_gen_toks": 600}, update=True)
     with pytest.raises(ModelError, match=r"cannot evaluate own_text: .*\(600\) must be less than"):
-        run_harness(causal.model, causal.tokenizer, task, rows=1)
+        run_harness(causal.load(), causal.tokenizer, task, rows=1)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +233,7 @@ def test_a_run_without_a_causal_model_is_refused(tmp_path):
     settings = load_recipe("digits", {"training": {"epochs": 1}}).run()
     train_run(settings, tmp_path)
     with pytest.raises(SettingsError, match="digits has no model that writes answers"):
-        open_causal(tmp_path / "runs" / settings.name)
+        find_causal(tmp_path / "runs" / settings.name)
 
 
 def test_what_is_not_finite_is_recorded_as_none():

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from rankwise.core.errors import SettingsError
 from rankwise.training.build import build_task
-from rankwise.training.evaluating import open_causal, score_adapter
+from rankwise.training.evaluating import find_causal, score_adapter
 from rankwise.training.finished import FinishedRun
 from rankwise.training.folder import RunFolder
 from rankwise.training.probes.doctor import examine
@@ -155,8 +155,8 @@ def test_merged_weights_have_the_dtype_that_they_had(causal_run, tmp_path):
 def test_another_dtype_can_be_chosen_afterwards(causal_run, tmp_path):
     run = causal_run()
     train_run(run, tmp_path)
-    causal = open_causal(RunFolder.below(tmp_path, run.name).path, {"dtype": "float32"})
-    assert {each.dtype for each in causal.model.parameters()} == {torch.float32}
+    causal = find_causal(RunFolder.below(tmp_path, run.name).path, {"dtype": "float32"})
+    assert {each.dtype for each in causal.load().parameters()} == {torch.float32}
 
 
 def test_the_doctor_sees_no_jump_that_float32_does_not_have(causal_run, tmp_path):

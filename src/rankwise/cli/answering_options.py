@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from rankwise.core.errors import SettingsError
 
@@ -15,8 +16,17 @@ ROWS, BATCH_SIZE, SPLIT = 200, 16, "validation"
 
 _OF_SPLITS = ("task", "split")
 _OF_BOTH = ("rows", "full", "batch_size")
-_OF_QUESTIONS = ("protocol", "max_new_tokens", "questions_seed", "judge", "judge_model")
+_OF_QUESTIONS = (
+    "protocol",
+    "engine",
+    "max_new_tokens",
+    "questions_seed",
+    "judge",
+    "judge_model",
+)
 _OF_HARNESS = ("include_path",)
+# What may be said of the task of a causal model: none of it cuts rows anew.
+_TASK_SETTINGS = ("model", "dtype", "data_root")
 
 
 def add_questions(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +42,11 @@ def add_questions(parser: argparse.ArgumentParser) -> None:
         "--protocol",
         choices=("greedy", "sampled", "likelihood"),
         help="how answers come about (default: greedy); likelihood weighs the options given",
+    )
+    own.add_argument(
+        "--engine",
+        choices=("transformers", "vllm"),
+        help="what generates (default: transformers); vllm takes the adapter as a plain LoRA",
     )
     own.add_argument("--max-new-tokens", type=int, help="the longest answer (default: the set's)")
     own.add_argument("--questions-seed", type=int, help="draws the questions (default: 0)")
@@ -67,6 +82,20 @@ def check_form(arguments: argparse.Namespace) -> None:
     for name in ("rows", "batch_size", "max_new_tokens"):
         if (number := getattr(arguments, name)) is not None and number < 1:
             raise SettingsError(f"{_option(name)} must be at least 1, got {number}")
+
+
+def task_options(overrides: dict[str, Any], form: str) -> dict[str, Any]:
+    """Return the settings of the task among ``overrides``.
+
+    Raises:
+        SettingsError: There are others than ``form`` takes.
+    """
+    options = overrides.get("task", {})
+    is_plain = isinstance(options, dict) and not options.keys() - {*_TASK_SETTINGS}
+    if overrides.keys() - {"task"} or not is_plain:
+        known = ", ".join(f"--task.{name}" for name in _TASK_SETTINGS)
+        raise SettingsError(f"{form} takes the settings {known} only, got {overrides}")
+    return options
 
 
 def _option(name: str) -> str:

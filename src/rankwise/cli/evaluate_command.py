@@ -1,6 +1,6 @@
 """``rankwise evaluate``: the score of a run or of an adapter directory on a split of a task.
 
-With ``--tasks`` its model is asked questions instead.
+With ``--tasks`` its model answers benchmarks instead.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 from rankwise.cli.answering_options import SPLIT, add_questions, check_form
 from rankwise.cli.arguments import existing_folder
 from rankwise.cli.showing import say
-from rankwise.core.errors import SettingsError
 
 SECTIONS = ("task",)
 
@@ -32,8 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Score the model that ``arguments.run`` names on ``arguments.split``, or ask it."""
     check_form(arguments)
-    if arguments.tasks is not None and arguments.harness is None and overrides:
-        raise SettingsError(f"--tasks takes no settings, got {overrides}")
     existing_folder(arguments.run)
     if arguments.harness is not None:
         from rankwise.cli.harness import show_harness
@@ -42,7 +39,7 @@ def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     if arguments.tasks is not None:
         from rankwise.cli.answering import show_answers
 
-        return show_answers(arguments)
+        return show_answers(arguments, overrides)
     return _show_score(arguments, overrides.get("task"))
 
 

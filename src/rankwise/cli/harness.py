@@ -7,37 +7,28 @@ from typing import Any
 
 from rich.table import Table
 
-from rankwise.cli.answering_options import BATCH_SIZE, ROWS
+from rankwise.cli.answering_options import BATCH_SIZE, ROWS, task_options
 from rankwise.cli.showing import add_columns, add_row, say, show_table
-from rankwise.core.errors import SettingsError
 from rankwise.core.records import write_record
 from rankwise.core.runtime import versions
 from rankwise.evaluation.harness import HarnessResult, find_tasks, run_harness
-from rankwise.training.evaluating import open_causal
-
-_SETTINGS = ("model", "dtype", "data_root")
+from rankwise.training.evaluating import find_causal
 
 
 def show_harness(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Let the harness ask each task, record what it found, and print the scores."""
-    options = overrides.get("task", {})
-    if (
-        overrides.keys() - {"task"}
-        or not isinstance(options, dict)
-        or options.keys() - {*_SETTINGS}
-    ):
-        known = ", ".join(f"--task.{name}" for name in _SETTINGS)
-        raise SettingsError(f"--harness takes the settings {known} only, got {overrides}")
+    options = task_options(overrides, "--harness")
     # A name that does not exist, or data that are not there, should show before a model is loaded.
     tasks = find_tasks(
         [name.strip() for name in arguments.tasks.split(",")], arguments.include_path
     )
-    causal = open_causal(arguments.run, options)
+    causal = find_causal(arguments.run, options)
+    model = causal.load()
     rows = None if arguments.full else arguments.rows or ROWS
     size = arguments.batch_size or BATCH_SIZE
     results = []
     for task in tasks:
-        found = run_harness(causal.model, causal.tokenizer, task, rows=rows, batch_size=size)
+        found = run_harness(model, causal.tokenizer, task, rows=rows, batch_size=size)
         results.append(found)
         file = causal.folder / f"lm_eval-{task.name}-{rows or 'all'}.json"
         asked = {"run": causal.name, "task": task.name, "rows": rows, "batch_size": size}

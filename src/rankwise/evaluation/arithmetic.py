@@ -1,24 +1,34 @@
-"""Answers to arithmetic problems, found in what a model wrote and compared with the right ones.
+"""Answers to arithmetic problems, found in a completion and compared with the reference.
 
-The rules are those of LoRA-SB (Ponkshe et al. 2024, arXiv 2411.19557; code CERT-Lab/lora-sb,
-commit 4feb81c): what counts stands after ``The answer is``. GSM8K compares the number there with
-the one after ``####`` of the reference; MATH compares what stands there with the reference's last
-``\\boxed{}``, by math-verify, which knows when two formulas are equal.
+As in LoRA-SB (Ponkshe et al. 2024, arXiv 2411.19557; code CERT-Lab/lora-sb, commit 4feb81c) what
+counts stands after ``The answer is``. GSM8K compares the number there with the one after ``####``
+of the reference; MATH compares what stands there with the reference's last ``\\boxed{}``, by
+math-verify, which knows when two formulas are equal.
 
-Where we differ: numbers are compared exactly and not after rounding to integers, so 17.6 is not 18;
-the last ``The answer is`` counts; a MATH answer may also stand in a ``\\boxed{}`` of its own.
+Where we differ: numbers are compared exactly and not after rounding to integers, so 17.6 is not
+18, and 5 is not 500; a minus may be U+2212 or stand apart; fractions, powers of ten and thousands
+parted by blanks are read; capital letters of ``The answer is`` do not matter; a MATH answer may
+also stand in a ``\\boxed{}`` of its own. What the released code counts is in ``published.py``.
 """
 
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from rankwise.core.errors import DataError, SettingsError
 
 _MARK = re.compile(r"the answer is\s*:?", re.IGNORECASE)
-_NUMBER = re.compile(r"-?\$?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+)?(?<=\d)")
+# A minus apart from its number counts but at the start of a line, where it marks an item of a list.
+_MINUS = r"(?:[-\u2212](?=[$€£\d.])|(?<!\n)[-\u2212][ \u00a0](?=[$€£\d.]))?[$€£]?"
+_GROUPS = r"\d{1,3}(?:,\d{3})+(?!\d)|\d{1,3}(?:[ \u00a0\u2009\u202f]\d{3})+(?!\w)|\d+"
+_NUMBER = re.compile(
+    rf"(?P<sign>{_MINUS})"
+    r"(?:(?:(?P<whole>\d+) )?(?P<top>\d+)/(?P<bottom>\d+)(?![\d/])"
+    rf"|(?P<digits>(?:{_GROUPS})?(?:\.\d+)?(?<=\d))(?P<power>[eE][-+\u2212]?\d{{1,3}}(?!\w))?)"
+)
+_FRACTION = re.compile(r"\\[dt]?frac\{(\d+)\}\{(\d+)\}")
 _LETTER = re.compile(r"\(?\b([A-E])\b")
 _BOX = "\\boxed"
 
@@ -29,17 +39,29 @@ def after_mark(text: str) -> str | None:
     return parts[-1] if len(parts) > 1 else None
 
 
-def first_number(text: str) -> Decimal | None:
-    """Return the first number in ``text``; commas between thousands and a dollar sign are dropped.
+def first_number(text: str) -> Fraction | None:
+    """Return the first number in ``text``, exactly; None without one, or if its divisor is 0.
+
+    Read are a sign, a currency before the number, thousands parted by commas or blanks, decimals,
+    fractions (also ``1 1/2`` and ``\\frac{1}{2}``) and powers of ten (``1e3``).
 
     >>> first_number("about $1,250.50 a year")
-    Decimal('1250.50')
+    Fraction(2501, 2)
     """
-    found = _NUMBER.search(text)
-    return None if found is None else Decimal(re.sub(r"[$,]", "", found.group()))
+    found = _NUMBER.search(_FRACTION.sub(r"\1/\2", text))
+    if found is None:
+        return None
+    sign = -1 if re.match("[-\u2212]", found["sign"]) else 1
+    if found["digits"] is None:
+        if int(found["bottom"]) == 0:
+            return None
+        return sign * (int(found["whole"] or 0) + Fraction(int(found["top"]), int(found["bottom"])))
+    digits = re.sub(r"[^\d.]", "", found["digits"])
+    power = (found["power"] or "").replace("\u2212", "-")
+    return sign * Fraction(f"0{digits}{power}" if digits.startswith(".") else digits + power)
 
 
-def gsm8k_reference(answer: str) -> Decimal:
+def gsm8k_reference(answer: str) -> Fraction:
     """Return the number after ``####`` of a reference solution.
 
     Raises:
@@ -51,7 +73,9 @@ def gsm8k_reference(answer: str) -> Decimal:
     return number
 
 
-def grade_number(text: str, reference: Decimal, *, tolerance: Decimal = Decimal(0)) -> bool | None:
+def grade_number(
+    text: str, reference: Fraction, *, tolerance: Fraction = Fraction(0)
+) -> bool | None:
     """Say whether the number after ``The answer is`` is the right one; None: there is none.
 
     ``tolerance`` is the greatest difference that still counts as equal.
@@ -115,7 +139,7 @@ def grade_math(text: str, reference: str) -> bool | None:
     if formula is None or not (formula := _bare(formula)):
         return None
     # Formulas that are written alike are equal, whether or not they can be computed with.
-    return formula == _bare(reference) or _are_equal(formula, reference)
+    return formula == _bare(reference) or are_equal_formulas(formula, reference)
 
 
 def _bare(formula: str) -> str:
@@ -123,7 +147,12 @@ def _bare(formula: str) -> str:
     return formula.strip().removesuffix(".").strip("$ \n")
 
 
-def _are_equal(formula: str, reference: str) -> bool:
+def are_equal_formulas(formula: str, reference: str) -> bool:
+    """Say whether math-verify finds two formulas in LaTeX equal.
+
+    Raises:
+        SettingsError: math-verify is not installed.
+    """
     try:
         from math_verify import LatexExtractionConfig, parse, verify
     except ImportError:

@@ -1,7 +1,10 @@
 """Answers to the eight commonsense tasks: the first option that a model names is what it chose.
 
-The patterns are those of LoRA-SB's evaluation (CERT-Lab/lora-sb, commit 4feb81c), which takes them
-from LLM-Adapters. A text in which no option is named is no answer.
+As in LoRA-SB's evaluation (CERT-Lab/lora-sb, commit 4feb81c) capital letters do not matter. A text
+in which no option is named is no answer.
+
+Where we differ: an option is a word of its own, so ``answer10`` is not ``answer1``, and ``untrue``
+is not ``true``. What the released code counts is in ``published.py``.
 """
 
 from __future__ import annotations
@@ -22,10 +25,11 @@ def options(word: str, count: int) -> tuple[str, ...]:
 def first_option(text: str, choices: Sequence[str]) -> str | None:
     """Return the one of ``choices`` that stands first in ``text``, or None.
 
-    >>> first_option("the correct answer is true, not false", ("true", "false"))
+    >>> first_option("The correct answer is True, not false", ("true", "false"))
     'true'
     """
-    found = re.search("|".join(map(re.escape, choices)), text)
+    alternatives = "|".join(map(re.escape, choices))
+    found = re.search(rf"(?<!\w)(?:{alternatives})(?!\w)", text.lower())
     return None if found is None else found.group()
 
 

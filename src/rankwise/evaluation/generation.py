@@ -2,6 +2,7 @@
 
 Prompts of like lengths share a batch, the longest first, so that too large a batch shows at once.
 Within a batch they are padded on the left, and the keys and values of what has been read are kept.
+Adapters of unquantised models are merged into the weights meanwhile, and the weights put back.
 Each completion is appended to a file when it is there; the same call resumes an interrupted one.
 
 Greedy decoding gives the same completions whatever the batch size (up to rounding in low
@@ -11,12 +12,13 @@ the same batch size only.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -25,6 +27,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from rankwise.core.errors import SettingsError
 from rankwise.core.modules import device_of
 from rankwise.core.seeds import derive_seed
+from rankwise.methods.adapters.temporary_merge import temporarily_merged
 
 TokenIds = Sequence[int]
 
@@ -78,22 +81,79 @@ class Completion:
     is_truncated: bool
 
 
+class Engine(Protocol):
+    """What generates tokens."""
+
+    def ready(self) -> contextlib.AbstractContextManager[object]:
+        """Prepare what many batches need, and undo it on exit."""
+        ...
+
+    def generate(
+        self, prompts: Sequence[TokenIds], decoding: Decoding, *, seed: int
+    ) -> list[list[int]]:
+        """Return the new tokens after each prompt; what follows an end token does not count."""
+        ...
+
+
 @dataclass(frozen=True)
-class TextGenerator:
-    """A causal model and its tokenizer, ready to complete prompts.
+class TransformersEngine:
+    """A model in memory, by Transformers' ``generate`` with its cache of keys and values.
 
     Attributes:
-        model: A causal language model; its mode is restored.
-        tokenizer: Turns tokens into text, and knows the end token.
-        batch_size: Prompts at once.
+        model: A causal language model; its mode and its weights are restored.
+        end: The end token.
         padding: The token that fills prompts up on the left.
-        context: How many tokens the model can see; a prompt that leaves too little room gets None.
     """
 
     model: nn.Module
+    end: int
+    padding: int = 0
+
+    @contextlib.contextmanager
+    def ready(self) -> Iterator[None]:
+        """Merge the adapters where that can be done and undone, and switch to eval mode."""
+        training = self.model.training
+        self.model.eval()
+        try:
+            with temporarily_merged(self.model):
+                yield
+        finally:
+            self.model.train(training)
+
+    @torch.no_grad()
+    def generate(
+        self, prompts: Sequence[TokenIds], decoding: Decoding, *, seed: int
+    ) -> list[list[int]]:
+        """Return the new tokens after each prompt, padding at their end included."""
+        longest, device = max(map(len, prompts)), device_of(self.model)
+        blanks = [longest - len(prompt) for prompt in prompts]
+        inputs = [[self.padding] * n + list(p) for n, p in zip(blanks, prompts, strict=True)]
+        mask = [[0] * n + [1] * len(p) for n, p in zip(blanks, prompts, strict=True)]
+        model: Any = self.model
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            output = model.generate(
+                input_ids=torch.tensor(inputs, device=device),
+                attention_mask=torch.tensor(mask, device=device),
+                generation_config=decoding.config(padding=self.padding, end=self.end),
+            )
+        return output[:, longest:].tolist()
+
+
+@dataclass(frozen=True)
+class TextGenerator:
+    """An engine and the tokenizer of its model, ready to complete prompts.
+
+    Attributes:
+        engine: Generates tokens.
+        tokenizer: Turns tokens into text, and knows the end token.
+        batch_size: Prompts at once.
+        context: How many tokens the model can see; a prompt that leaves too little room gets None.
+    """
+
+    engine: Engine
     tokenizer: PreTrainedTokenizerBase
     batch_size: int = 16
-    padding: int = 0
     context: int | None = None
 
     def complete(
@@ -116,28 +176,32 @@ class TextGenerator:
             SettingsError: The file holds completions of other prompts or of another decoding.
         """
         done = _read_completions(file, _digest(prompts, decoding), len(prompts))
-        todo = [row for row in range(len(prompts)) if row not in done]
+        missing = [row for row in range(len(prompts)) if row not in done]
+        if missing:
+            with self.engine.ready(), file.open("a", encoding="utf-8") as lines:
+                for rows, completions in self._generate(missing, prompts, decoding):
+                    for row, each in zip(rows, completions, strict=True):
+                        lines.write(json.dumps({"row": row, **asdict(each)}) + "\n")
+                    lines.flush()
+                    done |= zip(rows, completions, strict=True)
+                    progress(len(done))
+        return [done[row] for row in range(len(prompts))]
+
+    def _generate(
+        self, rows: list[int], prompts: Sequence[TokenIds], decoding: Decoding
+    ) -> Iterator[tuple[list[int], list[Completion]]]:
+        """Yield batches of rows with their completions."""
         longest = float("inf")
         if self.context is not None:
             longest = self.context - decoding.max_new_tokens
-        with file.open("a", encoding="utf-8") as lines:
-            for rows in _batches(todo, prompts, size=self.batch_size, longest=longest):
-                completions = [Completion(None, is_truncated=False)] * len(rows)
-                if len(prompts[rows[0]]) <= longest:
-                    completions = self._batch([prompts[row] for row in rows], decoding, rows[0])
-                for row, each in zip(rows, completions, strict=True):
-                    lines.write(json.dumps({"row": row, **asdict(each)}) + "\n")
-                lines.flush()
-                done |= zip(rows, completions, strict=True)
-                progress(len(done))
-        return [done[row] for row in range(len(prompts))]
-
-    def _batch(self, prompts: list[TokenIds], decoding: Decoding, first: int) -> list[Completion]:
         end: Any = self.tokenizer.eos_token_id
-        config = decoding.config(padding=self.padding, end=end)
-        seed = derive_seed(decoding.seed, "generation", first)
-        tokens = _generate(self.model, prompts, config, seed=seed)
-        return [_decode(self.tokenizer, each, decoding, end) for each in tokens]
+        for batch in _batches(rows, prompts, size=self.batch_size, longest=longest):
+            if len(prompts[batch[0]]) > longest:
+                yield batch, [Completion(None, is_truncated=False)] * len(batch)
+                continue
+            seed = derive_seed(decoding.seed, "generation", batch[0])
+            tokens = self.engine.generate([prompts[row] for row in batch], decoding, seed=seed)
+            yield batch, [_decode(self.tokenizer, each, decoding, end) for each in tokens]
 
 
 def _batches(
@@ -149,32 +213,6 @@ def _batches(
     for part in (rows[:cut], rows[cut:]):
         for start in range(0, len(part), size):
             yield part[start : start + size]
-
-
-@torch.no_grad()
-def _generate(
-    model: Any, prompts: list[TokenIds], config: GenerationConfig, *, seed: int
-) -> list[list[int]]:
-    """Return the new tokens after each prompt, padding at their end included."""
-    longest = max(map(len, prompts))
-    padding: Any = config.pad_token_id
-    device = device_of(model)
-    inputs = [[padding] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
-    mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    devices = [device] if device.type == "cuda" else []
-    training = model.training
-    model.eval()
-    try:
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
-            output = model.generate(
-                input_ids=torch.tensor(inputs, device=device),
-                attention_mask=torch.tensor(mask, device=device),
-                generation_config=config,
-            )
-    finally:
-        model.train(training)
-    return output[:, longest:].tolist()
 
 
 def _decode(

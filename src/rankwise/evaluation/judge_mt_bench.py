@@ -15,14 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rankwise.core.errors import DataError
+from rankwise.core.errors import DataError, SettingsError
 from rankwise.evaluation.judge import Endpoint
-from rankwise.tasks.generation.lines import find_lines, read_lines
+from rankwise.tasks.generation.examples import Example, find_file, read_examples
 from rankwise.tasks.generation.questions import Question
 
 _RATING = re.compile(r"\[\[(\d+(?:\.\d+)?)\]\]")
 _WITH_REFERENCE = ("math", "reasoning", "coding")
-_FOLDER = "dialogue/mt_bench/"
+# Below the data root: in our layout, or in FastChat's ``fastchat/llm_judge/data``.
+_PROMPTS = ("dialogue/mt_bench/judge_prompts", "judge_prompts")
+_REFERENCES = (
+    "dialogue/mt_bench/reference_answer_gpt-4",
+    "mt_bench/reference_answer/gpt-4",
+)
 Judgement = dict[str, Any]
 
 
@@ -55,7 +60,7 @@ def judge_mt_bench(
     questions: Sequence[Question],
     answers: Sequence[Sequence[str]],
     *,
-    root: Path,
+    root: Path | None,
     file: Path,
     model: str,
 ) -> Judgements:
@@ -65,17 +70,16 @@ def judge_mt_bench(
         endpoint: The judge.
         questions: Those of MT-Bench.
         answers: The turns of each question's answer.
-        root: The data root, with FastChat's prompts and reference answers.
+        root: The data root, with FastChat's prompts and reference answers: they are not on the Hub.
         file: Grows by a line a judgement.
         model: Whose answers these are.
 
     Raises:
         DataError: Prompts or references are missing.
+        SettingsError: There is no data root.
     """
-    prompts = {line.content.get("name"): line for line in _lines(root, "judge_prompts")}
-    references = {
-        line.content.get("question_id"): line for line in _lines(root, "reference_answer_gpt-4")
-    }
+    prompts = {each.content.get("name"): each for each in _read(root, _PROMPTS)}
+    references = {each.content.get("question_id"): each for each in _read(root, _REFERENCES)}
     rated = _rated(file)
     errors = []
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -100,8 +104,14 @@ def judge_mt_bench(
     return Judgements(list(rated.values()), errors)
 
 
-def _lines(root: Path, name: str) -> list[Any]:
-    return read_lines(find_lines(root, _FOLDER + name), name=name)
+def _read(root: Path | None, stems: tuple[str, ...]) -> list[Example]:
+    if root is None:
+        raise SettingsError(
+            "a judge needs FastChat's prompts and reference answers: copy its folder "
+            "fastchat/llm_judge/data and name it by --task.data_root"
+        )
+    path = find_file(root, stems)
+    return read_examples(path, name=path.relative_to(root).as_posix())
 
 
 def _rated(file: Path) -> dict[tuple[Any, int], float]:
@@ -125,7 +135,7 @@ def _messages(
     name = "single-v1" if reference is None else "single-math-v1"
     name += "-multi-turn" if len(turns) > 1 else ""
     if name not in prompts:
-        raise DataError(f"{_FOLDER}judge_prompts has no prompt {name!r}: fetch it again")
+        raise DataError(f"{_PROMPTS[0]} has no prompt {name!r}: fetch it again")
     fields = {"question": question.turns[0], "answer": turns[0]}
     fields |= {f"question_{i}": text for i, text in enumerate(question.turns, start=1)}
     fields |= {f"answer_{i}": text for i, text in enumerate(turns, start=1)}

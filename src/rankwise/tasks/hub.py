@@ -10,6 +10,9 @@ from rankwise.core.errors import DataError
 def fetch_split(dataset: str, split: str, *, configuration: str | None = None, place: str) -> Any:
     """Return a split as a ``datasets.Dataset``; errors call it ``place``.
 
+    ``dataset`` may also be the ``hf://`` address of a JSON file, for data sets whose own loader is
+    a script, which ``datasets`` runs no more; it has no split and no configuration.
+
     Raises:
         DataError: It cannot be fetched.
     """
@@ -18,8 +21,11 @@ def fetch_split(dataset: str, split: str, *, configuration: str | None = None, p
     from datasets.exceptions import DatasetsError
 
     try:
+        if dataset.startswith("hf://"):
+            return load_dataset("json", data_files=dataset, split="train")
         return load_dataset(dataset, configuration, split=split)
-    except (DatasetsError, OSError, ValueError) as error:
+    # A script in the place of data is a RuntimeError.
+    except (DatasetsError, OSError, ValueError, RuntimeError) as error:
         raise DataError(
             f"{place} cannot be fetched ({type(error).__name__}: {error}): go online once, or name "
             "a folder with local files by task.data_root or RANKWISE_DATA"

@@ -1,41 +1,36 @@
-"""What the trained model of a run answers to the evaluation sets, and what that is worth.
+"""Benchmarks answered by a causal model with its adapter, and what the answers are worth.
 
-RUN/answers/NAME-ROWS-PROTOCOL.jsonl    the texts, as they come
+RUN/answers/NAME-ROWS-PROTOCOL.jsonl    the completions, as they come
 RUN/answers/NAME-ROWS-PROTOCOL.json     the score
 RUN/answers/mt-bench-…/MODEL.jsonl, alpaca-eval-…/model_outputs.json    for the judging tools
 
-The texts are kept one by one: the same call goes on where a stopped one stood.
+The completions are kept one by one: the same call resumes an interrupted one.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import nn
-
 from rankwise.core.errors import SettingsError
 from rankwise.core.records import write_record
 from rankwise.evaluation.commonsense_likelihood import answer_likelihoods, likeliest
-from rankwise.evaluation.generation import Completion, Decoding, TextGenerator
+from rankwise.evaluation.generation import Decoding
 from rankwise.evaluation.generation_answers import write_alpaca_eval, write_mt_bench
-from rankwise.evaluation.generation_grades import GradeCounts, grade_text
+from rankwise.evaluation.generation_grades import NO_ANSWER, GradeCounts, grade_text
 from rankwise.evaluation.judge import Endpoint
 from rankwise.evaluation.judge_mt_bench import judge_mt_bench
-from rankwise.tasks.data_root import required_data_root
-from rankwise.tasks.generation.prompts import Prompts
-from rankwise.tasks.generation.questions import (
+from rankwise.tasks.generation.benchmarks import (
     Benchmark,
-    Question,
     find_benchmark,
     read_questions,
     sample_questions,
 )
-from rankwise.training.build import build_causal_task
-from rankwise.training.finished import FinishedRun, on_accelerator
+from rankwise.tasks.generation.questions import Question
+from rankwise.training.generation_model import GenerationModel, Progress
 
 Protocol = Literal["greedy", "sampled", "likelihood"]
 # LoRA-SB's evaluation of the commonsense tasks.
@@ -44,14 +39,14 @@ _STOP_WORDS = ("Instruction", "Response")
 
 
 @dataclass(frozen=True)
-class Asking:
-    """How questions are asked.
+class GenerationRequest:
+    """How a benchmark is to be answered.
 
     Attributes:
-        rows: Questions of each set, drawn by ``seed``; None: all.
+        rows: Questions of it, drawn by ``seed``; None: all.
         protocol: ``greedy``; ``sampled`` as LoRA-SB does; ``likelihood`` weighs given options.
         batch_size: Prompts at once.
-        max_new_tokens: The longest answer; None: the set's own.
+        max_new_tokens: The longest answer; None: the benchmark's own.
         seed: Of the draw and of sampling.
         judge: Rates MT-Bench's answers; None: they are written and not judged.
     """
@@ -65,8 +60,8 @@ class Asking:
 
 
 @dataclass(frozen=True)
-class Result:
-    """The result on one set: grades, or where the answers lie and what the judge said."""
+class GenerationResult:
+    """The result on one benchmark: grades, or where the answers lie and how they were rated."""
 
     name: str
     protocol: Protocol
@@ -79,200 +74,172 @@ class Result:
     errors: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Respondent:
-    """The trained model of a run, ready to be asked."""
-
-    model: nn.Module
-    prompts: Prompts
-    folder: Path
-    root: Path
-    name: str
-
-    @property
-    def context(self) -> int | None:
-        """How many tokens the model sees, if it says so."""
-        return getattr(self.model.config, "max_position_embeddings", None)
-
-    def write(
-        self,
-        texts: Sequence[str],
-        stem: str,
-        *,
-        decoding: Decoding,
-        batch_size: int,
-        watch: Callable[[int], None],
-    ) -> list[Completion]:
-        """Return what the model writes after ``texts``; the file STEM.jsonl keeps it."""
-        generator = TextGenerator(
-            self.model,
-            self.prompts.tokenizer,
-            batch_size=batch_size,
-            padding=self.prompts.padding,
-            context=self.context,
-        )
-        file = self.folder / f"{stem}.jsonl"
-        return generator.complete(self.prompts.tokens(texts), decoding, file, progress=watch)
-
-
-def open_respondent(path: Path, data_root: Path | None = None) -> Respondent:
-    """Return the trained model of the finished run at ``path``, on a GPU where there is one.
+def answer_benchmark(
+    model: GenerationModel,
+    name: str,
+    request: GenerationRequest,
+    progress: Progress = lambda _: None,
+) -> GenerationResult:
+    """Let the model answer the benchmark ``name``, and grade the answers or write them down.
 
     Raises:
-        AdapterError: The run cannot be read.
-        SettingsError: Its task has no causal language model, or no data root is named.
-    """
-    run = FinishedRun.open(path)
-    task = build_causal_task(run.settings)
-    root = required_data_root(data_root or task.data_root, task="evaluation")
-    model = on_accelerator(run.trained_model())
-    return Respondent(model, task.prompts(), run.folder.answers, root, run.name)
-
-
-def ask(
-    respondent: Respondent, name: str, asking: Asking, watch: Callable[[int], None] = lambda _: None
-) -> Result:
-    """Ask the questions of the evaluation set ``name`` and grade, or write down, the answers.
-
-    Raises:
-        DataError: The set's file is missing or broken.
-        SettingsError: There is no such set, or its questions have no options to weigh.
+        DataError: The benchmark cannot be read.
+        SettingsError: There is no such benchmark, or its questions have no options to weigh.
     """
     benchmark = find_benchmark(name)
-    every = read_questions(benchmark, respondent.root)
-    questions = sample_questions(every, asking.rows, seed=asking.seed)
+    every = read_questions(name, model.data_root)
+    questions = sample_questions(every, request.rows, seed=request.seed)
     begun = time.perf_counter()
-    options: dict[str, Any] = {"name": name, "asking": asking, "available": len(every)}
-    if asking.protocol == "likelihood":
-        found = _weigh(respondent, questions, **options)
+    options: dict[str, Any] = {"name": name, "request": request, "available": len(every)}
+    if request.protocol == "likelihood":
+        grades = _weigh_options(model, questions, **options)
     elif benchmark.is_judged:
-        return _converse(respondent, questions, watch=watch, **options)
+        return _answer_dialogues(model, questions, progress=progress, **options)
     else:
-        found = _solve(respondent, questions, watch=watch, **options)
+        grades = _answer_questions(model, questions, progress=progress, **options)
     seconds = time.perf_counter() - begun
-    stem = _stem(name, len(questions), asking)
-    content = {"run": respondent.name, "task": name, "protocol": asking.protocol}
-    content |= {"seed": asking.seed, "seconds": seconds} | found.to_dict()
-    write_record(respondent.folder / f"{stem}.json", content)
-    return Result(name, asking.protocol, len(questions), len(every), seconds, grades=found)
+    stem = _stem(name, len(questions), request)
+    content = {"run": model.name, "task": name, "protocol": request.protocol}
+    content |= {"seed": request.seed, "seconds": seconds} | grades.to_dict()
+    write_record(model.folder / f"{stem}.json", content)
+    return GenerationResult(
+        name, request.protocol, len(questions), len(every), seconds, grades=grades
+    )
 
 
-def _stem(name: str, rows: int, asking: Asking) -> str:
-    longest = "" if asking.max_new_tokens is None else f"-{asking.max_new_tokens}"
-    return f"{name}-{rows}-s{asking.seed}-{asking.protocol}{longest}"
+def _stem(name: str, rows: int, request: GenerationRequest) -> str:
+    longest = "" if request.max_new_tokens is None else f"-{request.max_new_tokens}"
+    return f"{name}-{rows}-s{request.seed}-{request.protocol}{longest}"
 
 
-def _decoding(benchmark: Benchmark, asking: Asking) -> Decoding:
-    options: dict[str, Any] = _SAMPLED if asking.protocol == "sampled" else {}
-    stop = _STOP_WORDS if benchmark.kind in ("choice", "ending") else ()
-    longest = asking.max_new_tokens or benchmark.max_new_tokens
-    return Decoding(longest, seed=asking.seed, stop_words=stop, **options)
+def _decoding(benchmark: Benchmark, request: GenerationRequest) -> Decoding:
+    options: dict[str, Any] = _SAMPLED if request.protocol == "sampled" else {}
+    stop = _STOP_WORDS if benchmark.kind == "choice" else ()
+    longest = request.max_new_tokens or benchmark.max_new_tokens
+    return Decoding(longest, seed=request.seed, stop_words=stop, **options)
 
 
-def _solve(
-    respondent: Respondent,
+def _answer_questions(
+    model: GenerationModel,
     questions: Sequence[Question],
     *,
     name: str,
-    asking: Asking,
+    request: GenerationRequest,
     available: int,
-    watch: Callable[[int], None],
+    progress: Progress,
 ) -> GradeCounts:
-    """Let the model write, and grade what it wrote."""
-    benchmark, prompts = find_benchmark(name), respondent.prompts
-    beginning = prompts.response(benchmark.response_prefix) if benchmark.response_prefix else ""
-    asked = [prompts.text(question.turns) + beginning for question in questions]
-    stem, decoding = _stem(name, len(questions), asking), _decoding(benchmark, asking)
-    written = respondent.write(
-        asked, stem, decoding=decoding, batch_size=asking.batch_size, watch=watch
+    """Let the model generate, and grade the completions."""
+    benchmark, prompts = find_benchmark(name), model.prompts
+    prefix = prompts.response(benchmark.response_prefix) if benchmark.response_prefix else ""
+    completions = model.complete(
+        [prompts.text(question.turns) + prefix for question in questions],
+        _stem(name, len(questions), request),
+        decoding=_decoding(benchmark, request),
+        batch_size=request.batch_size,
+        progress=progress,
     )
     grades = [
-        None if each.text is None else grade_text(benchmark.kind, question, each.text)
-        for question, each in zip(questions, written, strict=True)
+        NO_ANSWER if each.text is None else grade_text(benchmark.kind, question, each.text)
+        for question, each in zip(questions, completions, strict=True)
     ]
     return GradeCounts.from_grades(
         grades,
         available=available,
-        too_long=sum(each.text is None for each in written),
-        truncated=sum(each.is_truncated for each in written),
+        too_long=sum(each.text is None for each in completions),
+        truncated=sum(each.is_truncated for each in completions),
     )
 
 
-def _weigh(
-    respondent: Respondent,
+def _weigh_options(
+    model: GenerationModel,
     questions: Sequence[Question],
     *,
     name: str,
-    asking: Asking,
+    request: GenerationRequest,
     available: int,
 ) -> GradeCounts:
     """Choose of each question's options the likeliest."""
+    if model.model is None:
+        raise SettingsError("options are weighed by Transformers alone: leave --engine out")
     if not all(question.options for question in questions):
-        raise SettingsError(f"the questions of {name} have no options to weigh: ask greedily")
-    prompts, answers = respondent.prompts, []
+        raise SettingsError(f"the questions of {name} have no options to weigh: generate greedily")
+    prompts, answers = model.prompts, []
     for question in questions:
-        asked = prompts.text(question.turns)
-        start = len(prompts.tokens([asked])[0])
+        prompt = prompts.text(question.turns)
+        start = len(prompts.tokens([prompt])[0])
         texts = [
-            asked + prompts.response(f"the correct answer is {option}")
+            prompt + prompts.response(f"the correct answer is {option}")
             for option in question.options
         ]
         answers += [([*tokens, prompts.end], start) for tokens in prompts.tokens(texts)]
     likelihoods = answer_likelihoods(
-        respondent.model, answers, batch_size=asking.batch_size, padding=prompts.padding
+        model.model, answers, batch_size=request.batch_size, padding=prompts.padding
     )
     chosen = likeliest(likelihoods, [len(question.options) for question in questions])
-    grades: list[bool | None] = [
+    correct = sum(
         question.options[option] == question.reference
         for question, option in zip(questions, chosen, strict=True)
-    ]
-    return GradeCounts.from_grades(grades, available=available)
+    )
+    return GradeCounts(len(questions), available, correct, unparsed=0)
 
 
-def _converse(
-    respondent: Respondent,
+def _answer_dialogues(
+    model: GenerationModel,
     questions: Sequence[Question],
     *,
     name: str,
-    asking: Asking,
+    request: GenerationRequest,
     available: int,
-    watch: Callable[[int], None],
-) -> Result:
-    """Answer turn after turn, write the tools' files, and ask the judge if there is one."""
-    begun, benchmark = time.perf_counter(), find_benchmark(name)
-    stem, prompts = _stem(name, len(questions), asking), respondent.prompts
+    progress: Progress,
+) -> GenerationResult:
+    """Answer turn after turn, write the tools' files, and call the judge if there is one."""
+    begun = time.perf_counter()
+    stem = _stem(name, len(questions), request)
+    answers = _dialogues(model, questions, name, request=request, progress=progress)
+    folder, result = model.folder / stem, {"protocol": request.protocol}
+    result |= {"seconds": time.perf_counter() - begun, "rows": len(questions)}
+    if find_benchmark(name).kind == "alpaca-eval":
+        file = folder / "model_outputs.json"
+        write_alpaca_eval(file, questions, [turns[0] for turns in answers], model=model.name)
+        return GenerationResult(name, available=available, files=(file,), **result)
+    file = folder / f"{model.name}.jsonl"
+    write_mt_bench(file, questions, answers, model=model.name, time=time.time())
+    rated: dict[str, Any] = {"files": (file,)}
+    if request.judge is not None:
+        kept = folder / "judgements.jsonl"
+        found = judge_mt_bench(
+            request.judge, questions, answers, root=model.data_root, file=kept, model=model.name
+        )
+        rated = {"files": (file, kept), "rating": found.score, "errors": tuple(found.errors)}
+    return GenerationResult(name, available=available, **rated, **result)
+
+
+def _dialogues(
+    model: GenerationModel,
+    questions: Sequence[Question],
+    name: str,
+    *,
+    request: GenerationRequest,
+    progress: Progress,
+) -> list[list[str]]:
+    """Return the answers to the turns of each question."""
+    stem, prompts = _stem(name, len(questions), request), model.prompts
     answers: list[list[str]] = [[] for _ in questions]
     for turn in range(max(len(question.turns) for question in questions)):
         rows = [row for row, question in enumerate(questions) if turn < len(question.turns)]
-        asked = [prompts.text(_turns(questions[row], answers[row], turn)) for row in rows]
-        written = respondent.write(
-            asked,
+        completions = model.complete(
+            [prompts.text(_messages(questions[row], answers[row], turn)) for row in rows],
             f"{stem}-turn{turn + 1}",
-            decoding=_decoding(benchmark, asking),
-            batch_size=asking.batch_size,
-            watch=watch,
+            decoding=_decoding(find_benchmark(name), request),
+            batch_size=request.batch_size,
+            progress=progress,
         )
-        for row, each in zip(rows, written, strict=True):
+        for row, each in zip(rows, completions, strict=True):
             answers[row].append((each.text or "").strip())
-    folder, model = respondent.folder / stem, respondent.name
-    result = {"seconds": time.perf_counter() - begun, "protocol": asking.protocol}
-    if benchmark.kind == "alpaca-eval":
-        file = folder / "model_outputs.json"
-        write_alpaca_eval(file, questions, [turns[0] for turns in answers], model=model)
-        return Result(name, rows=len(questions), available=available, files=(file,), **result)
-    file = folder / f"{model}.jsonl"
-    write_mt_bench(file, questions, answers, model=model, time=time.time())
-    judged: dict[str, Any] = {"files": (file,)}
-    if asking.judge is not None:
-        kept = folder / "judgements.jsonl"
-        found = judge_mt_bench(
-            asking.judge, questions, answers, root=respondent.root, file=kept, model=model
-        )
-        judged = {"files": (file, kept), "rating": found.score, "errors": tuple(found.errors)}
-    return Result(name, rows=len(questions), available=available, **judged, **result)
+    return answers
 
 
-def _turns(question: Question, answers: Sequence[str], turn: int) -> list[str]:
-    """Return what was said up to the user's ``turn``."""
-    said = [text for pair in zip(question.turns, answers[:turn]) for text in pair]
-    return [*said, question.turns[turn]]
+def _messages(question: Question, answers: Sequence[str], turn: int) -> list[str]:
+    """Return the messages of the dialogue up to the user's ``turn``."""
+    before = [text for pair in zip(question.turns, answers[:turn]) for text in pair]
+    return [*before, question.turns[turn]]

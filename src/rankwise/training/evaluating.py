@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.evaluation.scores import Evaluation, evaluate
 from rankwise.methods.adapters.directory import check_adapter_directory, read_config
+from rankwise.tasks.generation.task import GenerationTask
 from rankwise.tasks.table import Task
 from rankwise.training.build import build_causal_task, build_task
 from rankwise.training.finished import FinishedRun, on_accelerator, split_of
@@ -25,20 +26,38 @@ _BESIDE_THE_ROWS = {"data_root", "dtype"}
 
 
 @dataclass(frozen=True)
-class CausalModel:
-    """A causal model with its adapter, ready to generate.
+class CausalAdapter:
+    """An adapter of a causal model, found and not yet loaded.
 
     Attributes:
-        model: On a GPU where there is one.
-        tokenizer: Its own; shared by the process, not to be changed.
+        path: Where it was found.
+        task: Its base, its prompts and where data lie.
+        run: The run that left it; None for an adapter directory from anywhere.
         name: Of the run, or of the adapter's directory.
         folder: Where completions are kept.
     """
 
-    model: nn.Module
-    tokenizer: PreTrainedTokenizerBase
+    path: Path
+    task: GenerationTask
+    run: FinishedRun | None
     name: str
     folder: Path
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's own; shared by the process, not to be changed."""
+        return self.task.base.tokenizer()
+
+    def load(self) -> nn.Module:
+        """Return the base model with the adapter, on a GPU where there is one.
+
+        Raises:
+            AdapterError: The adapter cannot be read.
+            ModelError: The base cannot be loaded, or is no causal model.
+        """
+        if self.run is not None:
+            return on_accelerator(self.run.trained_model())
+        return on_accelerator(_adapted(self.path, self.task))
 
 
 def score_adapter(
@@ -68,29 +87,26 @@ def score_adapter(
     return run.settings, run.score(split)
 
 
-def open_causal(path: Path, options: Options | None = None) -> CausalModel:
-    """Return the causal model whose adapter lies at ``path``, as :func:`score_adapter` finds it.
+def find_causal(path: Path, options: Options | None = None) -> CausalAdapter:
+    """Find the adapter of a causal model that lies at ``path``, as :func:`score_adapter` does.
 
     Args:
         path: The folder of a finished run, the ``adapter`` folder in it, or any adapter directory.
         options: Settings of the task, such as ``{"model": ...}``, in the place of those recorded.
 
     Raises:
-        AdapterError: There is no adapter, or it cannot be read.
-        ModelError: The base cannot be loaded, or is no causal model.
+        AdapterError: There is no adapter.
         SettingsError: A run's model is no causal one, or a setting is wrong.
     """
     run = _find_run(path)
     if run is not None:
         run = _with_task(run, options or {})
-        tokenizer = build_causal_task(run.settings).base.tokenizer()
-        model = on_accelerator(run.trained_model())
-        return CausalModel(model, tokenizer, run.name, run.folder.answers)
+        task = build_causal_task(run.settings)
+        return CausalAdapter(path, task, run, run.name, run.folder.answers)
     # No row of a corpus is read, so that of a directory without a record is as good as any.
     task = build_causal_task(_settings_of_directory(path, {"name": "alpaca"} | (options or {})))
-    model = on_accelerator(_adapted(path, task))
     home = path.resolve()
-    return CausalModel(model, task.base.tokenizer(), home.name, home / "answers")
+    return CausalAdapter(path, task, None, home.name, home / "answers")
 
 
 def _find_run(path: Path) -> FinishedRun | None:

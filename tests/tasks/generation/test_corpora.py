@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import datasets
 import pytest
 
 from rankwise.core.errors import DataError, SettingsError
 from rankwise.tasks.generation.corpora import read_corpus, split_rows
 from rankwise.tasks.generation.definitions import CORPORA
+from rankwise.tasks.generation.examples import Example
 from rankwise.tasks.generation.instructions import Instruction, read_instruction
-from rankwise.tasks.generation.lines import Line
 from tests.tasks.generation.generation_files import write_lines
 
 
@@ -26,12 +28,12 @@ from tests.tasks.generation.generation_files import write_lines
     ],
 )
 def test_the_columns_of_the_public_data_sets_are_known(columns, row):
-    assert read_instruction(Line(columns, "here")) == row
+    assert read_instruction(Example(columns, "here")) == row
 
 
 def test_other_columns_are_refused():
     with pytest.raises(DataError, match=r"here: expected the columns query .* got a, b"):
-        read_instruction(Line({"a": "x", "b": "y"}, "here"))
+        read_instruction(Example({"a": "x", "b": "y"}, "here"))
 
 
 def test_files_may_stand_in_and_empty_responses_are_counted(tmp_path):
@@ -43,6 +45,22 @@ def test_files_may_stand_in_and_empty_responses_are_counted(tmp_path):
     mine = read_corpus(CORPORA["alpaca"], tmp_path, ["dialogue/mine/train"])
     assert [row.response for row in mine.rows] == ["a", "b"]
     assert mine.source == "dialogue/mine/train (1 rows without a response left out)"
+
+
+@pytest.mark.parametrize("name", ["commonsense_170k.json", "ft-training_set/commonsense_170k.json"])
+def test_the_layout_of_llm_adapters_is_known(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    row = {
+        "instruction": "q",
+        "input": "",
+        "output": "the correct answer is true",
+        "answer": "true",
+    }
+    path.write_text(json.dumps([row]))
+    found = read_corpus(CORPORA["commonsense"], tmp_path)
+    assert found.rows == [Instruction("q", "the correct answer is true")]
+    assert found.source == name.removesuffix(".json")
 
 
 def test_files_need_a_folder():

@@ -1,7 +1,8 @@
 """The data sets to train on: from the Hub by the ``datasets`` package, or from local files.
 
-A local file lies below the data root as ``<family>/<task>/<split>.jsonl`` or ``.jsonl.gz``; other
-files may stand in for it by their names without the ending, such as ``commonsense/boolq/train``.
+A local file lies below the data root as ``<family>/<task>/<split>.jsonl`` or under the name that
+its authors gave it, as ``commonsense_170k.json`` of LLM-Adapters. Other files may stand in for it
+by their names without the ending, such as ``commonsense/boolq/train``.
 
 Alpaca has rows whose response is empty. There is nothing to learn from them: such rows are left
 out, and the source of the rows says how many.
@@ -18,8 +19,8 @@ import torch
 from rankwise.core.errors import DataError, SettingsError
 from rankwise.core.seeds import derive_seed
 from rankwise.tasks.generation.definitions import Corpus
+from rankwise.tasks.generation.examples import Example, find_file, read_examples
 from rankwise.tasks.generation.instructions import Instruction, read_instruction
-from rankwise.tasks.generation.lines import Line, find_lines, read_lines
 from rankwise.tasks.hub import fetch_split
 
 
@@ -44,17 +45,19 @@ def read_corpus(corpus: Corpus, root: Path | None, files: Sequence[str] = ()) ->
             )
         return _read_hub(corpus)
     rows: list[Instruction] = []
-    for stem in files or (corpus.file,):
-        path = find_lines(root, stem)
+    names = []
+    for stems in files or (corpus.files,):
+        path = find_file(root, stems)
         name = path.relative_to(root).as_posix()
-        rows += map(read_instruction, read_lines(path, name=name))
-    return _with_responses(rows, ", ".join(files or (corpus.file,)))
+        rows += map(read_instruction, read_examples(path, name=name))
+        names.append(name.partition(".json")[0])
+    return _with_responses(rows, ", ".join(names))
 
 
 def _read_hub(corpus: Corpus) -> CorpusRows:
     found = fetch_split(corpus.hub, "train", place=corpus.hub)
-    rows = (Line(dict(row), f"Hub {corpus.hub}, row {i}") for i, row in enumerate(found))
-    return _with_responses([read_instruction(line) for line in rows], f"Hub {corpus.hub}")
+    rows = (Example(dict(row), f"Hub {corpus.hub}, row {i}") for i, row in enumerate(found))
+    return _with_responses([read_instruction(example) for example in rows], f"Hub {corpus.hub}")
 
 
 def _with_responses(rows: list[Instruction], source: str) -> CorpusRows:

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 
 from rankwise.core.errors import DataError
-from rankwise.tasks.generation.lines import Line
+from rankwise.tasks.generation.examples import Example
 
 # GSM8K marks what a calculator is to do: <<48/2=24>>.
 _CALCULATION = re.compile(r"<<[^>]*>>")
@@ -30,22 +30,22 @@ class Instruction:
     context: str = ""
 
 
-def read_instruction(line: Line) -> Instruction:
-    """Return the row in ``line``; its response may be empty.
+def read_instruction(example: Example) -> Instruction:
+    """Return the row in ``example``; its response may be empty.
 
     Raises:
         DataError: Its columns are none of the known ones, or the question is empty.
     """
-    columns = line.content.keys()
-    for asked, answered in _COLUMNS:
-        if {asked, answered} <= columns:
-            given = line.text("input", may_be_empty=True) if "input" in columns else ""
-            response = line.text(answered, may_be_empty=True)
-            if answered == "answer":
+    columns = example.content.keys()
+    for question, answer in _COLUMNS:
+        if {question, answer} <= columns:
+            given = example.text("input", may_be_empty=True) if "input" in columns else ""
+            response = example.text(answer, may_be_empty=True)
+            if answer == "answer":
                 response = plain_solution(response)
-            return Instruction(line.text(asked), response, given.strip())
+            return Instruction(example.text(question), response, given.strip())
     raise DataError(
-        f"{line.place}: expected the columns query and response, instruction and output, or "
+        f"{example.place}: expected the columns query and response, instruction and output, or "
         f"question and answer, got {', '.join(columns) or 'none'}"
     )
 

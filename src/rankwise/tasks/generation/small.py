@@ -27,8 +27,8 @@ from transformers import (
 from rankwise.core.errors import SettingsError
 from rankwise.core.seeds import derive_seed
 from rankwise.tasks.data_root import required_data_root
+from rankwise.tasks.generation.examples import find_file, read_examples
 from rankwise.tasks.generation.instructions import read_instruction
-from rankwise.tasks.generation.lines import find_lines, read_lines
 from rankwise.tasks.pretrained import Dtype, torch_dtype
 
 SMALL = "small"
@@ -146,8 +146,10 @@ def _texts(root: Path | None, files: tuple[str, ...]) -> tuple[str, ...]:
         raise SettingsError(
             f"the model {SMALL!r} is made from texts: name some in task.small.files"
         )
-    lines = [line for stem in files for line in read_lines(find_lines(folder, stem), name=stem)]
-    rows = map(read_instruction, lines)
+    examples = [
+        each for stem in files for each in read_examples(find_file(folder, stem), name=stem)
+    ]
+    rows = map(read_instruction, examples)
     return tuple(f"{row.instruction}\n{row.response}" for row in rows)
 
 
