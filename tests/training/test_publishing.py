@@ -6,12 +6,19 @@ import json
 
 import pytest
 from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from rankwise.cli.main import main
 from rankwise.core.errors import AdapterError, ModelError
+from rankwise.export.gguf import HEAD
 from rankwise.tasks.digits import DigitsTask
 from rankwise.training import publishing
+from rankwise.training.finished import FinishedRun
 from rankwise.training.publishing import publish_lora, publish_merged
 from rankwise.training.run import train_run
+from rankwise.training.settings.recipe import load_recipe
+from tests.models.saved import make_bert
+from tests.tasks.glue.glue_files import write_mrpc
 
 
 @pytest.mark.parametrize(
@@ -88,4 +95,59 @@ def test_a_damaged_adapter_is_refused_by_name(settings, output, tmp_path, publis
     weights.write_bytes(weights.read_bytes()[:-40])
     with pytest.raises(AdapterError, match=r"(cannot be read|is damaged)"):
         publish(output / "runs" / run.name, tmp_path / "lora")
+    assert not (tmp_path / "lora").exists()
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    """A run whose head trains beside the adapter and is saved with it."""
+    folder = tmp_path_factory.mktemp("glue")
+    root = write_mrpc(folder / "data", train=12, dev=8, test_labelled=8)
+    model = make_bert(folder / "bert", ["train 1 other train 2"])
+    options = {
+        "task": {"name": "mrpc", "model": model, "data_root": str(root)},
+        "method": {"name": "delora", "r": 2},
+        "training": {"epochs": 1, "batch_size": 4, "learning_rate": 0.1},
+    }
+    run = load_recipe("glue-tutorial", options).run()
+    train_run(run, folder / "out")
+    return folder / "out" / "runs" / run.name
+
+
+def test_a_head_is_compared_before_it_is_set_apart(classifier, tmp_path):
+    published = publish_lora(classifier, tmp_path / "lora", target="gguf-ready")
+    assert published.largest_difference < 1e-5
+    assert published.lora.notes == ()
+    head = load_file(tmp_path / "lora" / HEAD)
+    assert {"base_model.model.classifier.weight", "base_model.model.classifier.bias"} <= set(head)
+    factors = load_file(tmp_path / "lora" / "adapter_model.safetensors")
+    assert all(".lora_" in name for name in factors)
+
+
+def test_what_servers_ask_is_said_and_stands_in_the_card(classifier, tmp_path, capsys):
+    assert main(["export", str(classifier), "--output", str(tmp_path / "lora")]) == 0
+    assert "note: vLLM takes no modules_to_save" in capsys.readouterr().out
+    assert "- vLLM takes no modules_to_save" in (tmp_path / "lora" / "README.md").read_text()
+
+
+def test_merged_weights_carry_the_tokenizer(classifier, tmp_path):
+    publish_merged(classifier, tmp_path / "merged")
+    merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
+    tokens = AutoTokenizer.from_pretrained(tmp_path / "merged")("train 1", return_tensors="pt")
+    assert merged(**tokens).logits.shape == (1, 2)
+
+
+def test_a_run_whose_own_outputs_are_not_finite_is_named(settings, output, tmp_path, monkeypatch):
+    run = settings("lora")
+    train_run(run, output)
+    trained = FinishedRun.trained_model
+
+    def broken(self):
+        model = trained(self)
+        model.get_base_model().layers[-1].bias.data.fill_(float("inf"))
+        return model
+
+    monkeypatch.setattr(FinishedRun, "trained_model", broken)
+    with pytest.raises(AdapterError, match=r"outputs of .* itself are not finite"):
+        publish_lora(output / "runs" / run.name, tmp_path / "lora")
     assert not (tmp_path / "lora").exists()

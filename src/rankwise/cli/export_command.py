@@ -29,22 +29,23 @@ def run(arguments: argparse.Namespace, _overrides: dict[str, Any]) -> int:
         raise SettingsError("--rank compresses a LoRA and means nothing for --target merged")
     existing_folder(arguments.run)
     ledger = _ledger_folder(arguments.run)
-    text = _from_run(arguments) if ledger is None else _from_ledger(arguments, ledger)
-    say(f"written: {arguments.output}, {text}")
+    text, notes = _from_run(arguments) if ledger is None else _from_ledger(arguments, ledger)
+    say(f"written: {arguments.output}, {text}", *(f"note: {note}" for note in notes))
     return 0
 
 
-def _from_run(arguments: argparse.Namespace) -> str:
+def _from_run(arguments: argparse.Namespace) -> tuple[str, tuple[str, ...]]:
     from rankwise.training.publishing import publish_lora, publish_merged
 
     if arguments.target == "merged":
         rows, difference = publish_merged(arguments.run, arguments.output)
-        return f"merged weights; {_compared(rows, difference)}"
+        return f"merged weights; {_compared(rows, difference)}", ()
     published = publish_lora(
         arguments.run, arguments.output, rank=arguments.rank, target=arguments.target
     )
     text = f"a plain LoRA of rank {published.lora.rank}; {_lost(published.errors)}"
-    return text + _compared(published.rows, published.largest_difference)
+    text += _compared(published.rows, published.largest_difference)
+    return text, published.lora.notes
 
 
 def _ledger_folder(path: Path) -> Path | None:
@@ -60,7 +61,7 @@ def _ledger_folder(path: Path) -> Path | None:
     return steps[max(steps)] if steps else None
 
 
-def _from_ledger(arguments: argparse.Namespace, ledger: Path) -> str:
+def _from_ledger(arguments: argparse.Namespace, ledger: Path) -> tuple[str, tuple[str, ...]]:
     if arguments.target == "merged":
         raise SettingsError("an unfinished chain has no model to merge into: --target lora")
     from rankwise.export.gguf import make_gguf_ready
@@ -69,10 +70,11 @@ def _from_ledger(arguments: argparse.Namespace, ledger: Path) -> str:
     done = export_ledger(ledger, arguments.output, rank=arguments.rank)
     if arguments.target == "gguf-ready":
         make_gguf_ready(arguments.output)
-    return (
+    text = (
         f"a plain LoRA of rank {done.rank} from {done.blocks} blocks of the unfinished chain in "
         f"{ledger}; {_lost(done.errors)}read back and compared"
     )
+    return text, done.notes
 
 
 def _lost(errors: dict[str, float]) -> str:

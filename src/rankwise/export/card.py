@@ -7,6 +7,7 @@ licence is for those who publish to state: it depends on the base and the data.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,15 @@ def start_card(record: dict[str, Any]) -> str:
     )
 
 
-def export_card(record: dict[str, Any], *, target: str, found: str) -> str:
-    """Return the card of what ``rankwise export`` wrote; ``found`` says how it was compared."""
+def export_card(
+    record: dict[str, Any], *, target: str, found: str, notes: Sequence[str] = ()
+) -> str:
+    """Return the card of what ``rankwise export`` wrote.
+
+    ``found`` says how it was compared, ``notes`` what servers ask of it, a sentence each.
+    """
     scores = [f"- {record['metric']} on validation: {record['score_validation']:.4f}"]
+    scores += [f"- {note}" for note in notes]
     is_merged = target == "merged"
     text = _MERGED if is_merged else _PLAIN
     return _card(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from rankwise.tasks.generation import definitions as generation
 from rankwise.tasks.glue.definitions import DEFINITIONS as GLUE
@@ -15,6 +15,7 @@ from rankwise.tasks.vtab import definitions as vtab
 
 if TYPE_CHECKING:
     from torch import nn
+    from transformers import PreTrainedTokenizerBase
 
     from rankwise.tasks.answers import Answers
     from rankwise.tasks.splits import Batch, Rehearsal, Splits
@@ -59,6 +60,15 @@ class Task(Protocol):
 
     def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:
         """Read what ``model``, whose ``output`` for ``batch`` is given, answers."""
+        ...
+
+
+@runtime_checkable
+class TextTask(Protocol):
+    """A task whose model reads text."""
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Return the model's own; shared by the process, not to be changed."""
         ...
 
 

@@ -46,7 +46,7 @@ class CausalAdapter:
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's own; shared by the process, not to be changed."""
-        return self.task.base.tokenizer()
+        return self.task.tokenizer()
 
     def load(self) -> nn.Module:
         """Return the base model with the adapter, on a GPU where there is one.

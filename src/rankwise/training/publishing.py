@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 import torch
 from huggingface_hub import load_torch_model
 from peft import PeftModel
-from torch import Tensor, nn
+from torch import nn
 
 from rankwise.core.directories import draft_of
 from rankwise.core.errors import AdapterError, SettingsError
@@ -19,8 +20,10 @@ from rankwise.export.compressed import compress_directory
 from rankwise.export.gguf import make_gguf_ready
 from rankwise.export.lora import LoraExport, export_lora
 from rankwise.export.merged import export_merged
+from rankwise.export.serving import serving_notes
 from rankwise.tasks.pretrained import torch_dtype
-from rankwise.tasks.splits import Rows
+from rankwise.tasks.splits import Batch
+from rankwise.tasks.table import TextTask
 from rankwise.training.finished import FinishedRun
 from rankwise.training.settings.run import RunSettings
 from rankwise.training.settings.task import dtype_of
@@ -36,7 +39,8 @@ class Published:
     """What was written, and how its outputs compare.
 
     Attributes:
-        lora: The directory, its rank, and the largest relative difference of a layer's change.
+        lora: The directory, its rank, the largest relative difference of a layer's change, and what
+            servers ask of it.
         rows: Rows on which the outputs were compared.
         largest_difference: max |logits - logits of the run's own model| / max |logits|.
         errors: Per layer that was compressed, the relative Frobenius error of its change.
@@ -68,17 +72,18 @@ def publish_lora(
         model = opened.trained_model()
         lora = export_lora(model, draft)
         errors = {} if rank is None else compress_directory(draft, rank)
-        if target == "gguf-ready":
-            make_gguf_ready(draft)
         base: Any = opened.base_model()
         plain = PeftModel.from_pretrained(base, str(draft))
         limit = float("inf") if any(errors.values()) else _limit(opened.settings)
         rows, difference = _compared(model, plain, opened, limit=limit)
-        _write_card(opened, draft, target=target, rows=rows, difference=difference)
+        # Only now: what is set apart takes its part in the outputs.
+        if target == "gguf-ready":
+            make_gguf_ready(draft)
+        notes = serving_notes(draft)
+        _write_card(opened, draft, target=target, found=_found(rows, difference), notes=notes)
     written = lora.rank if rank is None else min(rank, lora.rank)
-    return Published(
-        LoraExport(directory, written, lora.largest_difference), rows, difference, errors
-    )
+    lora = LoraExport(directory, written, lora.largest_difference, notes)
+    return Published(lora, rows, difference, errors)
 
 
 def publish_merged(run: Path, directory: Path) -> tuple[int, float]:
@@ -93,19 +98,26 @@ def publish_merged(run: Path, directory: Path) -> tuple[int, float]:
     with draft_of(directory) as draft:
         opened = FinishedRun.open(run)
         model = opened.trained_model()
-        export_merged(model, draft)
+        tokenizer = opened.task.tokenizer() if isinstance(opened.task, TextTask) else None
+        export_merged(model, draft, tokenizer=tokenizer)
         base = opened.base_model()
         load_torch_model(base, draft, safe=True)
         rows, difference = _compared(model, base, opened, limit=_limit(opened.settings))
-        _write_card(opened, draft, target="merged", rows=rows, difference=difference)
+        _write_card(opened, draft, target="merged", found=_found(rows, difference))
     return rows, difference
 
 
 def _compared(
     model: nn.Module, other: nn.Module, run: FinishedRun, *, limit: float
 ) -> tuple[int, float]:
-    rows = run.splits.validation
-    difference = _largest_difference(model, other, rows)
+    rows, size = run.splits.validation, run.task.evaluation_batch_size
+    difference = _largest_difference(model, other, rows.batches(size))
+    if difference is None:
+        raise AdapterError(
+            f"the outputs of {run.name} itself are not finite on its validation rows, so that "
+            "nothing can be compared: nothing was exported; use another checkpoint, or weights of "
+            "bfloat16 or float32"
+        )
     if not difference <= limit:
         raise AdapterError(
             f"the outputs of the export differ from those of {run.name} by {difference:.1e} "
@@ -119,23 +131,41 @@ def _limit(settings: RunSettings) -> float:
     return max(TOLERANCE, ROUNDINGS * torch.finfo(torch_dtype(dtype_of(settings.task))).eps)
 
 
-def _write_card(
-    run: FinishedRun, directory: Path, *, target: Target, rows: int, difference: float
-) -> None:
-    found = (
+def _found(rows: int, difference: float) -> str:
+    return (
         f"on {rows} validation rows the largest difference of a logit is {difference:.1e} "
         "of the largest logit"
     )
-    card = run.record.model_dump(mode="json") | {"settings": run.settings.model_dump(mode="json")}
-    write_text(directory / "README.md", export_card(card, target=target, found=found))
+
+
+def _write_card(
+    run: FinishedRun,
+    directory: Path,
+    *,
+    target: Target,
+    found: str,
+    notes: Sequence[str] = (),
+) -> None:
+    record = run.record.model_dump(mode="json")
+    record |= {"settings": run.settings.model_dump(mode="json")}
+    card = export_card(record, target=target, found=found, notes=notes)
+    write_text(directory / "README.md", card)
 
 
 @torch.no_grad()
-def _largest_difference(model: nn.Module, other: nn.Module, rows: Rows) -> float:
-    logits = _logits(model, rows)
-    return float((_logits(other, rows) - logits).abs().max() / logits.abs().max())
-
-
-def _logits(model: nn.Module, rows: Rows) -> Tensor:
+def _largest_difference(
+    model: nn.Module, other: nn.Module, batches: Iterable[Batch]
+) -> float | None:
+    """Return max |logits - other logits| / max |logits|; None where the first are not finite."""
+    largest, difference = 0.0, 0.0
     model.eval()
-    return torch.cat([model(**batch)["logits"].float() for batch in rows.batches(64)])
+    other.eval()
+    for batch in batches:
+        logits = model(**batch)["logits"].float()
+        if not torch.isfinite(logits).all():
+            return None
+        found = float((other(**batch)["logits"].float() - logits).abs().max())
+        # A value that is not finite must not be passed over by the comparison.
+        difference = found if not found <= difference else difference
+        largest = max(largest, float(logits.abs().max()))
+    return difference / (largest or 1.0)

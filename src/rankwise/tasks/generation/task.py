@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from rankwise.core.errors import SettingsError
 from rankwise.core.labels import IGNORED_LABEL
@@ -71,9 +71,13 @@ class GenerationTask:
         """What is known of the data set."""
         return CORPORA[self.name]
 
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Return the model's own; shared by the process, not to be changed."""
+        return self.base.tokenizer()
+
     def prompts(self) -> Prompts:
         """Return the prompt template for the model's tokenizer."""
-        return Prompts(self.base.tokenizer(), self.template)
+        return Prompts(self.tokenizer(), self.template)
 
     def splits(self) -> Splits:
         """Return the rows as tokens; ``facts`` say how many were cut or left out.

@@ -89,6 +89,10 @@ class GlueTask(ABC):
     def metrics(self) -> tuple[str, ...]:
         return self.definition.metrics
 
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Return the model's own; shared by the process, not to be changed."""
+        return load_tokenizer(self.model)
+
     def splits(self) -> Splits:
         """Return the rows as tokens; ``facts`` say where they come from and how many were cut."""
         return _splits(self)
