@@ -31,6 +31,8 @@ _NUMBER = re.compile(
 _FRACTION = re.compile(r"\\[dt]?frac\{(\d+)\}\{(\d+)\}")
 _LETTER = re.compile(r"\(?\b([A-E])\b")
 _BOX = "\\boxed"
+# math-verify gives up after 5 by default, which on a busy machine its first formula takes.
+_SECONDS_A_FORMULA = 60
 
 
 def after_mark(text: str) -> str | None:
@@ -161,8 +163,12 @@ def are_equal_formulas(formula: str, reference: str) -> bool:
         ) from None
     config = [LatexExtractionConfig()]
     right, written = (_parsed(parse, each, config) for each in (reference, formula))
-    return bool(right and written) and bool(verify(right, written))
+    return bool(right and written) and bool(
+        verify(right, written, timeout_seconds=_SECONDS_A_FORMULA)
+    )
 
 
 def _parsed(parse: Any, formula: str, config: Any) -> Any:
-    return parse(f"${_bare(formula)}$", extraction_config=config)
+    return parse(
+        f"${_bare(formula)}$", extraction_config=config, parsing_timeout=_SECONDS_A_FORMULA
+    )
