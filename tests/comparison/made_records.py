@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
+from rankwise.comparison.analysis.choice import MethodSweep
+from rankwise.comparison.analysis.contrast import Scored
 from rankwise.comparison.report.comparison import Comparison
 from rankwise.training.records import (
     CurvePoint,
@@ -15,6 +17,7 @@ from rankwise.training.records import (
     Seconds,
     Summary,
     SummaryRow,
+    TestResult,
 )
 from rankwise.training.settings.recipe import load_recipe
 
@@ -98,3 +101,18 @@ def summary(rows: Sequence[SummaryRow], *, task="digits", baseline="lora", **kno
 def comparison(rows: Sequence[SummaryRow], runs=(), **known) -> Comparison:
     """A comparison of ``rows`` that rests on ``runs``."""
     return Comparison(summary(rows, **known), runs)
+
+
+def scored(rows: Sequence[SummaryRow], *, baseline="lora", looks=1) -> Scored:
+    """The rows with runs and tests that say no more than their scores."""
+    (method, *_) = load_recipe("digits").compare.methods
+    sweeps = [
+        MethodSweep(method, [0.1], [run(row, rate=0.1, seed=i) for i in range(len(row.scores))])
+        for row in rows
+    ]
+    tests = {
+        each.run: TestResult(run=each.run, score_test=score, scores={"accuracy": score})
+        for row, sweep in zip(rows, sweeps, strict=True)
+        for each, score in zip(sweep.records, row.scores, strict=True)
+    }
+    return Scored(rows, sweeps, tests, baseline, looks)

@@ -64,5 +64,5 @@ def show_table(table: Table, *, fits: bool = False) -> None:
 def show_summary(summary: Summary, *files: Path) -> None:
     """Print the table, what is to be said of it, the verdict, and where the files are."""
     show_table(summary_table(summary))
-    say(*remarks(summary), *summary.verdict)
+    say(*filter(None, (*remarks(summary), summary.headline, *summary.verdict)))
     say(f"written: {', '.join(str(file) for file in files)}")

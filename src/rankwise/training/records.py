@@ -225,6 +225,12 @@ class ComparedRow(MethodIdentity):
         score_mean: On test, over seeds.
         difference_mean: From the baseline, paired by seed, with its interval.
         difference_rows_mean: The same with an interval over seeds and test rows.
+        p_value: Of Student's t over seeds, adjusted for the other methods of the group.
+        permutation_p_value: Of a permutation test over seeds, adjusted likewise.
+        effect_size: The difference over its standard deviation over seeds.
+        detectable_difference: The smallest true difference that this many seeds would have shown
+            with a chance of 80 %.
+        seeds_needed: How many seeds would show the difference that was seen with this chance.
     """
 
     trainable_parameters: int | None = None
@@ -235,6 +241,11 @@ class ComparedRow(MethodIdentity):
     difference_rows_mean: float | None = None
     difference_rows_low: float | None = None
     difference_rows_high: float | None = None
+    p_value: float | None = None
+    permutation_p_value: float | None = None
+    effect_size: float | None = None
+    detectable_difference: float | None = None
+    seeds_needed: int | None = None
 
 
 class SummaryRow(ComparedRow):
@@ -317,11 +328,20 @@ class Protocol(Record):
 
 
 class Summary(Record):
-    """What a comparison found; ``runs`` names the records that it rests on."""
+    """What a comparison found; ``runs`` names the records that it rests on.
+
+    Attributes:
+        metric: In which the scores are; version 0.1 did not write it.
+        headline: The finding in one sentence.
+        headroom: Full fine-tuning beside the baseline of each budget.
+    """
 
     task: str
+    metric: str = ""
     protocol: Protocol
+    headline: str = ""
     verdict: tuple[str, ...] = ()
+    headroom: tuple[ComparedRow, ...] = ()
     methods: tuple[SummaryRow, ...]
     equal_rank: tuple[EqualRank, ...] = ()
     runs: tuple[str, ...] = ()

@@ -40,7 +40,7 @@ def of(name, wrong, **options):
 
 
 def test_a_few_rows_decide_nothing_of_others_though_all_seeds_agree():
-    tests = {"lora": of("lora", [6, 6, 7]), "delora": of("delora", [4, 4, 5])}
+    tests = {"lora": of("lora", [8, 8, 9]), "delora": of("delora", [4, 4, 5])}
     summary = summary_of(**tests)
     row = rows(summary)["delora"]
     assert row.difference_low > 0
@@ -68,3 +68,15 @@ def test_nothing_is_said_of_other_rows_where_they_were_not_measured():
     row = made.row("delora", difference_low=1, difference_high=2)
     (sentence,) = verdict([row], baseline="lora")
     assert "other test rows" not in sentence
+
+
+def test_seeds_that_agree_by_chance_are_no_surer_than_their_rows_allow():
+    tests = {"lora": of("lora", [6, 6, 6]), "delora": of("delora", [5, 5, 5])}
+    # Every seed has one row more right, and which one it is differs.
+    for seed, given in enumerate(tests["delora"]):
+        given["predictions"][:6] = [1 - label for label in LABELS[:6]]
+        given["predictions"][seed] = LABELS[seed]
+    row = rows(summary_of(**tests))["delora"]
+    assert row.difference_mean == pytest.approx(1 / 60)
+    assert row.difference_low < 0 < row.difference_high
+    assert row.p_value > 0.05

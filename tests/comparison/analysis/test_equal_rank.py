@@ -19,7 +19,7 @@ def test_each_rank_has_its_own_baseline_whatever_the_budget():
         row("lora", 4, [0.8, 0.9], budget="1200"),
         row("delora", 4, [0.6, 0.7], budget="1200"),
     ]
-    first, fourth = equal_ranks(rows, baseline="lora")
+    first, fourth = equal_ranks(made.scored(rows))
     assert (first.r, fourth.r) == (1, 4)
     assert [each.name for each in first.rows] == ["rac-lora", "lora"]
     assert first.rows[0].difference_mean == pytest.approx(0.2)
@@ -35,10 +35,10 @@ def test_a_rank_without_a_baseline_or_without_a_contest_is_left_out():
         row("full", None, [0.9, 0.9]),
         made.failed_row("delora", r=1),
     ]
-    assert equal_ranks(rows, baseline="lora") == []
+    assert equal_ranks(made.scored(rows)) == []
 
 
 def test_one_seed_gives_a_difference_and_no_claim():
-    (entry,) = equal_ranks([row("lora", 1, [0.5]), row("cola", 1, [0.6])], baseline="lora")
+    (entry,) = equal_ranks(made.scored([row("lora", 1, [0.5]), row("cola", 1, [0.6])]))
     assert entry.rows[0].difference_low is None
     assert entry.verdict == ()

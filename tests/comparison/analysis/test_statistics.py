@@ -5,11 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rankwise.comparison.analysis.statistics import (
-    crossed_difference,
-    mean_interval,
-    paired_difference,
-)
+from rankwise.comparison.analysis.statistics import Crossed, mean_interval
 
 
 def test_the_interval_of_three_values_by_hand():
@@ -44,23 +40,16 @@ def test_the_interval_covers_the_mean_as_often_as_it_says():
     assert covered == pytest.approx(0.95, abs=0.012)
 
 
-def test_pairing_removes_what_the_seeds_share():
-    baseline = [0.1, 0.5, 0.9]
-    difference = paired_difference([0.2, 0.6, 1.0], baseline)
-    assert difference.mean == pytest.approx(0.1)
-    assert difference.high - difference.low == pytest.approx(0.0, abs=1e-12)
+def test_a_standard_error_is_not_below_the_least_that_it_can_be():
+    alike = mean_interval([0.5, 0.5, 0.5], least_error=0.1)
+    assert alike.high - 0.5 == pytest.approx(4.302653 * 0.1)
+    apart = [0.1, 0.5, 0.9]
+    assert mean_interval(apart, least_error=0.01) == mean_interval(apart)
 
 
-def test_more_comparisons_widen_each_interval():
-    values, baseline = [0.2, 0.7, 0.9], [0.1, 0.5, 0.8]
-    one, ten = (paired_difference(values, baseline, comparisons=n) for n in (1, 10))
-    assert ten.low < one.low
-    assert ten.high > one.high
-
-
-def test_pairs_must_match():
-    with pytest.raises(ValueError, match=r"longer|shorter"):
-        paired_difference([0.1, 0.2], [0.1])
+def test_values_that_are_all_alike_have_an_interval_of_no_length():
+    interval = mean_interval([0.5, 0.5, 0.5])
+    assert (interval.low, interval.high) == (0.5, 0.5)
 
 
 def crossed(generator, *, seeds, rows, seed=0.0, row=0.0, rest=0.0):
@@ -75,7 +64,7 @@ def crossed(generator, *, seeds, rows, seed=0.0, row=0.0, rest=0.0):
 def test_the_crossed_interval_by_hand():
     # Differences [[0, 1], [1, 2]]: MS of seeds and of rows 1, of the rest 0; the mean's variance
     # (1 + 1 - 0) / 4, with one degree of freedom: t(0.975, 1) = 12.7062.
-    interval = crossed_difference([[0, 1], [1, 2]], [[0, 0], [0, 0]])
+    interval = Crossed.of([[0, 1], [1, 2]], [[0, 0], [0, 0]]).interval()
     assert interval.mean == 1.0
     assert interval.high - interval.mean == pytest.approx(12.7062 * 0.5**0.5, rel=1e-5)
     assert interval.mean - interval.low == pytest.approx(interval.high - interval.mean)
@@ -96,7 +85,8 @@ def test_the_crossed_interval_errs_no_more_often_than_it_says(deviations, compar
     missed = []
     for _ in range(2000):
         values = crossed(generator, seeds=3, rows=40, **deviations)
-        interval = crossed_difference(values, np.zeros_like(values), comparisons=comparisons)
+        table = Crossed.of(values, np.zeros_like(values))
+        interval = table.interval(confidence=1 - 0.05 / comparisons)
         missed.append(not interval.low <= 0 <= interval.high)
     promised = 0.05 / comparisons
     # Three standard errors of the simulation above what is promised.
@@ -107,7 +97,7 @@ def test_the_crossed_interval_is_never_narrower_than_that_over_seeds():
     generator = np.random.default_rng(3)
     for _ in range(200):
         values = crossed(generator, seeds=3, rows=20, seed=0.5, row=0.5, rest=1.0)
-        both = crossed_difference(values, np.zeros_like(values))
+        both = Crossed.of(values, np.zeros_like(values)).interval()
         seeds = mean_interval(values.mean(axis=1).tolist())
         assert both.high - both.low >= seeds.high - seeds.low - 1e-12
 
@@ -122,13 +112,23 @@ def test_pretending_that_seeds_times_rows_are_independent_would_cover_far_less()
     assert np.mean(covered) < 0.8
 
 
+def test_the_least_error_of_a_mean_over_seeds_is_that_of_the_rest():
+    generator = np.random.default_rng(4)
+    values = crossed(generator, seeds=50, rows=400, row=2.0, rest=1.0)
+    table = Crossed.of(values, np.zeros_like(values))
+    # Without a deviation of its own a seed's mean has that of the rest over its rows.
+    assert table.least_error == pytest.approx(1 / (50 * 400) ** 0.5, rel=0.05)
+    over_seeds = values.mean(axis=1).std(ddof=1) / 50**0.5
+    assert table.least_error == pytest.approx(over_seeds, rel=0.25)
+
+
 def test_one_seed_says_nothing_of_others_and_equal_answers_differ_by_nothing():
-    alone = crossed_difference([[1, 0, 1]], [[0, 0, 1]])
+    alone = Crossed.of([[1, 0, 1]], [[0, 0, 1]]).interval()
     assert (alone.low, alone.high) == (None, None)
-    same = crossed_difference([[1, 0], [1, 1]], [[1, 0], [1, 1]])
+    same = Crossed.of([[1, 0], [1, 1]], [[1, 0], [1, 1]]).interval()
     assert (same.mean, same.low, same.high) == (0.0, 0.0, 0.0)
 
 
 def test_crossed_values_must_be_a_table():
     with pytest.raises(ValueError, match="a row of numbers for each seed"):
-        crossed_difference([], [])
+        Crossed.of([], [])

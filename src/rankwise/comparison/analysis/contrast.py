@@ -4,55 +4,101 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from rankwise.comparison.analysis.choice import MethodSweep
-from rankwise.comparison.analysis.statistics import (
-    Interval,
-    crossed_difference,
-    paired_difference,
-)
+from rankwise.comparison.analysis.significance import Difference, differences
+from rankwise.comparison.analysis.statistics import Crossed, Interval
 from rankwise.training.records import RunRecord, SummaryRow, TestResult
 
 
-def contrasted(
-    rows: Sequence[SummaryRow],
-    sweeps: Sequence[MethodSweep],
-    tests: Mapping[str, TestResult],
-    *,
-    baseline: str,
-) -> list[SummaryRow]:
-    """Return ``rows`` measured against the baseline of their budget.
+@dataclass(frozen=True)
+class Scored:
+    """The rows of a comparison, with the runs and the predictions that they rest on.
 
-    A row whose budget has none is measured against the one nearest in trained parameters.
+    ``looks`` is how often the comparison is looked at, with more seeds each time.
     """
-    scored = [i for i, row in enumerate(rows) if row.is_scored]
-    bases = [i for i in scored if rows[i].name == baseline]
-    peers = {
-        budget: sum(rows[i].budget == budget for i in scored if i not in bases)
-        for budget in {row.budget for row in rows}
+
+    rows: Sequence[SummaryRow]
+    sweeps: Sequence[MethodSweep]
+    tests: Mapping[str, TestResult]
+    baseline: str
+    looks: int = 1
+
+    def differences(self, pairs: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+        """Return the fields of a row that hold its difference from another, for each pair.
+
+        The pairs, by position, are a group: they share the error.
+        """
+        tables = [self._crossed(*pair) for pair in pairs]
+        found = differences(
+            [self._paired(*pair) for pair in pairs],
+            least_errors=[table.least_error if table else 0.0 for table in tables],
+            looks=self.looks,
+        )
+        return [
+            _fields(difference, table and table.interval(confidence=1 - difference.error))
+            for difference, table in zip(found, tables, strict=True)
+        ]
+
+    def _paired(self, row: int, base: int) -> list[float]:
+        pairs = zip(self.rows[row].scores, self.rows[base].scores, strict=True)
+        return [score - other for score, other in pairs]
+
+    def _crossed(self, row: int, base: int) -> Crossed | None:
+        """Return the differences of each seed on each test row; None where rows cannot be paired.
+
+        They can be if the metric is a mean over rows, and if every seed has the same rows.
+        """
+        runs = [*self.sweeps[row].best_runs(), *self.sweeps[base].best_runs()]
+        answers = [self.tests[run.run] for run in runs]
+        if runs[0].metric != "accuracy" or not all(each.labels for each in answers):
+            return None
+        if any(each.labels != answers[0].labels for each in answers):
+            return None
+        correct = [
+            [float(said == right) for said, right in zip(each.predictions, each.labels)]
+            for each in answers
+        ]
+        half = len(runs) // 2
+        return Crossed.of(correct[:half], correct[half:])
+
+
+def contrasted(scored: Scored) -> list[SummaryRow]:
+    """Return the rows measured against the baseline of their budget.
+
+    A row whose budget has none is measured against the one nearest in trained parameters. The
+    methods of a budget are a group.
+    """
+    rows, bases = scored.rows, _bases(scored.rows, scored.baseline)
+    measured = {
+        i: _until(scored.sweeps[i].best_runs(), rows[i], rows[base].score_validation)
+        for i, base in bases.items()
     }
-    found = list(rows)
-    for i in scored:
-        same = [base for base in bases if rows[base].budget == rows[i].budget]
-        base = min(same or bases, key=lambda base: _distance(rows[base], rows[i]), default=None)
-        if base is None:
-            continue
-        measured = _until(sweeps[i].best_runs(), rows[i], rows[base].score_validation)
-        if i not in bases:
-            comparisons = peers[rows[i].budget]
-            difference = paired_difference(
-                rows[i].scores, rows[base].scores, comparisons=comparisons
-            )
-            over_rows = _over_rows(sweeps[i], sweeps[base], tests, comparisons=comparisons)
-            measured |= bounds("difference", difference) | bounds("difference_rows", over_rows)
-        found[i] = rows[i].model_copy(update=measured)
-    return found
+    compared = [i for i in bases if rows[i].name != scored.baseline]
+    for budget in dict.fromkeys(rows[i].budget for i in compared):
+        group = [i for i in compared if rows[i].budget == budget]
+        found = scored.differences([(i, bases[i]) for i in group])
+        for i, fields in zip(group, found, strict=True):
+            measured[i] |= fields
+    return [row.model_copy(update=measured.get(i, {})) for i, row in enumerate(rows)]
 
 
-def bounds(quantity: str, interval: Interval | None) -> dict[str, float | None]:
-    """Return the fields of a row that hold the mean and the interval of a quantity."""
+def _fields(difference: Difference, over_rows: Interval | None) -> dict[str, Any]:
+    return {
+        **_bounds("difference", difference.interval),
+        **_bounds("difference_rows", over_rows),
+        "p_value": difference.p_value,
+        "permutation_p_value": difference.permutation_p_value,
+        "effect_size": difference.effect_size,
+        "detectable_difference": difference.detectable,
+        "seeds_needed": difference.seeds_needed,
+    }
+
+
+def _bounds(quantity: str, interval: Interval | None) -> dict[str, float | None]:
     if interval is None:
         return {}
     return {
@@ -60,6 +106,18 @@ def bounds(quantity: str, interval: Interval | None) -> dict[str, float | None]:
         f"{quantity}_low": interval.low,
         f"{quantity}_high": interval.high,
     }
+
+
+def _bases(rows: Sequence[SummaryRow], baseline: str) -> dict[int, int]:
+    """Return, for each row that was scored, which row is its baseline."""
+    scored = [i for i, row in enumerate(rows) if row.is_scored]
+    bases = [i for i in scored if rows[i].name == baseline]
+    found = {}
+    for i in scored:
+        same = [base for base in bases if rows[base].budget == rows[i].budget]
+        if same or bases:
+            found[i] = min(same or bases, key=lambda base: _distance(rows[base], rows[i]))
+    return found
 
 
 def _distance(base: SummaryRow, row: SummaryRow) -> float:
@@ -96,28 +154,3 @@ def _mean_curve(runs: Sequence[RunRecord]) -> list[tuple[int, float]]:
         (points[0].step, fmean(point.validation_score for point in points))
         for points in zip(*(run.curve for run in runs), strict=False)
     ]
-
-
-def _over_rows(
-    method: MethodSweep,
-    base: MethodSweep,
-    tests: Mapping[str, TestResult],
-    *,
-    comparisons: int,
-) -> Interval | None:
-    """Return the difference over seeds and test rows; None where rows cannot be paired.
-
-    They can be if the metric is a mean over rows, and if every seed has the same rows.
-    """
-    runs = [*method.best_runs(), *base.best_runs()]
-    answers = [tests[run.run] for run in runs]
-    if runs[0].metric != "accuracy" or not all(each.labels for each in answers):
-        return None
-    if any(each.labels != answers[0].labels for each in answers):
-        return None
-    correct = [
-        [float(said == right) for said, right in zip(each.predictions, each.labels)]
-        for each in answers
-    ]
-    half = len(method.best_runs())
-    return crossed_difference(correct[:half], correct[half:], comparisons=comparisons)

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from rankwise.comparison.analysis.choice import MethodSweep
-from rankwise.comparison.analysis.contrast import contrasted
+from rankwise.comparison.analysis.contrast import Scored, contrasted
 from rankwise.comparison.analysis.equal_rank import equal_ranks
+from rankwise.comparison.analysis.headline import headline
+from rankwise.comparison.analysis.headroom import headroom
 from rankwise.comparison.analysis.statistics import mean_interval
-from rankwise.comparison.analysis.verdict import verdict
+from rankwise.comparison.analysis.verdict import on_headroom, verdict
 from rankwise.evaluation.metrics import METRICS
 from rankwise.training.records import Protocol, Summary, SummaryRow, TestResult, identity_of
 from rankwise.training.settings.comparison import ComparisonSettings
@@ -17,7 +19,9 @@ from rankwise.training.settings.recipe import Recipe
 
 _INTERVAL = (
     "95 %, Student's t over seeds, cut to the range of the metric; differences are paired by seed, "
-    "Bonferroni; over rows too: two-way random effects of seeds and test rows"
+    "and the methods of a budget share the error of 5 % (Holm): the interval of each is at the "
+    "confidence at which Holm decided of it; over rows too: two-way random effects of seeds and "
+    "test rows"
 )
 
 
@@ -35,15 +39,19 @@ def summarise(
     """
     comparison = recipe.compare
     assert comparison is not None
-    rows = [_row(method, tests) for method in sweeps]
-    rows = contrasted(rows, sweeps, tests, baseline=comparison.baseline)
+    baseline = comparison.baseline
+    scored = Scored([_row(method, tests) for method in sweeps], sweeps, tests, baseline)
+    rows, margins = contrasted(scored), headroom(scored)
     protocol = _protocol(recipe, comparison)
     return Summary(
         task=recipe.task.name,
+        metric=next((run.metric for method in sweeps for run in method.best_runs()), ""),
         protocol=protocol.model_copy(update={"command": command, "varied": tuple(varied)}),
-        verdict=tuple(verdict(rows, baseline=comparison.baseline)),
+        headline=headline(rows, baseline=baseline),
+        headroom=tuple(margins),
+        verdict=(*on_headroom(margins, baseline=baseline), *verdict(rows, baseline=baseline)),
         methods=tuple(rows),
-        equal_rank=tuple(equal_ranks(rows, baseline=comparison.baseline)),
+        equal_rank=tuple(equal_ranks(scored)),
         runs=tuple(record.run for method in sweeps for record in method.records),
     )
 

@@ -1,19 +1,23 @@
-"""What may be claimed, in words that say no more than the intervals allow."""
+"""What may be claimed, in words that say no more than the tests allow."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 
 from rankwise.training.records import ComparedRow
 
 NOTHING = "No method could be compared with the baseline on more than one seed."
+FEW_SEEDS = 30
+"""Up to so many seeds it is said that more of them would decide."""
 
 
 def verdict(rows: Sequence[ComparedRow], *, baseline: str) -> list[str]:
     """Say for each budget which differences from the baseline are significant, and which are not.
 
-    A difference is significant if its interval leaves out zero; the intervals of one budget share
-    the error of 5 %. Of what is significant, it is said what holds for other test rows as well.
+    A difference is significant if its interval leaves out zero; the methods of one budget share the
+    error of 5 %. Of what is significant, it is said what holds for other test rows as well; of the
+    rest, what could have been shown.
     """
     budgets = dict.fromkeys(row.budget for row in rows)
     sentences = [
@@ -35,12 +39,35 @@ def statements(rows: Sequence[ComparedRow], group: str, *, baseline: str) -> lis
         return []
     better = [row for row in compared if is_better(row)]
     worse = [row for row in compared if is_worse(row)]
-    rest = len(compared) - len(better) - len(worse)
+    rest = [row for row in compared if not is_better(row) and not is_worse(row)]
     return [
         f"{group}, against {baseline}: significantly better: {_listed(better, compared)}; "
-        f"significantly worse: {_listed(worse, compared)}; no significant difference for {rest} of "
-        f"{len(compared)} methods." + _beyond_these_rows(better + worse, compared)
+        f"significantly worse: {_listed(worse, compared)}; no significant difference for "
+        f"{len(rest)} of {len(compared)} methods."
+        + _beyond_these_rows(better + worse, compared)
+        + _power(rest, compared)
     ]
+
+
+def on_headroom(rows: Sequence[ComparedRow], *, baseline: str) -> list[str]:
+    """Say for each budget whether full fine-tuning is above the baseline there."""
+    sentences = []
+    for row in rows:
+        if row.difference_mean is None or row.difference_low is None:
+            continue
+        place = f" in budget {row.budget}" if row.budget else ""
+        relation = "above" if row.difference_mean >= 0 else "below"
+        size = points(abs(row.difference_mean)).removeprefix("+")
+        between = f"{points(row.difference_low)} to {points(row.difference_high)}"
+        consequence = (
+            "there is headroom"
+            if is_better(row)
+            else "no headroom is shown, so no method can be shown to catch up"
+        )
+        sentences.append(
+            f"{row.name} is {size} points {relation} {baseline}{place} ({between}): {consequence}."
+        )
+    return sentences
 
 
 def is_better(row: ComparedRow) -> bool:
@@ -51,6 +78,11 @@ def is_better(row: ComparedRow) -> bool:
 def is_worse(row: ComparedRow) -> bool:
     """Say whether a row is significantly worse than the baseline."""
     return row.difference_high is not None and row.difference_high < 0
+
+
+def points(difference: float | None) -> str:
+    """Write a difference of scores in points, which are hundredths: ``+9.1``."""
+    return "–" if difference is None else f"{100 * difference:+.1f}".replace("-", "−")
 
 
 def _beyond_these_rows(significant: Sequence[ComparedRow], rows: Sequence[ComparedRow]) -> str:
@@ -66,11 +98,28 @@ def _holds_for_other_rows(row: ComparedRow) -> bool:
     return low is not None and high is not None and (low > 0 or high < 0)
 
 
+def _power(rest: Sequence[ComparedRow], rows: Sequence[ComparedRow]) -> str:
+    """Say of what is not significant from which difference on it would have been, and when."""
+    sizes = [row.detectable_difference for row in rest if row.detectable_difference is not None]
+    if not sizes:
+        return ""
+    told = (
+        f" Of these, a true difference of about {100 * median(sizes):.1f} points had a chance of "
+        "80 % to be shown."
+    )
+    near = [
+        f"{name_in(rows, row)} ({row.seeds_needed})"
+        for row in rest
+        if row.seeds_needed is not None and row.seeds_needed <= FEW_SEEDS
+    ]
+    return told + (f" Worth more seeds: {', '.join(near)}." if near else "")
+
+
 def _listed(chosen: Sequence[ComparedRow], rows: Sequence[ComparedRow]) -> str:
-    return ", ".join(_name(row, rows) for row in chosen) or "none"
+    return ", ".join(name_in(rows, row) for row in chosen) or "none"
 
 
-def _name(row: ComparedRow, rows: Sequence[ComparedRow]) -> str:
+def name_in(rows: Sequence[ComparedRow], row: ComparedRow) -> str:
     """Return a row's name, with its side where others of the same name have another one."""
     sides = {other.side for other in rows if other.name == row.name}
     return row.name if len(sides) == 1 else f"{row.name} ({row.side})"
