@@ -1,28 +1,25 @@
 """Exceptions at every moment of a call, one moment at a time, and the states that they leave.
 
 A moment is the beginning of a line of Rankwise (``LINES``), or a call that Rankwise makes into
-torch, PEFT or Transformers (``CALLS``). :func:`sweep` runs an action on fresh ground once a moment,
-lets it break there and asks what is wrong afterwards::
+torch, PEFT or Transformers (``CALLS``): of each place the first, the middle and the last execution.
+:func:`sweep` runs an action on fresh ground once a moment, lets it break there and asks what is
+wrong afterwards::
 
     faults = sweep(make, act, lambda ground, is_done: None if ... else "the base is not restored")
     assert not faults
-
-RANKWISE_INTERRUPT_STRIDE says that only each n-th moment is tried; 1 tries all.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sys
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, TypeVar
 
-import torch
 from torch.overrides import TorchFunctionMode
 
 import rankwise
@@ -30,7 +27,6 @@ import rankwise
 Ground = TypeVar("Ground")
 Raise = Callable[[], None]
 
-STRIDE = int(os.environ.get("RANKWISE_INTERRUPT_STRIDE", "5"))
 _OURS = str(Path(rankwise.__file__).parent)
 _THEIRS = tuple(
     str(Path(sys.modules[name].__file__ or "").parent) for name in ("torch", "peft", "transformers")
@@ -53,15 +49,15 @@ def runtime_error() -> None:
 
 
 class _Moments:
-    """Counts moments and breaks off at one of them."""
+    """Notes the places of the moments and breaks off at one of them, counted from 1."""
 
     def __init__(self, at: int, strike: Raise) -> None:
-        self.at, self.strike, self.count, self.place = at, strike, 0, ""
+        self.at, self.strike, self.places = at, strike, list[str]()
 
     def pass_one(self, frame: FrameType) -> None:
-        self.count += 1
-        if self.count == self.at:
-            self.place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+        file = Path(frame.f_code.co_filename).relative_to(_OURS)
+        self.places.append(f"{file}:{frame.f_lineno}")
+        if len(self.places) == self.at:
             sys.settrace(None)
             sys.setprofile(None)
             self.strike()
@@ -116,6 +112,7 @@ def sweep(
     *,
     moments: Callable[[_Moments], Any] = LINES,
     strike: Raise = keyboard_interrupt,
+    stride: int = 1,
 ) -> dict[str, list[str]]:
     """Break ``act`` off at each moment in turn; return what was wrong afterwards, and where.
 
@@ -124,36 +121,42 @@ def sweep(
         fault: Says what is wrong with the ground; is told whether ``act`` came to its end.
         moments: ``LINES`` or ``CALLS``.
         strike: What happens at the moment.
+        stride: Only each so many-th of the moments is tried.
     """
-    is_done, last, _ = _break_off(act, make(), at=-1, moments=moments, strike=strike)
+    is_done, places = _break_off(act, make(), at=0, moments=moments, strike=strike)
     assert is_done
-    assert last > 1
-    faults: dict[str, Counter[str]] = {}
-    # Another first moment for each number of them, so that strides do not always meet the same.
-    for at in range(1 + last % STRIDE, last + 1, STRIDE):
+    assert places, "nothing of the package is executed"
+    faults: dict[str, set[str]] = defaultdict(set)
+    for at in _three_of_each(places)[len(places) % stride :: stride]:
         ground = make()
-        is_done, _, place = _break_off(act, ground, at=at, moments=moments, strike=strike)
+        is_done, _ = _break_off(act, ground, at=at, moments=moments, strike=strike)
         if what := _said(fault, ground, is_done):
-            faults.setdefault(what, Counter())[place] += 1
-    return {what: sorted(places) for what, places in faults.items()}
+            faults[what].add(places[at - 1])
+    return {what: sorted(where) for what, where in faults.items()}
+
+
+def _three_of_each(places: list[str]) -> list[int]:
+    """Return the numbers, from 1, of the first, middle and last execution of each place."""
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for number, place in enumerate(places, start=1):
+        numbers[place].append(number)
+    return sorted({each[at] for each in numbers.values() for at in (0, len(each) // 2, -1)})
 
 
 def _break_off(
     act: Callable[[Ground], object], ground: Ground, *, at: int, moments: Any, strike: Raise
-) -> tuple[bool, int, str]:
-    """Return whether ``act`` came to its end, the moments that it had, and where it was broken."""
+) -> tuple[bool, list[str]]:
+    """Return whether ``act`` came to its end, and the places of its moments."""
     state = _Moments(at, strike)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with moments(state):
             act(ground)
-        return True, state.count, state.place
-    except (KeyboardInterrupt, Exception) as error:
-        if at < 0:
+        return True, state.places
+    except (KeyboardInterrupt, Exception):  # which may be told in other words
+        if len(state.places) < at or not at:
             raise
-        if not state.place:
-            raise AssertionError("it failed by itself") from error
-        return False, state.count, state.place
+        return False, state.places
     finally:
         is_alive = signal.getsignal(signal.SIGINT) is signal.default_int_handler
         signal.signal(signal.SIGINT, before)
@@ -161,11 +164,10 @@ def _break_off(
 
 
 def _said(fault: Callable[[Ground, bool], str | None], ground: Ground, is_done: bool) -> str | None:
-    with torch.no_grad():
-        try:
-            return fault(ground, is_done)
-        except Exception as error:
-            return f"{type(error).__name__}: {error}"
+    try:
+        return fault(ground, is_done)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
 
 
 def _is_ours(code: CodeType) -> bool:

@@ -13,7 +13,7 @@ from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
 from tests.models.networks import classifier
 
-from .interrupts import Injected, InjectedError, sweep
+from .interrupter import keyboard_interrupt, runtime_error, sweep
 
 TARGETS = ["first", "second"]
 KINDS = {
@@ -97,8 +97,15 @@ def check_init(kind, init):
 
 
 def assert_nothing_bad(make, act, check, **options):
-    for exception in (Injected, InjectedError):
-        assert sweep(make, act, check, exception=exception, **options) == {}
+    for strike in (keyboard_interrupt, runtime_error):
+        faults = sweep(
+            make,
+            lambda state: act(*state),
+            lambda state, _is_done: check(*state),
+            strike=strike,
+            **options,
+        )
+        assert not faults
 
 
 @pytest.mark.parametrize("kind", KINDS)

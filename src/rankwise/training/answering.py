@@ -196,22 +196,27 @@ def _answer_dialogues(
     begun = time.perf_counter()
     stem = _stem(name, len(questions), request)
     answers = _dialogues(model, questions, name, request=request, progress=progress)
-    folder, result = model.folder / stem, {"protocol": request.protocol}
-    result |= {"seconds": time.perf_counter() - begun, "rows": len(questions)}
+    folder = model.folder / stem
+    result: dict[str, Any] = {
+        "protocol": request.protocol,
+        "seconds": time.perf_counter() - begun,
+        "rows": len(questions),
+    }
     if find_benchmark(name).kind == "alpaca-eval":
         file = folder / "model_outputs.json"
         write_alpaca_eval(file, questions, [turns[0] for turns in answers], model=model.name)
         return GenerationResult(name, available=available, files=(file,), **result)
     file = folder / f"{model.name}.jsonl"
     write_mt_bench(file, questions, answers, model=model.name, time=time.time())
-    rated: dict[str, Any] = {"files": (file,)}
+    result["files"] = (file,)
     if request.judge is not None:
         kept = folder / "judgements.jsonl"
         found = judge_mt_bench(
             request.judge, questions, answers, root=model.data_root, file=kept, model=model.name
         )
-        rated = {"files": (file, kept), "rating": found.score, "errors": tuple(found.errors)}
-    return GenerationResult(name, available=available, **rated, **result)
+        result["files"] = (file, kept)
+        result |= {"rating": found.score, "errors": tuple(found.errors)}
+    return GenerationResult(name, available=available, **result)
 
 
 def _dialogues(

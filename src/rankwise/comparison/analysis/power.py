@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,8 @@ def detectable_effect(seeds: int, *, error: float = 0.05) -> float:
 
     # So many standard errors are found nearly always.
     highest = (3 * float(stats.t.isf(error / 2, seeds - 1)) + 3) / math.sqrt(seeds)
-    return float(optimize.brentq(missing, 0.0, highest))
+    root: Any = optimize.brentq(missing, 0.0, highest)
+    return float(root)
 
 
 def seeds_needed(effect: float, *, error: float = 0.05) -> int | None:

@@ -116,7 +116,7 @@ def permutation_p_value(values: Sequence[float]) -> float:
 
     With n seeds it is at least 2 / 2^n: below six seeds it cannot reach 5 %.
     """
-    resamples = math.inf if len(values) <= _EXACT_SEEDS else _RESAMPLES
+    resamples = 2 ** len(values) if len(values) <= _EXACT_SEEDS else _RESAMPLES
     found = stats.permutation_test(
         (np.asarray(values),),
         np.mean,

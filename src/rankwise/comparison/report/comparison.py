@@ -37,7 +37,8 @@ class Comparison:
     @cached_property
     def colours(self) -> dict[str, str]:
         """The colour of each method, the baseline's first: that of the text."""
-        return colours_of((row.name for row in self.rows), in_ink=self.baseline)
+        ranks = (row for entry in self.summary.equal_rank for row in entry.rows)
+        return colours_of((row.name for row in (*self.rows, *ranks)), in_ink=self.baseline)
 
     @cached_property
     def scored(self) -> list[SummaryRow]:

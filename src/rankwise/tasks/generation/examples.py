@@ -81,7 +81,8 @@ def read_examples(path: Path, *, name: str | None = None) -> list[Example]:
     is_array = path.name.removesuffix(".gz").endswith(".json")
     read = _elements if is_array else _lines
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        opened: Any = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+        with opened as file:
             examples = list(read(file, name))
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}): fetch it again") from None

@@ -23,11 +23,23 @@ from rankwise.methods.chain.chain import Chain
 
 from .interrupter import CALLS, LINES, ctrl_c, keyboard_interrupt, runtime_error, sweep
 
-pytestmark = pytest.mark.slow
+ATTACKS = {
+    "KeyboardInterrupt": {"moments": LINES, "strike": keyboard_interrupt},
+    "Ctrl-C": {"moments": LINES, "strike": ctrl_c},
+    "RuntimeError": {"moments": CALLS, "strike": runtime_error},
+}
+# A few of the moments always, all of them where there is time.
 attacks = pytest.mark.parametrize(
-    ("moments", "strike"),
-    [(LINES, keyboard_interrupt), (LINES, ctrl_c), (CALLS, runtime_error)],
-    ids=["KeyboardInterrupt", "Ctrl-C", "RuntimeError"],
+    "attack",
+    [
+        pytest.param(
+            {**attack, "stride": stride},
+            marks=pytest.mark.slow if stride == 1 else (),
+            id=f"{name}, every {stride}",
+        )
+        for stride in (41, 1)
+        for name, attack in ATTACKS.items()
+    ],
 )
 X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
 
@@ -114,8 +126,7 @@ def bases(ground: Ground) -> list[list]:
 def assert_two_states(
     start: Callable[[], Ground],
     act: Callable[[Ground], object],
-    moments: Any,
-    strike: Any,
+    attack: dict[str, Any],
     *,
     can_be_after: bool = True,
 ) -> None:
@@ -135,7 +146,7 @@ def assert_two_states(
         act(ground)  # again
         return None if ground.state() == after else "a repeated call does not end as the first"
 
-    faults = sweep(first.copy, act, fault, moments=moments, strike=strike)
+    faults = sweep(first.copy, act, fault, **attack)
     assert not faults
 
 
@@ -149,36 +160,36 @@ def make_chain(ground: Ground) -> None:
 
 @attacks
 @pytest.mark.parametrize("start", [plain, trained])
-def test_making_a_chain_leaves_the_model_as_it_was(start, moments, strike):
+def test_making_a_chain_leaves_the_model_as_it_was(start, attack):
     # Not even the state after: nobody would hold the chain.
-    assert_two_states(start, make_chain, moments, strike, can_be_after=False)
+    assert_two_states(start, make_chain, attack, can_be_after=False)
 
 
 @attacks
-def test_a_fold_is_whole_or_not_at_all(moments, strike):
-    assert_two_states(chained, Ground.fold, moments, strike)
+def test_a_fold_is_whole_or_not_at_all(attack):
+    assert_two_states(chained, Ground.fold, attack)
 
 
 @attacks
 @pytest.mark.parametrize("final_rank", [None, 1])
-def test_a_finish_is_whole_or_not_at_all(final_rank, moments, strike):
+def test_a_finish_is_whole_or_not_at_all(final_rank, attack):
     def act(ground: Ground) -> None:
         ground.chain.finish(final_rank=final_rank)
 
-    assert_two_states(chained, act, moments, strike)
+    assert_two_states(chained, act, attack)
 
 
 @attacks
-def test_a_load_is_whole_or_not_at_all(moments, strike, tmp_path):
+def test_a_load_is_whole_or_not_at_all(attack, tmp_path):
     saved = chained()
     saved.train()
     saved.fold()
     saved.chain.save(tmp_path)
-    assert_two_states(chained, lambda ground: ground.chain.load(tmp_path), moments, strike)
+    assert_two_states(chained, lambda ground: ground.chain.load(tmp_path), attack)
 
 
 @attacks
-def test_saving_changes_nothing_but_a_whole_file(moments, strike):
+def test_saving_changes_nothing_but_a_whole_file(attack):
     first = chained()
     before = first.state()
 
@@ -195,11 +206,11 @@ def test_saving_changes_nothing_but_a_whole_file(moments, strike):
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        assert not sweep(first.copy, act, fault, moments=moments, strike=strike)
+        assert not sweep(first.copy, act, fault, **attack)
 
 
 @attacks
-def test_a_context_manager_restores_the_base_whatever_happens(moments, strike):
+def test_a_context_manager_restores_the_base_whatever_happens(attack):
     first = chained()
     before = bases(plain())
 
@@ -219,4 +230,4 @@ def test_a_context_manager_restores_the_base_whatever_happens(moments, strike):
         # What was folded before is not lost either: the last block may be.
         return None if state["sizes"][0][0] >= 4 else "the finished blocks are gone"
 
-    assert not sweep(first.copy, act, fault, moments=moments, strike=strike)
+    assert not sweep(first.copy, act, fault, **attack)
