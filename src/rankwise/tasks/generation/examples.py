@@ -6,6 +6,7 @@ theirs.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import zlib
@@ -81,8 +82,10 @@ def read_examples(path: Path, *, name: str | None = None) -> list[Example]:
     is_array = path.name.removesuffix(".gz").endswith(".json")
     read = _elements if is_array else _lines
     try:
-        opened: Any = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-        with opened as file:
+        with contextlib.ExitStack() as stack:
+            file: Any = stack.enter_context(path.open("rb"))
+            if path.suffix == ".gz":
+                file = stack.enter_context(gzip.open(file))
             examples = list(read(file, name))
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}): fetch it again") from None
