@@ -69,7 +69,7 @@ def test_apps_for_machines_of_their_own_are_written_instead(output, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--federated.client", "3"], "federated.client: unknown setting; did you mean 'clients'"),
+        (["--federated.client", "3"], "federated.client: there is no such .*--federated.clients"),
         (["--federated.alpha", "0"], "federated.alpha: .*got 0"),
         (["--federated.min_clients", "9"], "min_clients must be at most .* 5, got 9"),
         (["--federated", "3"], "federated: .*got 3"),
@@ -82,7 +82,7 @@ def test_apps_for_machines_of_their_own_are_written_instead(output, capsys):
         (["--federated.aggregation", "median"], "guards against nothing, got min_clients 2"),
         (["--federated.trim", "0.1"], "trim 0.1 needs aggregation 'trimmed-mean', got 'mean'"),
         (["--federated.clipping_norm", "1"], "clipping_norm 1 needs aggregation 'norm-clipping'"),
-        (["--training.lr", "1"], "training.lr: unknown setting"),
+        (["--training.rate", "1"], "training.rate: there is no such"),
         (["--training.epochs", "3"], "training.epochs: means nothing in a federation"),
         (["--compare.seeds", "[0, 1]"], "compare.seeds: means nothing in a federation"),
         (["--method.schedule.every_epochs", "1"], "every_epochs: means nothing in a federation"),

@@ -35,19 +35,23 @@ class FederatedSettings(Settings):
     timeout_seconds: PositiveFloat = setting(
         600.0, "how long a round waits for its clients", unit="seconds"
     )
-    join_seconds: PositiveFloat = Field(
-        default=600.0, description="how long the first round waits for clients to join"
+    join_seconds: PositiveFloat = setting(
+        600.0, "how long the first round waits for clients to join", unit="seconds"
     )
-    aggregation: Literal["mean", "median", "trimmed-mean", "norm-clipping"] = Field(
-        default="mean", description="what the server makes of the updates of a round"
+    aggregation: Literal["mean", "median", "trimmed-mean", "norm-clipping"] = setting(
+        "mean", "what the server makes of the updates of a round", is_later=True
     )
-    trim: Annotated[float, Field(gt=0, lt=0.5)] = Field(
-        default=0.2, description="share of the updates that trimmed-mean drops at each end"
+    trim: Annotated[float, Field(gt=0, lt=0.5)] = setting(
+        0.2,
+        "share of the updates that trimmed-mean drops at each end",
+        unit="ratio",
+        is_later=True,
     )
-    clipping_norm: PositiveFloat | None = Field(
-        default=None,
-        description="the norm to which norm-clipping scales an update down; None: the round's "
-        "median norm",
+    clipping_norm: PositiveFloat | None = setting(
+        None,
+        "the norm to which norm-clipping scales an update down; null: the round's median norm",
+        unit="norm",
+        is_later=True,
     )
 
     @property

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-from rankwise.training.settings.base import Settings
+from rankwise.training.settings.base import Settings, later_defaults
 from rankwise.training.settings.federated import FederatedSettings
 from rankwise.training.settings.run import RunSettings
-
-_ADDED = ("aggregation", "trim", "clipping_norm")
 
 
 class Plan(Settings):
@@ -21,11 +19,7 @@ class Plan(Settings):
     def digest(self) -> str:
         """The same for server and clients whose results would be the same."""
         # How long is waited, and what ends the run, change nothing about the result.
-        elsewhere = {"timeout_seconds", "join_seconds", "rounds", "min_clients"}
-        # Federations had their digests before there was a choice of the aggregate.
-        defaults = FederatedSettings()
-        elsewhere |= {
-            name for name in _ADDED if getattr(self.federated, name) == getattr(defaults, name)
-        }
-        federated = self.federated.model_dump_json(exclude=elsewhere)
+        waiting = ("timeout_seconds", "join_seconds", "rounds", "min_clients")
+        left_out = later_defaults(self.federated) | dict.fromkeys(waiting, True)
+        federated = self.federated.model_dump_json(exclude=left_out)
         return hashlib.sha256(f"{self.run.name} {federated}".encode()).hexdigest()[:16]

@@ -8,11 +8,12 @@ arguments.
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import PositiveFloat, PositiveInt, model_validator
 
-from rankwise.training.settings.base import Settings, setting
+from rankwise.training.settings.base import Settings, later_defaults, setting
+from rankwise.training.settings.layers import laid_over
 from rankwise.training.settings.method import ChainSchedule, Fraction, MethodSettings
 from rankwise.training.settings.task import (
     DigitsSettings,
@@ -66,6 +67,12 @@ class TrainingSettings(Settings):
     )
 
 
+# What a paper reports, where data lie and who is told change nothing about the run.
+_ELSEWHERE = {
+    "method": {"published": True, "published_parameters": True},
+    "task": {"data_root": True},
+    "training": {"report_to": True},
+}
 _TRAINER_ONLY = ("accumulation_steps", "bf16", "gradient_checkpointing", "keep", "report_to")
 
 
@@ -80,16 +87,8 @@ class RunSettings(Settings):
     @property
     def name(self) -> str:
         """A readable name that differs where any setting of the run differs."""
-        # What a paper reports, where data lie and who is told change nothing about the run.
-        elsewhere: Any = {
-            "method": {"published", "published_parameters"},
-            "task": {"data_root"},
-            "training": {"report_to"},
-        }
-        if dtype_of(self.task) == "float32":
-            # Runs had their names before there was a choice.
-            elsewhere["task"].add("dtype")
-        settings = self.model_dump_json(exclude=elsewhere)
+        left_out = laid_over(later_defaults(self), _ELSEWHERE)
+        settings = self.model_dump_json(exclude=left_out)
         digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
         rate = f"{self.training.learning_rate:g}"
         rank = "" if self.method.rank is None else f"-r{self.method.rank}"

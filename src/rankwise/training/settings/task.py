@@ -63,7 +63,7 @@ class GlueSettings(Settings):
     max_length: PositiveInt = setting(
         128, "longer texts are cut, and counted in the record", unit="tokens"
     )
-    dtype: Dtype = setting("float32", _DTYPE)
+    dtype: Dtype = setting("float32", _DTYPE, is_later=True)
 
 
 VtabName = Literal[
@@ -148,7 +148,7 @@ class GenerationSettings(Settings):
     max_length: PositiveInt = setting(
         512, "longer texts are cut, and counted in the record", unit="tokens"
     )
-    dtype: Dtype = setting("float32", _DTYPE)
+    dtype: Dtype = setting("float32", _DTYPE, is_later=True)
 
 
 TaskSettings = Annotated[
