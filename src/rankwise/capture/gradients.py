@@ -27,6 +27,7 @@ from torch import Tensor, distributed, nn
 from rankwise.capture.batches import borrowed, named_errors
 from rankwise.capture.losses import summed_loss
 from rankwise.capture.recompute import recomputed_blocks
+from rankwise.capture.stacks import Source, Stack
 from rankwise.capture.taps import Taps
 from rankwise.core.errors import ModelError, SettingsError, TrainingError
 from rankwise.core.modules import (
@@ -42,7 +43,7 @@ Loss = Callable[[nn.Module, Any], Tensor]
 
 def capture_gradients(
     model: nn.Module,
-    layers: Mapping[str, nn.Module],
+    layers: Mapping[str, Source],
     *,
     batches: Collection[Any],
     consume: Callable[[str, Tensor], None],
@@ -60,7 +61,8 @@ def capture_gradients(
     and gets the sum over all of them.
 
     Args:
-        layers: The linear layers under their names; below an adapter, its base layer.
+        layers: The linear layers under their names; below an adapter, its base layer. Of a
+            :class:`Stack` of matrices G is (experts, out, in).
         consume: Called once a layer, in the order in which they are complete. It may keep G and
             must not change weights that the model uses meanwhile.
         loss: ``loss(model, batch)`` runs the model and returns the *sum* of the losses of the
@@ -131,11 +133,11 @@ class _Consumers:
 class _Accumulator:
     """Adds up the gradient of one layer over its calls and over the batches."""
 
-    def __init__(self, name: str, layer: nn.Module, owner: int | None) -> None:
+    def __init__(self, name: str, layer: Source, owner: int | None) -> None:
         self.name = name
         self.layer = layer
         self.owner = owner  # the only process that gets the sum, None where all do
-        self.shape = linear_shape(name, layer)
+        self.shape = shape_of(name, layer)
         self.dtype = gradient_dtype(layer)
         self.bytes = math.prod(self.shape) * self.dtype.itemsize
         self._total: Tensor | None = None
@@ -146,7 +148,7 @@ class _Accumulator:
 
     def product(self, gradient: Tensor, x: Tensor) -> Product:
         """Return the gradient of one call, dYᵀ X."""
-        dY, X = gradient.reshape(-1, self.shape[0]), x.reshape(-1, self.shape[1])
+        dY, X = gradient.reshape(-1, self.shape[-2]), x.reshape(-1, self.shape[-1])
         # In half precision as they are: their products are accumulated in float32.
         shared = torch.promote_types(dY.dtype, X.dtype)
         dtype = shared if self.dtype == torch.float32 and shared.itemsize == 2 else self.dtype
@@ -158,13 +160,20 @@ class _Accumulator:
         else:
             product.add_to(self._total)
 
+    def add_whole(self, gradient: Tensor) -> None:
+        if self._total is None:
+            self._total = gradient.to(self.dtype)
+        else:
+            self._total += gradient
+
     def take(self) -> Taken:
         """Let go of the sum over all processes, and say what it comes to."""
         total, self._total = self._total, None
         if total is None and not is_distributed():
             return Taken(None, is_zero=True)
         if total is None:
-            total = torch.zeros(self.shape, dtype=self.dtype, device=device_of(self.layer))
+            module = self.layer.module if isinstance(self.layer, Stack) else self.layer
+            total = torch.zeros(self.shape, dtype=self.dtype, device=device_of(module))
         if is_distributed():
             total = _reduced(total, self.owner)
         size = _size(total)
@@ -228,11 +237,19 @@ def _run_pass(
                 give.give_none(name)
             return
         accumulator.add(product)
+        hand_on_if(is_complete, name)
+
+    def receive_stack(name: str, gradient: Tensor) -> None:
+        waiting[name].add_whole(gradient)
+        hand_on_if(is_last and not taps.open_calls[name], name)
+
+    def hand_on_if(is_complete: bool, name: str) -> None:
         # Processes may reach a layer in different orders; they meet in the loop below instead.
         if is_complete and not is_distributed():
             hand_on(name, waiting.pop(name).take())
 
-    taps = Taps({accumulator.name: accumulator.layer for accumulator in group}, receive)
+    layers = {accumulator.name: accumulator.layer for accumulator in group}
+    taps = Taps(layers, receive, receive_stack)
     with taps.attached():
         for number, batch in enumerate(batches, start=1):
             is_last = number == len(batches)
@@ -289,6 +306,11 @@ def _passes(
     yield group
 
 
+def shape_of(name: str, layer: Source) -> tuple[int, ...]:
+    """Return (out, in) of a linear layer, (experts, out, in) of a stack."""
+    return layer.shape if isinstance(layer, Stack) else linear_shape(name, layer)
+
+
 def linear_shape(name: str, layer: nn.Module) -> tuple[int, int]:
     """Return (out, in) as the layer declares it: in_features as ``nn.Linear``, nx as ``Conv1D``."""
     for attributes in (("out_features", "in_features"), ("nf", "nx")):
@@ -301,9 +323,9 @@ def linear_shape(name: str, layer: nn.Module) -> tuple[int, int]:
     )
 
 
-def gradient_dtype(layer: nn.Module) -> torch.dtype:
+def gradient_dtype(layer: Source) -> torch.dtype:
     """Return the dtype of a layer's gradient: float64 for such a weight, float32 for any other."""
-    weight = next(layer.parameters())
+    weight = layer.parameter if isinstance(layer, Stack) else next(layer.parameters())
     floating = weight.dtype if weight.is_floating_point() else torch.float32
     return torch.promote_types(torch.float32, floating)
 

@@ -16,33 +16,44 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 from torch.utils.hooks import RemovableHandle
 
+from rankwise.capture.stacks import Source, Stack, watched
 from rankwise.core.errors import ModelError
 from rankwise.core.undoing import undone
 
 Receive = Callable[[str, Tensor, Tensor], None]
+ReceiveStack = Callable[[str, Tensor], None]
 
 
 class Taps:
     """Calls ``receive(name, dY, x)`` in the backward pass, once for each call of a layer.
+
+    Of a stack of matrices ``receive_stack(name, G)`` is called with its gradient instead, (experts,
+    out, in).
 
     Attributes:
         open_calls: By layer, how many calls of the forward pass wait for their gradients, the one
             that is being received no longer among them.
     """
 
-    def __init__(self, layers: Mapping[str, nn.Module], receive: Receive) -> None:
+    def __init__(
+        self, layers: Mapping[str, Source], receive: Receive, receive_stack: ReceiveStack
+    ) -> None:
         self.open_calls: Counter[str] = Counter()
         self._layers = layers
         self._receive = receive
+        self._receive_stack = receive_stack
         self._is_backward = False
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
         """Watch the layers."""
         handles: list[RemovableHandle] = []
-        with undone(lambda: _remove(handles)):
+        with undone(lambda: _remove(handles)), contextlib.ExitStack() as stacks:
             for name, layer in self._layers.items():
-                handles.append(layer.register_forward_hook(self._forward_hook(name)))
+                if isinstance(layer, Stack):
+                    stacks.enter_context(watched(layer, self._watch(name, layer)))
+                else:
+                    handles.append(layer.register_forward_hook(self._forward_hook(name)))
             yield
 
     def backward(self, loss: Tensor) -> None:
@@ -74,6 +85,18 @@ class Taps:
             return output
 
         return hook
+
+    def _watch(self, name: str, stack: Stack) -> Callable[[Tensor], None]:
+        def receive(gradient: Tensor) -> None:
+            self.open_calls[name] -= 1
+            self._receive_stack(name, gradient.mT if stack.is_transposed else gradient)
+
+        def watch(copy: Tensor) -> None:
+            if not self._is_backward:
+                self.open_calls[name] += 1
+                copy.register_hook(receive)
+
+        return watch
 
     def _backward_hook(self, name: str, kept: Tensor, version: int) -> Callable[[Tensor], None]:
         # The tensor, as a node lets go of what it saved when its tensor dies (before torch 2.13).
