@@ -83,3 +83,13 @@ def test_what_cannot_be_measured_is_refused(matrices):
         captured_share_by_jacobian(matrices["G"].T, product, parameters)
     with pytest.raises(ValueError, match="gradient is zero"):
         captured_share_by_jacobian(torch.zeros(7, 5), product, parameters)
+
+
+def test_a_stack_has_the_share_of_all_its_matrices_by_their_weight(matrices):
+    G, B, A = (matrices[name] for name in "GBA")
+    stacks = [torch.stack([each, 2 * each, 0 * each]) for each in (G, B, A)]
+    G2 = stacks[0].clone()
+    G2[1] = G2[1].flip(0)
+    first, second = captured_share(G, B, A), captured_share(G2[1], 2 * B, 2 * A)
+    expected = (first * G.square().sum() + second * G2[1].square().sum()) / G2.square().sum()
+    torch.testing.assert_close(captured_share(G2, *stacks[1:]), expected)

@@ -29,9 +29,9 @@ def captured_share(gradient: Tensor, B: Tensor, A: Tensor, *, trains: Trained = 
     2411.19557).
 
     Args:
-        gradient: G (out, in), not zero.
-        B: (out, r).
-        A: (r, in).
+        gradient: G (out, in), not zero. In a stack of them a matrix may be zero.
+        B: (out, r), or a stack of them.
+        A: (r, in), or a stack of them.
         trains: What of the adapter trains.
 
     Returns:
@@ -44,6 +44,8 @@ def captured_share(gradient: Tensor, B: Tensor, A: Tensor, *, trains: Trained = 
         >>> captured_share(torch.eye(2), torch.zeros(2, 1), torch.tensor([[1.0, 0.0]]))
         tensor(0.5000)
     """
+    if gradient.ndim == 3:
+        return _share_of_stack(gradient, B, A, trains)
     match trains:
         case "both":
             left, right = B, A
@@ -58,6 +60,16 @@ def captured_share(gradient: Tensor, B: Tensor, A: Tensor, *, trains: Trained = 
         case _:
             raise ValueError(f"trains must be 'both', 'B', 'A' or 'core', got {trains!r}")
     return 1 - information_loss(gradient, left, right, relative=True)
+
+
+def _share_of_stack(gradient: Tensor, B: Tensor, A: Tensor, trains: Trained) -> Tensor:
+    """Return the share of ‖G‖² over all matrices together."""
+    squares = gradient.double().square().sum(dim=(-2, -1))
+    shares = [
+        captured_share(G, left, right, trains=trains).double() if square else square
+        for G, left, right, square in zip(gradient, B, A, squares, strict=True)
+    ]
+    return ((torch.stack(shares) * squares).sum() / squares.sum()).to(gradient.dtype)
 
 
 def captured_share_by_jacobian(

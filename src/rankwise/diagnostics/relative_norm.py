@@ -12,14 +12,14 @@ def relative_norm(B: Tensor, A: Tensor, weight: Tensor) -> Tensor:
     The dense product is never made: ‖B A‖ = ‖R A‖ where B = Q R with orthonormal Q.
 
     Raises:
-        ValueError: B (out, r), A (r, in) and the weight (out, in) do not fit.
+        ValueError: B (out, r), A (r, in) and the weight (out, in), or stacks of them, do not fit.
 
     Example:
         >>> B, A = torch.tensor([[1.0]]), torch.tensor([[3.0, 4.0]])
         >>> relative_norm(B, A, torch.tensor([[0.0, 10.0]]))
         tensor(0.5000)
     """
-    if B.shape[1:] != A.shape[:1] or (B.shape[0], A.shape[1]) != weight.shape:
+    if B.shape[-1] != A.shape[-2] or (*B.shape[:-1], A.shape[-1]) != weight.shape:
         raise ValueError(
             f"B A must have the shape of the weight, got B {tuple(B.shape)}, A {tuple(A.shape)} "
             f"and a weight of shape {tuple(weight.shape)}"

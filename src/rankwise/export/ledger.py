@@ -66,7 +66,13 @@ def export_ledger(source: Path, directory: Path, *, rank: int | None = None) -> 
         _check_nothing_else(source)
         ledger = read_ledger(source)
         factors, errors = {}, {}
-        for name in ledger.identity.layers:
+        for name, layer in ledger.identity.layers.items():
+            if len(layer) > 4:
+                raise AdapterError(
+                    f"{name} is a stack of experts, whose name a ledger does not hold: make "
+                    " the chain anew on the model, load() this directory into it, finish() it "
+                    "and export the adapter"
+                )
             factors[name], errors[name] = _joined(ledger, name, rank)
         width = max(len(A) for _, A in factors.values())
         _write(draft, factors, width, base=read_config(source).get("base_model_name_or_path"))

@@ -4,7 +4,8 @@
 dense decomposition: LoRA-XS leaves with rank r, DeLoRA with rank 2r, a chain with Σr, but never
 with more than the smaller side of a layer, where a QR decomposition of the factors takes it. All
 layers get one rank, the largest among them, by columns of zeros in B and rows of zeros in A:
-servers want one rank and no patterns. The scaling is in B, and lora_alpha = r.
+servers want one rank and no patterns. The scaling is in B, and lora_alpha = r. Stacks of experts
+leave as PEFT's ``target_parameters``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import copy
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
@@ -32,6 +33,7 @@ from rankwise.functional.compress import without_excess_rank
 from rankwise.methods.adapters.bridge import adapted_layers, delta, factors
 from rankwise.methods.adapters.directory import sort_config
 from rankwise.methods.adapters.peft_types import RankwisePeftType
+from rankwise.methods.adapters.stacks import is_of_parameter, packed
 
 PREFIX = "base_model.model."  # PEFT puts it before the names of the base model's modules
 TOLERANCE = 1e-6
@@ -112,9 +114,10 @@ def write_lora(
     sort_config(directory)
     tensors = dict(others)
     for name, (B, A) in pairs.items():
-        missing = config.r - len(A)
-        tensors[f"{name}.lora_A.weight"] = nn.functional.pad(A, (0, 0, 0, missing))
-        tensors[f"{name}.lora_B.weight"] = nn.functional.pad(B, (0, missing))
+        missing = config.r - A.shape[-2]
+        A, B = nn.functional.pad(A, (0, 0, 0, missing)), nn.functional.pad(B, (0, missing))
+        tensors[f"{name}.lora_A.weight"] = packed("A", A)
+        tensors[f"{name}.lora_B.weight"] = packed("B", B)
     # Cloned, because safetensors refuses tensors that share memory.
     whole = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in tensors.items()}
     save_file(whole, directory / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
@@ -178,8 +181,8 @@ def _lora_config(
     model: PeftModel, base: nn.Module, adapter_name: str, pairs: Factors
 ) -> LoraConfig:
     config = model.peft_config[adapter_name]
-    targets = find_targets(base, (name.removeprefix(PREFIX) for name in pairs))
-    rank = max(len(A) for _, A in pairs.values())
+    targets = find_targets(base, _names(model, pairs), parameters=_stack_names(model, pairs))
+    rank = max(A.shape[-2] for _, A in pairs.values())
     return LoraConfig(
         r=rank,
         lora_alpha=rank,
@@ -195,6 +198,22 @@ def _lora_config(
         revision=config.revision,
         inference_mode=True,
     )
+
+
+def _names(model: PeftModel, pairs: Factors) -> list[str]:
+    """Return the names, in the base model, of the layers that were adapted as modules."""
+    stacks = [name for name in pairs if is_of_parameter(model.get_submodule(name))]
+    return [name.removeprefix(PREFIX) for name in pairs if name not in stacks]
+
+
+def _stack_names(model: PeftModel, pairs: Factors) -> list[str]:
+    """Return the names, in the base model, of the parameters that were adapted themselves."""
+    layers: dict[str, Any] = {name: model.get_submodule(name) for name in pairs}
+    return [
+        f"{name.removeprefix(PREFIX).replace('.base_layer', '')}.{layer.parameter_name}"
+        for name, layer in layers.items()
+        if is_of_parameter(layer)
+    ]
 
 
 def _modules_to_save(model: PeftModel, adapter_name: str) -> list[str] | None:

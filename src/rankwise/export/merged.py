@@ -15,6 +15,7 @@ from rankwise.core.errors import ModelError
 from rankwise.export.lora import closed_adapter
 from rankwise.methods.adapters.bridge import adapted_layers
 from rankwise.methods.adapters.quantised import backend_of
+from rankwise.methods.adapters.stacks import adapted_parameter
 
 
 def export_merged(
@@ -58,9 +59,10 @@ def export_merged(
 def _check_weights(model: PeftModel, adapter_name: str) -> None:
     for name, layer in adapted_layers(model, adapter_name).items():
         base: Any = layer.get_base_layer()
-        if backend_of(base) is not None or not base.weight.is_floating_point():
+        weight = adapted_parameter(layer)
+        if backend_of(base) is not None or not weight.is_floating_point():
             raise ModelError(
-                f"{name} is quantised ({base.weight.dtype}), and merging would round the "
+                f"{name} is quantised ({weight.dtype}), and merging would round the "
                 "change away: load the base in bfloat16 or export with --target lora"
             )
     quantizer: Any = getattr(model.get_base_model(), "hf_quantizer", None)

@@ -28,8 +28,10 @@ class Targets:
     excluded: str | None
 
 
-def find_targets(base: nn.Module, names: Iterable[str]) -> Targets:
-    """Return the fields that target the layers ``names`` of ``base`` alone.
+def find_targets(
+    base: nn.Module, names: Iterable[str], *, parameters: Iterable[str] = ()
+) -> Targets:
+    """Return the fields that target the layers ``names`` and the ``parameters`` of ``base`` alone.
 
     Raises:
         ModelError: PEFT has no field that would tell a layer from another one.
@@ -38,15 +40,15 @@ def find_targets(base: nn.Module, names: Iterable[str]) -> Targets:
     migrated = {name for name in names if _is_migrated(base, name)}
     modules = [name for name in names if name not in migrated]
     every = [name for name, _ in base.named_modules()]
-    parameters = [f"{name}.weight" for name in migrated]
-    confused = _confused(parameters, (name for name, _ in base.named_parameters()))
+    named = [*parameters, *(f"{name}.weight" for name in migrated)]
+    confused = _confused(named, (name for name, _ in base.named_parameters()))
     if confused:
         raise ModelError(
             f"PEFT would adapt {confused[0]} too, whose name ends like that of an adapted layer: "
             "export the merged weights instead"
         )
     excluded = "|".join(map(re.escape, _confused(modules, every)))
-    return Targets(modules, sorted(parameters), excluded or None)
+    return Targets(modules, sorted(named), excluded or None)
 
 
 def _confused(targets: Collection[str], names: Iterable[str]) -> list[str]:

@@ -31,7 +31,7 @@ from rankwise.core.errors import SettingsError, TrainingError
 from rankwise.core.seeds import derive_seed
 from rankwise.federated.exchange import Tensors
 from rankwise.methods.adapters.bridge import adapted_layers, factors
-from rankwise.methods.adapters.factored import FactoredLinear
+from rankwise.methods.adapters.factored_weight import FactoredWeight
 from rankwise.methods.adapters.lora_xs import LoraXSLinear
 from rankwise.methods.adapters.peft_types import current_names
 from rankwise.methods.chain.chain import Chain
@@ -157,7 +157,7 @@ class CoreAveraged(Averaged):
         return {
             f"{name}.{part}": tensor
             for name, layer in self._layers().items()
-            if isinstance(layer, FactoredLinear)
+            if isinstance(layer, FactoredWeight)
             for part, tensor in layer.frozen_parts("default").items()
         }
 

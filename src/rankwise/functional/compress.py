@@ -52,6 +52,28 @@ def compress(factors: Sequence[tuple[Tensor, Tensor]], r: int) -> tuple[Tensor, 
 
 
 @torch.no_grad()
+def compress_each(B: Tensor, A: Tensor, r: int) -> tuple[Tensor, Tensor, float]:
+    """Bring ΔW = B A, or each matrix of a stack, to rank r as :func:`compress` does.
+
+    Args:
+        B: Shape (out, k), or (experts, out, k).
+        A: Shape (k, in), or (experts, k, in).
+        r: Rank of the result.
+
+    Returns:
+        B and A of rank r, and the relative error of all matrices together.
+    """
+    if B.ndim == 2:
+        return compress([(B, A)], r)
+    found = [compress([(left, right)], r) for left, right in zip(B, A, strict=True)]
+    norms = torch.linalg.norm(torch.linalg.qr(B.double()).R @ A.double(), dim=(-2, -1))
+    errors = norms.new_tensor([error for _, _, error in found])
+    total = norms.norm()
+    error = float((errors * norms).norm() / total) if total > 0 else 0.0
+    return torch.stack([left for left, _, _ in found]), torch.stack([a for _, a, _ in found]), error
+
+
+@torch.no_grad()
 def without_excess_rank(B: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``B`` and ``A`` with no more columns and rows than ΔW = B A can have rank.
 
@@ -60,20 +82,20 @@ def without_excess_rank(B: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:
     computed in float64 and as exact as the rounding of the result to the dtype of ``B``.
 
     Args:
-        B: Shape (out, k).
-        A: Shape (k, in).
+        B: Shape (out, k), or (experts, out, k).
+        A: Shape (k, in), or (experts, k, in).
 
     Returns:
         B (out, m) and A (m, in) with m = min(k, out, in); the same tensors where k is that already.
     """
-    out_features, in_features = len(B), A.shape[1]
-    if len(A) <= min(out_features, in_features):
+    out_features, in_features = B.shape[-2], A.shape[-1]
+    if A.shape[-2] <= min(out_features, in_features):
         return B, A
     if out_features <= in_features:
         Q, T = torch.linalg.qr(B.double())
         return Q.to(B.dtype), (T @ A.double()).to(A.dtype)
-    Q, T = torch.linalg.qr(A.T.double())
-    return (B.double() @ T.T).to(B.dtype), Q.T.to(A.dtype)
+    Q, T = torch.linalg.qr(A.mT.double())
+    return (B.double() @ T.mT).to(B.dtype), Q.mT.to(A.dtype)
 
 
 def _concatenated(factors: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from peft.tuners import lora
 from torch import nn
 
 from rankwise.core.errors import ModelError, SettingsError
-from rankwise.methods.adapters.factored import FactoredLinear
+from rankwise.methods.adapters.factored_weight import FactoredWeight
 
 
 def parameter_groups(
@@ -83,7 +83,7 @@ def _strengths(model: nn.Module) -> list[nn.Parameter]:
     return [
         factor.weight
         for layer in model.modules()
-        if isinstance(layer, FactoredLinear)
+        if isinstance(layer, FactoredWeight)
         for part in layer.strength_names
         for factor in getattr(layer, part).values()
     ]
@@ -92,7 +92,7 @@ def _strengths(model: nn.Module) -> list[nn.Parameter]:
 def _left_factors(model: nn.Module) -> list[nn.Parameter]:
     found: list[Any] = []
     for layer in model.modules():
-        if isinstance(layer, FactoredLinear):
+        if isinstance(layer, FactoredWeight):
             found += [
                 factor for part in layer.left_names for factor in getattr(layer, part).values()
             ]

@@ -273,7 +273,8 @@ def test_every_field_of_pefts_config_is_taken_with_its_default():
     theirs = {field.name: field.default for field in dataclasses.fields(peft.DeloraConfig)}
     ours = {field.name: field.default for field in dataclasses.fields(DeloraConfig)}
     assert {name: ours[name] for name in theirs} == theirs
-    assert ours.keys() - theirs.keys() == {"learn_lambda", "trainable_token_indices"}
+    added = {"learn_lambda", "target_parameters", "trainable_token_indices"}
+    assert ours.keys() - theirs.keys() == added
 
 
 def test_without_init_weights_the_start_is_that_of_peft():

@@ -1,7 +1,6 @@
 """Families from their configurations: each works with every kind of adapter, or is refused by name.
 
-What is refused stands in ``REFUSED`` with words of the refusal, and what is known to be broken in
-``BROKEN`` with what fails; whoever mends it takes it out.
+What is refused stands in ``REFUSED`` with words of the refusal.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from tests.models.adapters import KINDS, OURS
 from tests.models.more_families import ARCHITECTURES, base, batch, logits, train
 
 EXPERTS = tuple(name for name, each in ARCHITECTURES.items() if each.has_experts)
+STACKS = ("experts.gate_up_proj", "experts.down_proj")
 # PEFT's "all-linear" takes the experts of these along.
 WRAPPED = ("mixtral", "qwen3_moe", "deepseek_v3", "qwen3_next")
 
@@ -43,14 +43,9 @@ Case = tuple[str, str, str]  # check, kind, family
 REFUSED: dict[Case, str] = {
     **{("boundary", "lora", each): "no activation module" for each in FUNCTIONAL},
     **{("boundary", "lora", each): r"experts\.\S+ has positions of shape" for each in WRAPPED},
-    **{("update", "lora", each): "full gradients are taken of linear layers" for each in WRAPPED},
-    **{("chain", "lora", each): "a chain takes linear layers" for each in WRAPPED},
     ("update", "lora", "qwen3_next"): r"the smaller side of \S+shared_expert_gate",
     ("update", "lora", "gemma3n_text"): "per_layer_projection has no gradient",
     ("update", "lora_xs", "gemma3n_text"): "per_layer_projection has no gradient",
-}
-BROKEN: dict[Case, str] = {
-    **{("export", "lora", each): "a LoRA on experts leaves without them" for each in WRAPPED},
 }
 
 
@@ -58,11 +53,8 @@ def families(check: str, kinds: Iterable[str]) -> pytest.MarkDecorator:
     """Run a check on each family under each of the kinds, with what it has to say."""
     found = []
     for kind, family in itertools.product(kinds, ARCHITECTURES):
-        case = (check, kind, family)
-        marks = [pytest.mark.xfail(strict=True, reason=BROKEN[case])] if case in BROKEN else []
-        found.append(
-            pytest.param(kind, family, REFUSED.get(case), id=f"{kind}-{family}", marks=marks)
-        )
+        refusal = REFUSED.get((check, kind, family))
+        found.append(pytest.param(kind, family, refusal, id=f"{kind}-{family}"))
     return pytest.mark.parametrize(("kind", "family", "refusal"), found)
 
 
@@ -71,10 +63,17 @@ def works_or(refusal: str | None) -> contextlib.AbstractContextManager:
 
 
 def attach(kind: str, family: str, targets: str | list[str] | None = None) -> PeftModel:
+    """Adapt what is linear, and the experts."""
     torch.manual_seed(2)
+    has_stacks = family in EXPERTS and not targets
+    if kind == "lora" and family in WRAPPED:
+        has_stacks = False  # PEFT takes them along
     targets = targets or ARCHITECTURES[family].targets
     targets = targets if isinstance(targets, str) else list(targets)
-    return get_peft_model(base(family), KINDS[kind](r=2, target_modules=targets)).eval()
+    config = KINDS[kind](
+        r=2, target_modules=targets, target_parameters=list(STACKS) if has_stacks else None
+    )
+    return get_peft_model(base(family), config).eval()
 
 
 def trained(kind: str, family: str) -> PeftModel:
@@ -118,8 +117,11 @@ def test_it_leaves_as_a_plain_lora(kind, family, refusal, tmp_path):
 def test_its_update_init_moves_every_layer(kind, family, refusal):
     with works_or(refusal):
         model = attach(kind, family)
-        initialize(model, UpdateApproximation(lr=1e-3), [batch(family)])
+        init = UpdateApproximation(lr=1e-3, skip_unused=family in EXPERTS)
+        report = initialize(model, init, [batch(family)])
         assert all(change.isfinite().all() and change.any() for change in changes(model))
+        idle = [name for name in report.outcome.unused if "experts[" in name or "layer[" in name]
+        assert idle == list(report.outcome.unused)
 
 
 @families("boundary", ("lora",))

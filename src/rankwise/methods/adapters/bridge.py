@@ -4,7 +4,8 @@ The rest of the house asks this file what it needs to know of any LoRA-like laye
 which layers an adapter has, the factors of its change, and how to freeze, write and delete parts of
 it. All matrices are in the layout of ``torch.nn.Linear``: weight and change (out, in), B (out, k),
 A (k, in). Layers that store their weight transposed (``Conv1D`` of GPT-2) are turned here and
-nowhere else.
+nowhere else. Of a stack of matrices, as of experts, all of these begin with (experts, ...); PEFT's
+own layout of such factors is known to ``stacks.py``.
 
 A layer of ours declares the same by two methods: ``lora_factors(adapter_name)`` and
 ``write_factors(adapter_name, B, R, A)``.
@@ -17,7 +18,8 @@ brought when their module is called.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -27,8 +29,19 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from rankwise.capture.stacks import Source, Stack
 from rankwise.core.errors import ModelError
 from rankwise.methods.adapters.quantised import dequantised
+from rankwise.methods.adapters.stacks import (
+    adapted_parameter,
+    adapted_parameter_name,
+    is_of_parameter,
+    is_stored_transposed,
+    number_of_experts,
+    packed,
+    stack_sides,
+    unpacked,
+)
 
 
 @runtime_checkable
@@ -84,32 +97,63 @@ def factors(layer: BaseTunerLayer, adapter_name: str) -> tuple[Tensor, Tensor]:
     if isinstance(layer, FactoredLayer):
         return layer.lora_factors(adapter_name)
     scaling = _plain_lora(layer, adapter_name).scaling[adapter_name]
-    parts = adapter_parameters(layer, adapter_name)
-    return whole(parts["lora_B"]) * scaling, whole(parts["lora_A"])
+    B, A = (unpacked_parts(layer, adapter_name)[part] for part in ("lora_B", "lora_A"))
+    return B * scaling, A
+
+
+def unpacked_parts(layer: BaseTunerLayer, adapter_name: str) -> dict[str, Tensor]:
+    """Map the parts of an adapter to what they hold, whole, by expert in a stack."""
+    experts = number_of_experts(layer)
+    return {
+        part: unpacked(part[-1], whole(parameter), experts)
+        for part, parameter in adapter_parameters(layer, adapter_name).items()
+    }
 
 
 def delta(layer: BaseTunerLayer, adapter_name: str) -> Tensor:
     """Return the dense change ΔW (out, in) that the adapter makes to the layer's weight."""
     change = layer.get_delta_weight(adapter_name)  # type: ignore[attr-defined]
-    return change.T if _is_transposed(layer) else change
+    return change.mT if is_transposed(layer) else change
 
 
 def write_factors(
-    layer: BaseTunerLayer, adapter_name: str, B: Tensor, R: Tensor, A: Tensor
+    layer: BaseTunerLayer,
+    adapter_name: str,
+    B: Tensor,
+    R: Tensor,
+    A: Tensor,
 ) -> None:
     """Start the adapter from B R A: B (out, r) and A (r, in) orthonormal, R diagonal and >= 0.
 
-    Plain LoRA gets ΔW = B R A, shared evenly: B √R / √s and √R A / √s with s its scaling.
+    Plain LoRA gets ΔW = B R A, shared evenly: B √R / √s and √R A / √s with s its scaling. In a
+    stack an expert whose B is zero keeps what it has.
     """
-    with torch.no_grad():
+    kept = [expert for expert, each in enumerate(B) if not each.any()] if B.ndim == 3 else []
+    with torch.no_grad(), _kept(layer, adapter_name, kept):
         if isinstance(layer, FactoredLayer):
             layer.write_factors(adapter_name, B, R, A)
             return
         scaling = _plain_lora(layer, adapter_name).scaling[adapter_name]
         parts = adapter_parameters(layer, adapter_name)
-        root = (R.diagonal() / scaling).sqrt()
-        assign(parts["lora_B"], B * root)
-        assign(parts["lora_A"], root.unsqueeze(1) * A)
+        root = (R.diagonal(dim1=-2, dim2=-1) / scaling).sqrt()
+        assign(parts["lora_B"], packed("B", B * root.unsqueeze(-2)))
+        assign(parts["lora_A"], packed("A", root.unsqueeze(-1) * A))
+
+
+@contextlib.contextmanager
+def _kept(layer: BaseTunerLayer, adapter_name: str, experts: list[int]) -> Iterator[None]:
+    """Give the adapters of some experts of a stack their values back in the end."""
+    if not experts:
+        yield
+        return
+    if isinstance(layer, LoraLayer):
+        parts = [each.detach() for each in unpacked_parts(layer, adapter_name).values()]
+    else:
+        parts = layer.parts(adapter_name)  # type: ignore[attr-defined]
+    before = [part[experts].clone() for part in parts]
+    yield
+    for part, values in zip(parts, before, strict=True):
+        part[experts] = values
 
 
 def freeze(layer: BaseTunerLayer, adapter_name: str, parts: Iterable[str]) -> None:
@@ -131,17 +175,18 @@ def base_weight(layer: BaseTunerLayer) -> Tensor:
     """Return the weight (out, in) of the layer below the adapter, dequantised if need be."""
     base: nn.Module = layer.get_base_layer()  # type: ignore[assignment]
     with align_module_device(base):
-        weight = whole(dequantised(base))
-    return weight.T if _is_transposed(layer) else weight
+        is_module = adapted_parameter_name(layer) == "weight"
+        weight = whole(dequantised(base) if is_module else adapted_parameter(layer))
+    return weight.mT if is_transposed(layer) else weight
 
 
 def device_of_base(layer: BaseTunerLayer) -> torch.device:
     """Return the device on which the layer below the adapter computes."""
     base: nn.Module = layer.get_base_layer()  # type: ignore[assignment]
-    hook = base.__dict__.get("_hf_hook")
-    if base.weight.is_meta and hook is not None and hook.execution_device is not None:
+    parameter, hook = adapted_parameter(layer), base.__dict__.get("_hf_hook")
+    if parameter.is_meta and hook is not None and hook.execution_device is not None:
         return torch.device(hook.execution_device)
-    return base.weight.device  # type: ignore[return-value]
+    return parameter.device
 
 
 def weight_of(module: nn.Module) -> Tensor:
@@ -164,9 +209,20 @@ def finite_weight(layer: BaseTunerLayer, name: str) -> Tensor:
     return weight
 
 
+def gradient_source(layer: BaseTunerLayer) -> Source:
+    """Return what :func:`capture_gradients` takes for the weight below the adapter."""
+    base: nn.Module = layer.get_base_layer()  # type: ignore[assignment]
+    if not is_of_parameter(layer):
+        return base
+    return Stack(base, adapted_parameter_name(layer), is_transposed(layer))
+
+
 def base_shape(layer: BaseTunerLayer) -> tuple[int, int]:
     """Return (out, in) of the layer below the adapter, as the layer declares it."""
-    return linear_sides(layer.get_base_layer())  # type: ignore[arg-type]
+    base: nn.Module = layer.get_base_layer()  # type: ignore[assignment]
+    if hasattr(layer, "parameter_name") and not isinstance(base, nn.Linear | Conv1D):
+        return stack_sides(base, adapted_parameter(layer))
+    return linear_sides(base)
 
 
 def linear_sides(base: nn.Module) -> tuple[int, int]:
@@ -200,8 +256,11 @@ def _plain_lora(layer: BaseTunerLayer, adapter_name: str) -> LoraLayer:
     return layer
 
 
-def _is_transposed(layer: BaseTunerLayer) -> bool:
-    return bool(getattr(layer, "fan_in_fan_out", False))
+def is_transposed(layer: BaseTunerLayer) -> bool:
+    """Tell whether the layer stores its weight, or each matrix of a stack, as (in, out)."""
+    if number_of_experts(layer) is None:
+        return bool(getattr(layer, "fan_in_fan_out", False))
+    return is_stored_transposed(layer.get_base_layer())  # type: ignore[arg-type]
 
 
 def is_sharded(tensor: Tensor) -> bool:

@@ -23,6 +23,7 @@ We differ from PEFT's DeLoRA, which has no frozen term and starts at B = 0 with 
 from __future__ import annotations
 
 import math
+from abc import ABC
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,9 @@ from torch.autograd import Function
 
 from rankwise.core.errors import ModelError, SettingsError
 from rankwise.methods.adapters.bridge import assign, finite_weight, freeze, whole
+from rankwise.methods.adapters.experts import FactoredExperts, check_target_parameters
 from rankwise.methods.adapters.factored import FactoredLinear
+from rankwise.methods.adapters.factored_weight import FactoredWeight
 from rankwise.methods.adapters.factors import TINY
 from rankwise.methods.adapters.fused import Factors
 from rankwise.methods.adapters.peft_types import RankwisePeftType, register
@@ -55,6 +58,8 @@ class DeloraConfig(peft.DeloraConfig):
         init_weights: ``True`` starts at ΔW = 0, with A and B drawn from PyTorch's global generator
             as PEFT draws its own. ``False`` subtracts nothing: the change is there at once. In
             ``inference_mode`` the adapter is about to be loaded and starts at zero.
+        target_parameters: Names of stacks of experts' weights to adapt, as in
+            :class:`peft.LoraConfig`; each expert has a strength of its own.
         trainable_token_indices: Tokens whose embeddings train too, as in :class:`peft.LoraConfig`.
 
     Example:
@@ -69,17 +74,19 @@ class DeloraConfig(peft.DeloraConfig):
     delora_lambda: float = 15.0  # type: ignore[assignment]
     learn_lambda: bool = True
     trainable_token_indices: list[int] | dict[str, list[int]] | None = None
+    target_parameters: list[str] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_target_parameters(self.target_parameters, dropout=self.module_dropout)
         self.peft_type = RankwisePeftType.RANKWISE_DECOUPLED  # type: ignore[assignment]
         for value in (self.delora_lambda, *(self.lambda_pattern or {}).values()):
             if not 0 < value < math.inf:
                 raise SettingsError(f"delora_lambda must be positive and finite, got {value}")
 
 
-class DeloraLinear(FactoredLinear):
-    """A linear layer with adapters ΔW = (λ / r) (B̂ Â - B̂₀ Â₀) diag(n)."""
+class DeloraWeight(FactoredWeight, ABC):
+    """A weight with adapters ΔW = (λ / r) (B̂ Â - B̂₀ Â₀) diag(n)."""
 
     adapter_layer_names = (
         "rankwise_decoupled_A",
@@ -130,7 +137,7 @@ class DeloraLinear(FactoredLinear):
 
     def is_stuck(self, adapter_name: str) -> bool:
         """Tell whether the norms of the weight's columns are all zero or tiny."""
-        return bool(whole(self.parts(adapter_name)[-1]).max() < TINY)
+        return bool(whole(self.parts(adapter_name)[-1]).amax(dim=-1).min() < TINY)
 
     def _part_shapes(self, r: int) -> list[tuple[int, ...]]:
         right, left = (r, self.in_features), (self.out_features, r)
@@ -145,7 +152,15 @@ class DeloraLinear(FactoredLinear):
         if is_residual:
             A0.copy_(A)
             B0.copy_(B)
-        norms.copy_(torch.linalg.vector_norm(weight.to(norms.dtype), dim=0))
+        norms.copy_(torch.linalg.vector_norm(weight.to(norms.dtype), dim=-2))
+
+
+class DeloraLinear(DeloraWeight, FactoredLinear):
+    """A linear layer with adapters ΔW = (λ / r) (B̂ Â - B̂₀ Â₀) diag(n)."""
+
+
+class DeloraExperts(DeloraWeight, FactoredExperts):
+    """A stack of experts with adapters ΔW = (λ / r) (B̂ Â - B̂₀ Â₀) diag(n) of each."""
 
 
 def delora_factors(
@@ -163,15 +178,16 @@ def delora_factors(
 def _unit_start(start: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
     """Return Â₀, B̂₀ and n / r from A₀, B₀ and n."""
     A0, B0, norms = (each.to(dtype) for each in start)
-    return [A0 / _lengths(A0, 1), B0 / _lengths(B0, 0), norms / A0.shape[0]]
+    return [A0 / _lengths(A0, -1), B0 / _lengths(B0, -2), norms / A0.shape[-2]]
 
 
 def _factors(
     A: Tensor, B: Tensor, strength: Tensor, A0: Tensor, B0: Tensor, norms: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the factors from A, B, λ and what :func:`_unit_start` returns."""
-    A, B = A / _lengths(A, 1), B / _lengths(B, 0)
-    return torch.cat([B, B - B0], dim=1), torch.cat([A - A0, A0]) * (strength * norms)
+    A, B = A / _lengths(A, -1), B / _lengths(B, -2)
+    scale = (strength * norms).unsqueeze(-2)
+    return torch.cat([B, B - B0], dim=-1), torch.cat([A - A0, A0], dim=-2) * scale
 
 
 class _DeloraFactors(Function):
@@ -243,7 +259,9 @@ class DeloraModel(FactoredTuner):
     """PEFT's tuner for :class:`DeloraConfig`."""
 
     prefix = "rankwise_decoupled_"
-    tuner_layer_cls = DeloraLinear
+    tuner_layer_cls = DeloraWeight
+    linear_class = DeloraLinear
+    experts_class = DeloraExperts
     target_module_mapping: dict[str, Any] = TRANSFORMERS_MODELS_TO_DELORA_TARGET_MODULES_MAPPING
 
 

@@ -1,115 +1,29 @@
-"""What our adapters share: a linear layer beside which products of small factors run.
+"""A linear layer beside which products of small factors run.
 
     y = W x + Σ ΔWᵢ dropout(x)        over the active adapters i, each ΔWᵢ = sᵢ Bᵢ Mᵢ Aᵢ
 
-An adapter type says what B, M and A are (:meth:`FactoredLinear.product`) and where they begin;
-everything else is here and, what concerns whole models, in ``tuner.py``. Four choices differ from
-PEFT's own layers:
-
-- Factors are float32 (float64 for such a base) whatever the base is, when made and when loaded:
-  a bfloat16 core would lose the updates of a small learning rate. With PEFT's
-  ``autocast_adapter_dtype=False`` they take the dtype of the base instead. Whoever casts some of
-  them later, as TRL casts what trains of a quantised model, may.
-- Frozen factors are parameters that require no gradient. So they have names like those of PEFT's
-  own (``rankwise_xs_A.default.weight``), by which tools copy, shard or move an adapter.
-- While merged the layer keeps the weight it had, and unmerging puts it back bit for bit.
-  Subtracting what was added leaves a rounding error each time, up to 0.4 % of a weight in bfloat16.
-  The price is the memory of that weight until the layer is unmerged or unloaded.
-- A layer and its change are one step of autograd wherever that can be (``fused.py``).
+A layer and its change are one step of autograd wherever that can be (``fused.py``).
 """
 
 from __future__ import annotations
 
-import functools
-from abc import ABC, abstractmethod
-from collections.abc import Callable
+from abc import ABC
 from typing import Any
 
-import torch
-from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
 from torch.nn.functional import linear
-from transformers.pytorch_utils import Conv1D
 
 from rankwise.core.errors import ModelError
-from rankwise.methods.adapters.bridge import base_shape, device_of_base, freeze, weight_of, whole
-from rankwise.methods.adapters.factors import Factor, Kept, ReadFactor, is_keepable
-from rankwise.methods.adapters.fused import (
-    COMPUTED,
-    Factors,
-    common_dropout,
-    fused_dtype,
-    fused_linear,
-    join,
-)
-from rankwise.methods.adapters.quantised import backend_of
-
-Compute = Callable[[list[Tensor], torch.dtype], list[Tensor]]
+from rankwise.methods.adapters.factored_weight import FactoredWeight
+from rankwise.methods.adapters.fused import common_dropout, fused_dtype, fused_linear, join
 
 
-class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
-    """A frozen ``Linear`` or ``Conv1D`` layer with any number of adapters ΔW = s B M A.
-
-    A concrete class names the parts of an adapter: those in ``adapter_layer_names`` train, those in
-    ``frozen_names`` are fixed and saved with it.
-    """
-
-    factor_class: type[Factor] = ReadFactor
-    frozen_names: tuple[str, ...] = ()
-    # The parts that scale a whole change: they take their own learning rate and no weight decay.
-    strength_names: tuple[str, ...] = ()
-    # The parts that stand left in the product, which LoRA+ gives a larger rate.
-    left_names: tuple[str, ...] = ()
-    # Whether the rank of an adapter is at most the smaller side of its layer.
-    is_bounded_by_sides = False
+class FactoredLinear(FactoredWeight, ABC):
+    """A frozen ``Linear`` or ``Conv1D`` layer with any number of adapters ΔW = s B M A."""
 
     def __init__(self, base_layer: nn.Module) -> None:
-        super().__init__()
-        self.base_layer = base_layer
-        self.fan_in_fan_out = isinstance(self.get_base_layer(), Conv1D)  # stored as (in, out)
-        self.out_features, self.in_features = base_shape(self)
-        self.quantization_backend = backend_of(self.get_base_layer())
-        self.r: dict[str, int] = {}
-        self.scaling: dict[str, float] = {}
-        self._first_scaling: dict[str, float] = {}
-        self.dropout = nn.ModuleDict()
-        for part in self.part_names:
-            self.add_module(part, nn.ModuleDict())
-        self.frozen_peft_weight_names = {}
-        self.register_load_state_dict_pre_hook(_rename_old_parts)
-        self.merged_adapters: list[str] = []
-        self._weight_before_merge: Tensor | None = None
-        self._kept: dict[str, dict[str, Kept]] = {}
-
-    @property
-    def other_param_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The attributes with an entry an adapter, beside the trained parts (PEFT's word)."""
-        return (*self.frozen_names, "r", "scaling", "_first_scaling", "dropout", "_kept")
-
-    @abstractmethod
-    def update_layer(self, adapter_name: str, *, r: int, config: Any, module_name: str) -> None:
-        """Add an adapter of rank ``r``, as ``config`` says; ``module_name`` is the layer's."""
-
-    @abstractmethod
-    def product(self, adapter_name: str, dtype: torch.dtype | None = None) -> Factors:
-        """Return B (out, k), M (k, k) or None for the identity, and A (k, in), without scaling.
-
-        They are of ``dtype``, or else of the widest among the parts, and know their derivatives.
-        """
-
-    @abstractmethod
-    def write_factors(self, adapter_name: str, B: Tensor, R: Tensor, A: Tensor) -> None:
-        """Start from B (out, r) and A (r, in), orthonormal, and R (r, r), diagonal."""
-
-    @abstractmethod
-    def _part_shapes(self, r: int) -> list[tuple[int, ...]]:
-        """Return the shapes of the parts of an adapter of rank ``r``: trained, then frozen."""
-
-    def lora_factors(self, adapter_name: str) -> tuple[Tensor, Tensor]:
-        """Return (B, A) of shapes (out, k) and (k, in) with ΔW = B A exactly, scaling included."""
-        B, M, A = self._scaled_product(adapter_name)
-        return B if M is None else B @ M, A
+        super().__init__(base_layer)
+        self.fan_in_fan_out = self.is_transposed  # PEFT's word
 
     def forward(
         self, x: Tensor, *args: Any, adapter_names: list[str] | None = None, **kwargs: Any
@@ -129,11 +43,6 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
         for adapter_name in names:
             total = total + self._change(adapter_name, self.dropout[adapter_name](x))
         return total.to(output.dtype)
-
-    def _names_at_work(self) -> list[str]:
-        if self.disable_adapters or self.merged:
-            return []
-        return [name for name in self.active_adapters if name in self.r]
 
     def _change(self, adapter_name: str, x: Tensor) -> Tensor:
         """Return ΔW x for inputs (..., in)."""
@@ -157,156 +66,6 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
             for factor in self._factors(adapter_name)
         )
 
-    def _scaled_product(self, adapter_name: str, dtype: torch.dtype | None = None) -> Factors:
-        B, M, A = self.product(adapter_name, dtype)
-        scaling = self.scaling[adapter_name]
-        if scaling == 1:
-            return B, M, A
-        return (scaling * B, None, A) if M is None else (B, scaling * M, A)
-
-    @property
-    def part_names(self) -> tuple[str, ...]:
-        """The names of an adapter's parts: those that train, then the frozen ones."""
-        return self.adapter_layer_names + self.frozen_names
-
-    def parts(self, adapter_name: str) -> list[Tensor]:
-        """Return the tensors of an adapter: those that train, then the frozen ones."""
-        return [factor.weight for factor in self._factors(adapter_name)]
-
-    def frozen_parts(self, adapter_name: str) -> dict[str, Tensor]:
-        """Map the names of the frozen parts of an adapter to their tensors."""
-        return {part: getattr(self, part)[adapter_name].weight for part in self.frozen_names}
-
-    def _factors(self, adapter_name: str) -> list[Factor]:
-        return [getattr(self, part)[adapter_name] for part in self.part_names]
-
-    def _parts_in(self, adapter_name: str, dtype: torch.dtype | None) -> list[Tensor]:
-        """Return the parts of an adapter, whole, in ``dtype`` or the widest of their own."""
-        parts = [whole(weight_of(factor)) for factor in self._factors(adapter_name)]
-        dtypes = {part.dtype for part in parts}
-        target = dtype or functools.reduce(torch.promote_types, dtypes)
-        trained = len(self.adapter_layer_names)
-        frozen = parts[trained:]
-        if any(part.dtype != target for part in frozen):
-            frozen = self._keep(adapter_name, _cast, frozen, dtype=target)
-        return [*(part.to(target) for part in parts[:trained]), *frozen]
-
-    def _keep(
-        self, adapter_name: str, compute: Compute, sources: list[Tensor], *, dtype: torch.dtype
-    ) -> list[Tensor]:
-        """Return ``compute(sources, dtype)``, anew only when the frozen ``sources`` change."""
-        if not is_keepable(self, sources):
-            return compute(sources, dtype)
-        of_adapter = self._kept.setdefault(adapter_name, {})
-        kept = of_adapter.get(compute.__name__)
-        if kept is None or not kept.is_of(sources, dtype):
-            kept = of_adapter[compute.__name__] = Kept(sources, dtype, compute(sources, dtype))
-        return kept.values
-
-    def train(self, mode: bool = True) -> FactoredLinear:
-        """Set the mode; what was computed of frozen factors is computed anew."""
-        self._kept.clear()
-        super().train(mode)
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what can be computed again."""
-        return {**self.__dict__, "_kept": {}}
-
-    def get_delta_weight(self, adapter_name: str) -> Tensor:
-        """Return the dense change ΔW, laid out as the layer's weight."""
-        B, A = self.lora_factors(adapter_name)
-        change = B @ A
-        return change.T if self.fan_in_fan_out else change
-
-    def set_scale(self, adapter: str, scale: float) -> None:
-        """Set the scaling of an adapter to ``scale`` times what it was made with."""
-        if adapter in self.r:
-            self.scaling[adapter] = scale * self._first_scaling[adapter]
-
-    def scale_layer(self, scale: float) -> None:
-        """Multiply the scaling of the active adapters by ``scale``."""
-        for name in self.active_adapters:
-            if name in self.r:
-                self.scaling[name] *= scale
-
-    def unscale_layer(self, scale: float | None = None) -> None:
-        """Divide the scaling of the active adapters by ``scale``; None sets it to the first."""
-        for name in self.active_adapters:
-            if name in self.r:
-                first = self._first_scaling[name]
-                self.scaling[name] = first if scale is None else self.scaling[name] / scale
-
-    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Add the changes of the named adapters (by default the active ones) to the weight.
-
-        Raises:
-            ModelError: The weight is quantised, or ``safe_merge`` is set and the merged weight is
-                not finite; the layer is as it was.
-        """
-        self.check_mergeable()
-        names = [n for n in check_adapters_to_merge(self, adapter_names) if n in self.r]
-        merged = self._merged_weight(names)
-        if safe_merge:
-            _check_finite(merged, names)
-        if names and self._weight_before_merge is None:
-            self._weight_before_merge = self.weight.data
-        self.weight.data = merged
-        self.merged_adapters += names
-
-    def check_mergeable(self) -> None:
-        """Refuse a weight that has too few digits to hold a change.
-
-        Raises:
-            ModelError: It has.
-        """
-        backend = self.quantization_backend
-        if backend is not None or self.weight.dtype not in COMPUTED:
-            kind = self.weight.dtype if backend is None else backend.backend_name
-            raise ModelError(
-                f"the weight is quantised ({kind}), and merging would round the change away: "
-                "export with rankwise.export_lora, or load the base in bfloat16 and merge there"
-            )
-
-    def check_merge_is_finite(self, adapter_names: list[str] | None) -> None:
-        """Refuse to merge adapters that would leave a weight that is not finite.
-
-        Raises:
-            ModelError: They would.
-        """
-        names = self.active_adapters if adapter_names is None else adapter_names
-        new = [name for name in names if name in self.r and name not in self.merged_adapters]
-        _check_finite(self._merged_weight(new), new)
-
-    def _merged_weight(self, names: list[str]) -> Tensor:
-        merged = self.weight.data
-        for name in names:
-            merged = (merged + self.get_delta_weight(name).detach()).to(merged.dtype)
-        return merged
-
-    def unmerge(self) -> None:
-        """Put back, bit for bit, the weight that the layer had before it was merged."""
-        if self._weight_before_merge is not None:
-            weight = self.weight
-            weight.data = self._weight_before_merge.to(weight.device, weight.dtype)
-        self._weight_before_merge = None
-        self.merged_adapters.clear()
-
-    def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
-        return True
-
-    def is_stuck(self, adapter_name: str) -> bool:
-        """Tell whether the start of an adapter is such that no training moves the weight."""
-        return False
-
-    def combined(self, weights: dict[str, float]) -> list[Tensor]:
-        """Return the parts of the adapter whose ΔW is the weighted sum of those of others.
-
-        Raises:
-            ModelError: There is none of this form.
-        """
-        raise ModelError(f"a sum of several adapters of {type(self).__name__} is none itself")
-
     def _add_by_sample(self, names: list[str], x: Tensor, output: Tensor) -> Tensor:
         if self.merged:
             raise ModelError("adapter_names with merged adapters: call unmerge_adapter() first")
@@ -321,70 +80,3 @@ class FactoredLinear(nn.Module, BaseTunerLayer, ABC):
                 rows = [row for row, name in enumerate(names) if name == adapter_name]
                 total[rows] += self._change(adapter_name, x[rows]).to(total.dtype)
         return total
-
-    def _allocate(self, adapter_name: str, *, r: int, dropout: float, scaling: float = 1.0) -> None:
-        self.r[adapter_name] = r
-        self.scaling[adapter_name] = self._first_scaling[adapter_name] = scaling
-        self.dropout[adapter_name] = nn.Dropout(dropout)
-        made = {"device": device_of_base(self), "dtype": _factor_dtype(self.weight)}
-        for part, shape in zip(self.part_names, self._part_shapes(r), strict=True):
-            getattr(self, part)[adapter_name] = self.factor_class(shape, **made)
-        freeze(self, adapter_name, ())
-
-    def _is_to_be_loaded(self, adapter_name: str, config: PeftConfig) -> bool:
-        """Tell whether a file is about to fill the adapter, so that no start is to be computed.
-
-        Loaders make adapters for inference, or without memory (``low_cpu_mem_usage``).
-        """
-        return config.inference_mode or self.parts(adapter_name)[0].is_meta
-
-    def _move_adapter_to_device_of_base_layer(
-        self, adapter_name: str, device: torch.device | None = None
-    ) -> None:
-        # PEFT calls this after loading without memory. Its own version rounds to the base's dtype,
-        # and loses what was loaded when the base has no memory yet.
-        target = device or device_of_base(self)
-        for part in self.part_names:
-            container = getattr(self, part)
-            if adapter_name not in container or container[adapter_name].weight.is_meta:
-                continue
-            weight = container[adapter_name].weight
-            place = weight.device if target.type == "meta" else target
-            # A copy: in the memory of a file it may lie unaligned, and products round otherwise.
-            moved = weight.detach().to(place, _factor_dtype(self.weight), copy=True)
-            container[adapter_name].weight = nn.Parameter(moved, weight.requires_grad)
-
-    def round_to_base(self, adapter_name: str) -> None:
-        """Cast the parts of an adapter to the dtype in which the base layer computes."""
-        _, dtype = self._get_base_layer_device_and_dtype(self.get_base_layer())
-        if adapter_name in self.r and dtype in COMPUTED:
-            for factor in self._factors(adapter_name):
-                factor.to(dtype)
-
-
-def _check_finite(merged: Tensor, names: list[str]) -> None:
-    if not torch.isfinite(merged).all():
-        named = ", ".join(map(repr, names))
-        raise ModelError(
-            f"merging adapter {named} gives a weight that is not finite: an adapter has diverged, "
-            "load an earlier checkpoint"
-        )
-
-
-def _cast(sources: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    return [source.to(dtype) for source in sources]
-
-
-def _factor_dtype(weight: Tensor) -> torch.dtype:
-    return torch.float64 if weight.dtype == torch.float64 else torch.float32
-
-
-def _rename_old_parts(
-    layer: FactoredLinear, state_dict: dict[str, Tensor], prefix: str, *_: Any
-) -> None:
-    """Read what 0.1 called ``rankwise_xs_R.default``, without ``.weight``."""
-    for part in layer.part_names:
-        for adapter_name in getattr(layer, part):
-            name = f"{prefix}{part}.{adapter_name}"
-            if name in state_dict:
-                state_dict[f"{name}.weight"] = state_dict.pop(name)

@@ -14,6 +14,8 @@ B, R and A begin: ``rankwise.initialize`` with ``UpdateApproximation``.
 from __future__ import annotations
 
 import math
+from abc import ABC
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +28,9 @@ from rankwise.core.errors import ModelError, SettingsError
 from rankwise.core.seeds import derive_seed
 from rankwise.functional.svd import truncated_svd
 from rankwise.methods.adapters.bridge import assign, finite_weight, whole
+from rankwise.methods.adapters.experts import FactoredExperts, check_target_parameters
 from rankwise.methods.adapters.factored import FactoredLinear
+from rankwise.methods.adapters.factored_weight import FactoredWeight
 from rankwise.methods.adapters.factors import TINY, Factor
 from rankwise.methods.adapters.fused import Factors
 from rankwise.methods.adapters.peft_types import RankwisePeftType, register
@@ -55,6 +59,8 @@ class LoraXSConfig(PeftConfig):
         seed: Seed of the start. The global random state is neither used nor changed.
         use_rslora: ``True`` makes the scaling s = lora_alpha / √r (Kalajdzievski 2023, arXiv
             2312.03732).
+        target_parameters: Names of stacks of experts' weights to adapt, as in
+            :class:`peft.LoraConfig`: ``["experts.gate_up_proj", "experts.down_proj"]``.
         trainable_token_indices: Tokens whose embeddings train too, as in :class:`peft.LoraConfig`.
 
     Example:
@@ -79,6 +85,7 @@ class LoraXSConfig(PeftConfig):
     seed: int = 0
     use_rslora: bool = False
     trainable_token_indices: list[int] | dict[str, list[int]] | None = None
+    target_parameters: list[str] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,6 +95,7 @@ class LoraXSConfig(PeftConfig):
             self.target_modules = set(self.target_modules)
         if isinstance(self.exclude_modules, list):
             self.exclude_modules = set(self.exclude_modules)
+        check_target_parameters(self.target_parameters, dropout=self.lora_dropout)
         if self.lora_alpha is not None and self.lora_alpha <= 0:
             raise SettingsError(f"lora_alpha must be positive, got {self.lora_alpha}")
         if self.use_rslora and self.lora_alpha is None:
@@ -103,10 +111,9 @@ class LoraXSConfig(PeftConfig):
             )
 
 
-class LoraXSLinear(FactoredLinear):
-    """A linear layer with adapters ΔW = s · B R A."""
+class LoraXSWeight(FactoredWeight, ABC):
+    """A weight with adapters ΔW = s · B R A."""
 
-    factor_class = Factor
     adapter_layer_names = ("rankwise_xs_R",)
     frozen_names = ("rankwise_xs_B", "rankwise_xs_A")
     is_bounded_by_sides = True
@@ -145,7 +152,7 @@ class LoraXSLinear(FactoredLinear):
     def is_stuck(self, adapter_name: str) -> bool:
         """Tell whether A, which holds the singular values of the weight, is zero or tiny."""
         _, _, A = self.parts(adapter_name)
-        return bool(whole(A).abs().max() < TINY)
+        return bool(whole(A).abs().amax(dim=(-2, -1)).min() < TINY)
 
     def combined(self, weights: dict[str, float]) -> list[Tensor]:
         """Return Σ wᵢ sᵢ Rᵢ / s, B and A of adapters that share B and A; s is that of the first."""
@@ -162,6 +169,28 @@ class LoraXSLinear(FactoredLinear):
     def _part_shapes(self, r: int) -> list[tuple[int, ...]]:
         return [(r, r), (self.out_features, r), (r, self.in_features)]
 
+    @torch.no_grad()
+    def _start(self, adapter_name: str, weight: Tensor | None, *, seed: int) -> None:
+        R, B, A = self.parts(adapter_name)
+        # Drawn on the CPU, so that a seed means the same on every device.
+        generator = torch.Generator().manual_seed(seed)
+        R.copy_(INITIAL_CORE_STD * torch.randn(R.shape, generator=generator))
+        if weight is None:
+            B.copy_(torch.linalg.qr(torch.randn(B.shape, generator=generator)).Q)
+            A.copy_(torch.linalg.qr(torch.randn(A.mT.shape, generator=generator)).Q.mT)
+            return
+        r = R.shape[-1]
+        for matrix, left, right in zip(*map(_matrices, (weight, B, A)), strict=True):
+            U, S, Vh = truncated_svd(matrix.to(A.dtype), r, generator=generator)
+            left.copy_(U)
+            right.copy_(S.unsqueeze(1) * Vh)
+
+
+class LoraXSLinear(LoraXSWeight, FactoredLinear):
+    """A linear layer with adapters ΔW = s · B R A."""
+
+    factor_class = Factor
+
     def _change(self, adapter_name: str, x: Tensor) -> Tensor:
         # Through modules, as PEFT's layers do: whatever shards or offloads these acts when called.
         # And one after the other, so that backward keeps the short vectors A x and not the inputs.
@@ -171,26 +200,22 @@ class LoraXSLinear(FactoredLinear):
             hidden = factor(self._cast_input_dtype(hidden, factor.weight.dtype))
         return self.scaling[adapter_name] * hidden
 
-    @torch.no_grad()
-    def _start(self, adapter_name: str, weight: Tensor | None, *, seed: int) -> None:
-        R, B, A = self.parts(adapter_name)
-        # Drawn on the CPU, so that a seed means the same on every device.
-        generator = torch.Generator().manual_seed(seed)
-        R.copy_(INITIAL_CORE_STD * torch.randn(R.shape, generator=generator))
-        if weight is not None:
-            U, S, Vh = truncated_svd(weight.to(A.dtype), len(R), generator=generator)
-            B.copy_(U)
-            A.copy_(S.unsqueeze(1) * Vh)
-        else:
-            B.copy_(torch.linalg.qr(torch.randn(B.shape, generator=generator)).Q)
-            A.copy_(torch.linalg.qr(torch.randn(A.T.shape, generator=generator)).Q.T)
+
+class LoraXSExperts(LoraXSWeight, FactoredExperts):
+    """A stack of experts with adapters ΔW = s · B R A of each."""
+
+
+def _matrices(tensor: Tensor) -> Sequence[Tensor]:
+    return tensor if tensor.ndim == 3 else [tensor]  # type: ignore[return-value]
 
 
 class LoraXSModel(FactoredTuner):
     """PEFT's tuner for :class:`LoraXSConfig`."""
 
     prefix = "rankwise_xs_"
-    tuner_layer_cls = LoraXSLinear
+    tuner_layer_cls = LoraXSWeight
+    linear_class = LoraXSLinear
+    experts_class = LoraXSExperts
     target_module_mapping: dict[str, Any] = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 
 

@@ -21,7 +21,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rankwise.core.errors import ModelError
 from rankwise.methods.adapters.bridge import linear_sides
-from rankwise.methods.adapters.factored import FactoredLinear
+from rankwise.methods.adapters.factored_weight import FactoredWeight
 from rankwise.methods.adapters.quantised import is_supported
 
 _MOST_NAMES = 6
@@ -32,10 +32,10 @@ _REASONS = {
 }
 
 
-def layers_of(model: nn.Module) -> Iterator[tuple[str, FactoredLinear]]:
+def layers_of(model: nn.Module) -> Iterator[tuple[str, FactoredWeight]]:
     """Yield our layers by name."""
     for name, module in model.named_modules():
-        if isinstance(module, FactoredLinear):
+        if isinstance(module, FactoredWeight):
             yield name, module
 
 
@@ -72,7 +72,7 @@ def check_adaptable(model: nn.Module, name: str) -> None:
         )
 
 
-def choose_linear_layers(config: Any, model: nn.Module, layer_class: type[FactoredLinear]) -> None:
+def choose_linear_layers(config: Any, model: nn.Module, layer_class: type[FactoredWeight]) -> None:
     """Write out "all-linear" in a config as the layers on which an adapter can act.
 
     Warns:
@@ -93,7 +93,7 @@ def choose_linear_layers(config: Any, model: nn.Module, layer_class: type[Factor
         raise ModelError(f"'all-linear' finds no layer to adapt: {_listed(left_out) or 'none'}")
     if left_out:
         warnings.warn(f"'all-linear' leaves out {_listed(left_out)}", stacklevel=2)
-    _warn_of_experts(model, config.target_modules)
+    _warn_of_experts(model, config)
 
 
 def warn_of_stuck_layers(model: nn.Module, adapter_name: str) -> None:
@@ -127,7 +127,7 @@ def _leave_as_it_is(*_: Any) -> None:
 
 
 def _why_left_out(
-    config: Any, model: nn.Module, name: str, layer_class: type[FactoredLinear]
+    config: Any, model: nn.Module, name: str, layer_class: type[FactoredWeight]
 ) -> str | None:
     if reason := _why_never_called(model, name):
         return reason
@@ -153,22 +153,65 @@ def _base_of(model: nn.Module, name: str) -> nn.Module:
     return layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else layer
 
 
-def _warn_of_experts(model: nn.Module, adapted: Iterable[str]) -> None:
+def _warn_of_experts(model: nn.Module, config: Any) -> None:
+    adapted = {f"{m}.{p}" for m, p in find_stacks(model, config.target_parameters or ())}
     others = {
-        f"{name}.{key}": parameter.numel()
-        for name, module in model.named_modules()
-        for key, parameter in module.named_parameters(recurse=False)
-        if parameter.ndim == 3 and len(parameter) > 1 and not isinstance(module, _ConvNd)
+        key: parameter.numel()
+        for key, parameter, module in _parameters(model)
+        if _is_stack(parameter, module) and key not in adapted
     }
     if others:
-        numbers = sum(math.prod(linear_sides(_base_of(model, name))) for name in adapted)
+        names = config.target_modules
+        numbers = sum(math.prod(linear_sides(_base_of(model, name))) for name in names)
         share = numbers / (numbers + sum(others.values()))
         warnings.warn(
             f"'all-linear' adapts {share:.0%} of the weights: "
             f"{_listed(dict.fromkeys(others, ''))} are stacks of matrices, such as experts, and no "
-            "layers",
+            "layers; name them in target_parameters to adapt them too",
             stacklevel=2,
         )
+
+
+def find_stacks(model: nn.Module, targets: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the stacks of matrices whose names end as one of ``targets``: (module, parameter).
+
+    They come in the order in which PEFT takes them, which layers around one module keep.
+
+    Raises:
+        ModelError: One is no stack, or its values are not plain floating-point numbers.
+    """
+    endings = tuple(f".{target}" for target in targets)
+    found = []
+    for key, parameter, module in _parameters(model):
+        if not f".{key}".endswith(endings):
+            continue
+        module_name, _, parameter_name = key.rpartition(".")
+        if not _is_stack(parameter, module) or not module_name:
+            raise ModelError(
+                f"{key} in target_parameters is a {type(module).__name__}'s parameter of shape "
+                f"{tuple(parameter.shape)}, but only stacks of matrices (experts, out, in) of a "
+                "module below the top can be adapted: name a layer in target_modules instead"
+            )
+        if type(parameter) is not nn.Parameter or not parameter.is_floating_point():
+            raise ModelError(
+                f"{key} is a {type(parameter).__name__} of {parameter.dtype}, but only plain "
+                "floating-point stacks can be adapted: load the model unquantised and unsharded"
+            )
+        found.append((module_name, parameter_name))
+    return found
+
+
+def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, nn.Module]]:
+    """Yield the base model's parameters under the names that they have without adapters."""
+    for name, module in model.named_modules():
+        if not isinstance(module, BaseTunerLayer):
+            plain = name.replace(".base_layer", "")
+            for parameter_name, parameter in module.named_parameters(recurse=False):
+                yield f"{plain}.{parameter_name}".lstrip("."), parameter, module
+
+
+def _is_stack(parameter: nn.Parameter, module: nn.Module) -> bool:
+    return parameter.ndim == 3 and len(parameter) > 1 and not isinstance(module, _ConvNd)
 
 
 def _listed(reasons: Mapping[str, str | None]) -> str:

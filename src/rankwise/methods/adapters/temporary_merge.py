@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from rankwise.core.errors import ModelError
 from rankwise.methods.adapters.bridge import factors
 from rankwise.methods.adapters.quantised import backend_of
+from rankwise.methods.adapters.stacks import adapted_parameter, adapted_parameter_name
 from rankwise.methods.adapters.switching import acting
 from rankwise.methods.chain.layer import OpenedLayer
 
@@ -54,7 +55,7 @@ def temporarily_merged(model: nn.Module) -> Iterator[bool]:
 @torch.no_grad()
 def _merge(layer: BaseTunerLayer, saved: Saved) -> bool:
     """Add the changes of the active adapters; return whether the result is finite."""
-    weight: Any = layer.get_base_layer().weight
+    weight: Any = adapted_parameter(layer)
     changes = [layer.get_delta_weight(name).float() for name in _active(layer)]  # type: ignore
     if not changes:
         return True
@@ -81,7 +82,7 @@ def _active(layer: BaseTunerLayer) -> list[str]:
 
 def _is_mergeable(layer: BaseTunerLayer, uses: Counter[int]) -> bool:
     base: Any = layer.get_base_layer()
-    weight: Any = getattr(base, "weight", None)
+    weight: Any = getattr(base, adapted_parameter_name(layer), None)
     if layer.merged or layer.disable_adapters or isinstance(layer, OpenedLayer):
         return False
     if type(weight) is not nn.Parameter or type(weight.data) is not Tensor or weight.is_meta:

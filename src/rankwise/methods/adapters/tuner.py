@@ -18,6 +18,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from accelerate import init_empty_weights
 from peft import PeftConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, onload_layer
 from peft.utils.other import AuxiliaryTrainingWrapper
@@ -25,12 +26,15 @@ from torch import Tensor, nn
 
 from rankwise.core.errors import AdapterError, ModelError
 from rankwise.methods.adapters.bridge import assign
+from rankwise.methods.adapters.experts import FactoredExperts
 from rankwise.methods.adapters.factored import FactoredLinear
+from rankwise.methods.adapters.factored_weight import FactoredWeight
 from rankwise.methods.adapters.peft_types import current_names
 from rankwise.methods.adapters.quantised import keep_differentiable
 from rankwise.methods.adapters.targets import (
     check_adaptable,
     choose_linear_layers,
+    find_stacks,
     keep_from_fast_path,
     layers_of,
     rank_of,
@@ -41,12 +45,15 @@ BASE = "__base__"  # PEFT's word for a sample that no adapter changes
 
 
 class FactoredTuner(BaseTuner, ABC):
-    """Puts layers of one :class:`FactoredLinear` class in the place of the targeted ones.
+    """Puts layers of one type of adapter in the place of the targeted ones.
 
-    A concrete class sets ``prefix``, ``tuner_layer_cls`` and ``target_module_mapping``.
+    A concrete class sets ``prefix``, ``target_module_mapping`` and the classes of its layers: what
+    they share (``tuner_layer_cls``), over linear layers and over stacks of experts.
     """
 
-    tuner_layer_cls: type[FactoredLinear]  # type: ignore[reportIncompatibleVariableOverride]
+    tuner_layer_cls: type[FactoredWeight]  # type: ignore[reportIncompatibleVariableOverride]
+    linear_class: type[FactoredLinear]
+    experts_class: type[FactoredExperts]
 
     def _pre_injection_hook(self, model: nn.Module, config: PeftConfig, adapter_name: str) -> None:
         super()._pre_injection_hook(model, config, adapter_name)
@@ -60,6 +67,23 @@ class FactoredTuner(BaseTuner, ABC):
     def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
         super()._prepare_model(peft_config, model)
         choose_linear_layers(peft_config, model, self.tuner_layer_cls)
+
+    def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> PeftConfig:
+        if peft_config.target_modules is None and peft_config.target_parameters:
+            peft_config.target_modules = set()
+        return super()._prepare_adapter_config(peft_config, model_config)
+
+    def _check_new_adapter_config(self, config: Any) -> None:
+        super()._check_new_adapter_config(config)
+        names = set(config.target_parameters or ())
+        for other_name, other in self.peft_config.items():
+            others = set(getattr(other, "target_parameters", None) or ())
+            if other is not config and names and others and others != names:
+                raise ModelError(
+                    f"adapter {other_name!r} has target_parameters={sorted(others)}, the new one "
+                    f"{sorted(names)}: adapters of one model must name the same, as their files "
+                    "know such layers by their order"
+                )
 
     def inject_adapter(
         self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any
@@ -83,7 +107,44 @@ class FactoredTuner(BaseTuner, ABC):
         layer: Any = target
         if is_new:
             check_adaptable(self.model, current_key)
-            layer = self.tuner_layer_cls(target)
+            layer = self.linear_class(target)
+        self._add_adapter(layer, adapter_name, current_key, peft_config)
+        if is_new:
+            if isinstance(parent, nn.TransformerEncoderLayer):
+                keep_from_fast_path(layer)
+            # PEFT's _replace_module moves the layer to the device of its weight, where ours begins
+            # (and stumbles over parts without memory beside an 8-bit weight).
+            setattr(parent, target_name, layer)
+
+    def _inject_parameters(
+        self, peft_config: Any, model: nn.Module, adapter_name: str, low_cpu_mem_usage: bool
+    ) -> list[str]:
+        # PEFT's own version knows its one class of such layers by name.
+        names = find_stacks(model, peft_config.target_parameters)
+        for module_name, parameter_name in names:
+            with init_empty_weights() if low_cpu_mem_usage else contextlib.nullcontext():
+                layer = self._experts_layer(model, module_name, parameter_name)
+                key = f"{module_name}.{parameter_name}"
+                self._add_adapter(layer, adapter_name, key, peft_config)
+        return [f"{module_name}.{parameter_name}" for module_name, parameter_name in names]
+
+    def _experts_layer(
+        self, model: nn.Module, module_name: str, parameter_name: str
+    ) -> FactoredExperts:
+        """Return the layer of a stack, put around its module and others' layers if need be."""
+        outer = layer = model.get_submodule(module_name)
+        while isinstance(layer, FactoredExperts):
+            if layer.parameter_name == parameter_name:
+                return layer
+            layer = layer.base_layer
+        new = self.experts_class(outer, parameter_name)
+        parent, _, child = module_name.rpartition(".")
+        setattr(model.get_submodule(parent), child, new)
+        return new
+
+    def _add_adapter(
+        self, layer: FactoredWeight, adapter_name: str, current_key: str, peft_config: Any
+    ) -> None:
         if layer.merged:
             raise ModelError(
                 f"{current_key} has merged adapters, so a new one would take its start from the "
@@ -91,12 +152,6 @@ class FactoredTuner(BaseTuner, ABC):
             )
         r = rank_of(peft_config, current_key)
         layer.update_layer(adapter_name, r=r, config=peft_config, module_name=current_key)
-        if is_new:
-            if isinstance(parent, nn.TransformerEncoderLayer):
-                keep_from_fast_path(layer)
-            # PEFT's _replace_module moves the layer to the device of its weight, where ours begins
-            # (and stumbles over parts without memory beside an 8-bit weight).
-            setattr(parent, target_name, layer)
 
     def _replace_module(
         self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module
@@ -119,7 +174,7 @@ class FactoredTuner(BaseTuner, ABC):
         super()._cast_adapter_dtype(adapter_name, autocast_adapter_dtype)
         if not autocast_adapter_dtype:
             for layer in self.model.modules():
-                if isinstance(layer, FactoredLinear):
+                if isinstance(layer, FactoredWeight):
                     layer.round_to_base(adapter_name)
 
     def merge_adapter(
@@ -222,7 +277,7 @@ def _check_untied(model: nn.Module) -> None:
     """
     uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
     for name, layer in model.named_modules():
-        if isinstance(layer, FactoredLinear) and uses[id(layer.weight)] > 1:
+        if isinstance(layer, FactoredWeight) and uses[id(layer.weight)] > 1:
             raise ModelError(
                 f"{name} shares its weight with another module, which merging would change too: "
                 "use the adapter unmerged, or load the model with tie_word_embeddings=False"

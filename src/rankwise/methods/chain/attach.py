@@ -20,14 +20,21 @@ from rankwise.core.errors import ModelError
 from rankwise.methods.adapters.bridge import adapter_parameters, base_shape, freeze, rank
 from rankwise.methods.adapters.fused import FusedLoraLinear, is_lora_linear
 from rankwise.methods.adapters.quantised import is_supported
+from rankwise.methods.adapters.stacks import (
+    adapted_parameter,
+    adapted_parameter_name,
+    number_of_experts,
+    packed,
+)
 from rankwise.methods.chain.layer import History, OpenedLayer, cast_parameter
-from rankwise.methods.chain.merged_history import FoldedLinear
+from rankwise.methods.chain.merged_history import FoldedLinear, FoldedParameter
 from rankwise.methods.chain.unmerged_history import BESIDE
 from rankwise.methods.chain.waiting import BaseDevice, waiting_copy
 
 _OPENED: dict[type, type[OpenedLayer]] = {
     lora.Linear: FoldedLinear,
     FusedLoraLinear: FoldedLinear,
+    lora.ParamWrapper: FoldedParameter,
     **BESIDE,
 }
 
@@ -44,7 +51,7 @@ def check_layers(model: nn.Module, layers: Mapping[str, BaseTunerLayer], adapter
     owners = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
     for name, layer in layers.items():
         _check_kind(name, layer)
-        if owners[id(layer.get_base_layer().weight)] > 1:
+        if owners[id(adapted_parameter(layer))] > 1:
             raise ModelError(
                 f"{name} shares its weight with another module, which a fold would change too: "
                 "leave it out of target_modules"
@@ -65,7 +72,7 @@ def new_histories(
     """Return empty histories for layers that :func:`check_layers` accepts, W₀ copied."""
     histories = {}
     for name, layer in layers.items():
-        weight = cast(nn.Parameter, layer.get_base_layer().weight)
+        weight = adapted_parameter(layer)
         base = None if type(layer) in BESIDE else waiting_copy(weight.detach(), place)
         scaling = cast(OpenedLayer, layer).scaling[adapter_name]
         histories[name] = History(adapter_name, type(layer), base, scaling)
@@ -84,7 +91,9 @@ def plain_factors(layer: OpenedLayer, B: Tensor, A: Tensor) -> dict[str, nn.Para
     """Make the parameters of a plain LoRA with ΔW = B A, for :func:`close_layer`."""
     parts = adapter_parameters(layer, layer.history.adapter_name)
     return {
-        part: nn.Parameter(factor.to(parts[part].device, parts[part].dtype).contiguous())
+        part: nn.Parameter(
+            packed(part[-1], factor).to(parts[part].device, parts[part].dtype).contiguous()
+        )
         for part, factor in (("lora_B", B), ("lora_A", A))
     }
 
@@ -95,7 +104,8 @@ def close_layer(layer: OpenedLayer, parameters: dict[str, nn.Parameter]) -> None
     layer.leave()
     for part, parameter in parameters.items():
         _set_factor(layer, part, name, parameter)
-    layer.r[name] = layer.lora_alpha[name] = len(parameters["lora_A"])
+    rows = len(parameters["lora_A"])
+    layer.r[name] = layer.lora_alpha[name] = rows // (number_of_experts(layer) or 1)
     layer.scaling[name], layer.use_rslora[name] = 1.0, False
     freeze(layer, name, ())
 
@@ -154,19 +164,20 @@ def _check_kind(name: str, layer: BaseTunerLayer) -> None:
     base: Any = layer.get_base_layer()
     if is_supported(base) and type(layer) in BESIDE:
         return
-    weight = getattr(base, "weight", None)
+    weight: Any = getattr(base, adapted_parameter_name(layer), None)
     is_plain = type(weight) is nn.Parameter and weight.is_floating_point() and not weight.is_meta
-    if not is_lora_linear(layer) or not is_plain:
+    is_lora = is_lora_linear(layer) or type(layer) is lora.ParamWrapper
+    if not is_lora or not is_plain:
         raise ModelError(
             f"{name} is a {type(layer).__name__} over {type(base).__name__} with a weight of "
             f"{getattr(weight, 'dtype', None)}: a chain takes linear layers with a floating-point "
-            "weight, or one quantised by bitsandbytes or torchao (int8); target these, in a model "
-            "neither sharded nor offloaded"
+            "weight, or one quantised by bitsandbytes or torchao (int8), and stacks of experts; "
+            "target these, in a model neither sharded nor offloaded"
         )
-    if base.weight.numel() == 0:
+    if weight.numel() == 0:
         raise ModelError(
             f"the weight of {name} is empty, as DeepSpeed ZeRO-3 leaves it: make the chain without "
             "ZeRO-3; DDP and FSDP2 can have one"
         )
-    if base.weight.requires_grad:
+    if weight.requires_grad:
         raise ModelError(f"the base weight of {name} is trained itself: freeze it before the chain")

@@ -36,11 +36,12 @@ from rankwise.core.errors import (
     TrainingError,
 )
 from rankwise.core.interrupts import EndsInTwoSteps, Step, all_or_none, go_back
-from rankwise.functional.compress import compress
+from rankwise.functional.compress import compress_each
 from rankwise.functional.sketch import Kind
 from rankwise.methods.adapters import bridge
 from rankwise.methods.adapters.bridge import assign, is_sharded
 from rankwise.methods.adapters.quantised import keep_differentiable
+from rankwise.methods.adapters.stacks import adapted_parameter, packed
 from rankwise.methods.chain.attach import (
     check_layers,
     close_layer,
@@ -92,7 +93,7 @@ class Chain(EndsInTwoSteps):
     happens.
 
     Args:
-        model: A PEFT model with a plain LoRA over linear layers.
+        model: A PEFT model with a plain LoRA over linear layers or stacks of experts.
         side: The sketched factor: ``left`` is B, ``right`` is A; ``both`` starts A from a sketch
             and B at zero and trains the two (COLA).
         sketch: A kind of :func:`rankwise.functional.sketch`. None takes ``gaussian``, the paper's;
@@ -231,8 +232,8 @@ class Chain(EndsInTwoSteps):
         errors: dict[str, float] = {}
         try:
             for name, (B, A) in factors.items():
-                if final_rank is not None and len(A) > final_rank:
-                    B, A, errors[name] = compress([(B, A)], final_rank)
+                if final_rank is not None and A.shape[-2] > final_rank:
+                    B, A, errors[name] = compress_each(B, A, final_rank)
                     factors[name] = B, A
         except ValueError:  # a factor is not finite: the base is restored all the same
             self._close(factors)
@@ -331,7 +332,7 @@ class Chain(EndsInTwoSteps):
         broken = [name for name, layer in self._layers.items() if not layer.history.is_finite]
         if not broken:
             return None
-        weight = cast(Tensor, self._layers[broken[0]].get_base_layer().weight)
+        weight = adapted_parameter(self._layers[broken[0]])
         return f"not finite, or not beside the weight in its {weight.dtype}, in {', '.join(broken)}"
 
     @torch.no_grad()
@@ -341,7 +342,7 @@ class Chain(EndsInTwoSteps):
             for factor, parameter in zip("BA", layer.open_parameters(), strict=True):
                 parameter.grad = None
                 if factor == self._sketcher.factor:
-                    assign(parameter, sketches[name])
+                    assign(parameter, packed(factor, sketches[name]))
                 else:
                     parameter.zero_()
 
@@ -350,19 +351,20 @@ class Chain(EndsInTwoSteps):
         if broken := self._set_histories(folded):
             raise AdapterError(f"the ledger is {broken}: use an earlier checkpoint")
         for name, layer in self._layers.items():
-            for parameter, value in zip(layer.open_parameters(), histories[name][-1], strict=True):
+            block = zip("BA", layer.open_parameters(), histories[name][-1], strict=True)
+            for factor, parameter, value in block:
                 cast_parameter(parameter, value.dtype)
-                assign(parameter, value)
+                assign(parameter, packed(factor, value))
         self._is_inherited = is_inherited
 
     def _close(self, factors: Mapping[str, Factors]) -> int:
         """Leave a plain LoRA of these factors, of the largest of their ranks; return that rank."""
-        rank = max(len(A) for _, A in factors.values())
+        rank = max(A.shape[-2] for _, A in factors.values())
         parameters = {
             name: plain_factors(
                 self._layers[name],
-                pad(B, (0, rank - len(A))),
-                pad(A, (0, 0, 0, rank - len(A))),
+                pad(B, (0, rank - A.shape[-2])),
+                pad(A, (0, 0, 0, rank - A.shape[-2])),
             )
             for name, (B, A) in factors.items()
         }

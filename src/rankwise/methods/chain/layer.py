@@ -24,7 +24,8 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from rankwise.core.errors import ChainError
-from rankwise.methods.adapters.bridge import adapter_parameters, whole
+from rankwise.methods.adapters.bridge import adapter_parameters, is_transposed, whole
+from rankwise.methods.adapters.stacks import number_of_experts, unpacked
 from rankwise.methods.chain.config import ChainConfig
 
 Factors = tuple[Tensor, Tensor]
@@ -42,7 +43,8 @@ class History:
         plain: PEFT's class of the layer, which it gets back in the end.
         base: W₀, in the layout in which the layer stores its weight; None where it never changes.
         scaling: s of ΔW = s Σ Bᵢ Aᵢ.
-        blocks: The finished factors (Bᵢ, Aᵢ), (out, r) and (r, in), where W₀ is.
+        blocks: The finished factors (Bᵢ, Aᵢ), (out, r) and (r, in), where W₀ is; of a stack of
+            experts (experts, out, r) and (experts, r, in).
         is_finite: Whether what they come to is finite: a tensor (), so that nothing waits for it.
     """
 
@@ -88,7 +90,16 @@ class OpenedLayer(_Mixin):
         """Return a copy of the current factors (B, A), without scaling, where the history waits."""
         self.match_dtypes()
         device = self.history.device
-        B, A = (whole(part.detach()).to(device, copy=True) for part in self.open_parameters())
+        B, A = (whole(part).to(device, copy=True) for part in self.open_factors())
+        return B, A
+
+    def open_factors(self) -> Factors:
+        """Return the current factors B (..., out, r) and A (..., r, in), views of their memory."""
+        experts = number_of_experts(self)
+        B, A = (
+            unpacked(factor, parameter.detach(), experts)
+            for factor, parameter in zip("BA", self.open_parameters(), strict=True)
+        )
         return B, A
 
     def open_parameters(self) -> tuple[nn.Parameter, nn.Parameter]:
@@ -183,7 +194,7 @@ class OpenedLayer(_Mixin):
         return self.history.adapter_name in self.active_adapters and not self.disable_adapters
 
     def _in_own_layout(self, matrix: Tensor) -> Tensor:
-        return matrix.T if getattr(self, "fan_in_fan_out", False) else matrix
+        return matrix.mT if is_transposed(self) else matrix
 
     def _refuse(self, action: str) -> NoReturn:
         raise ChainError(
@@ -195,8 +206,8 @@ class OpenedLayer(_Mixin):
 def stack(blocks: Sequence[Factors], device: torch.device) -> Factors:
     """Return [B₁ B₂ …] and [A₁; A₂; …], whose product is the sum of the blocks' own."""
     return (
-        torch.cat([B.to(device) for B, _ in blocks], dim=1),
-        torch.cat([A.to(device) for _, A in blocks], dim=0),
+        torch.cat([B.to(device) for B, _ in blocks], dim=-1),
+        torch.cat([A.to(device) for _, A in blocks], dim=-2),
     )
 
 

@@ -1,7 +1,8 @@
 """The ledger of a chain on disk: what it has trained so far, block by block.
 
 One safetensors file, whole or absent. Its tensors are the factors that no seed gives back, named
-``<layer>.<block>.B`` (out, r) and ``<layer>.<block>.A`` (r, in); the last block is the open one.
+``<layer>.<block>.B`` (out, r) and ``<layer>.<block>.A`` (r, in), of a stack of experts (experts,
+out, r) and (experts, r, in); the last block is the open one.
 Its header says how the chain was set up and how many blocks there are. A frozen sketch that comes
 from a seed is left out.
 """
@@ -39,7 +40,8 @@ class ChainIdentity:
         side: The sketched side, ``left``, ``right`` or ``both``.
         sketch: The kind of sketch.
         seed: The seed of the run.
-        layers: Per layer [out, in, r, s], s the scaling of ΔW = s Σ B A.
+        layers: Per layer [out, in, r, s], s the scaling of ΔW = s Σ B A; of a stack of experts
+            their number follows.
     """
 
     side: str
@@ -190,9 +192,9 @@ def _check_values(path: Path, identity: ChainIdentity) -> None:
 
 
 def _is_layer(layer: Any) -> bool:
-    """Tell whether ``layer`` can be [out, in, r, scaling]."""
-    if not (isinstance(layer, list) and len(layer) == 4):
+    """Tell whether ``layer`` can be [out, in, r, scaling] or [out, in, r, scaling, experts]."""
+    if not (isinstance(layer, list) and len(layer) in (4, 5)):
         return False
-    *sizes, scaling = layer
+    scaling, sizes = layer[3], [*layer[:3], *layer[4:]]
     whole = all(type(size) is int and 1 <= size <= LARGEST_SIZE for size in sizes)
     return whole and type(scaling) in (int, float) and math.isfinite(scaling)

@@ -1,4 +1,4 @@
-"""PEFT's LoRA linear layer while a chain is open: its base weight holds what blocks have learned.
+"""PEFT's LoRA layers while a chain is open: their base weight holds what blocks have learned.
 
 With the adapter disabled, or another one active, the layer computes with its pretrained weight.
 """
@@ -15,19 +15,12 @@ from torch import Tensor, nn
 
 from rankwise.methods.adapters.bridge import assign
 from rankwise.methods.adapters.fused import lora_forward
+from rankwise.methods.adapters.stacks import adapted_parameter, adapted_parameter_name
 from rankwise.methods.chain.layer import Factors, OpenedLayer, stack
 
 
-class FoldedLinear(OpenedLayer, lora.Linear):
+class FoldedLayer(OpenedLayer):
     """A LoRA layer whose base weight is round(W₀ + s Σ Bᵢ Aᵢ) over the blocks of its history."""
-
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Compute with the folded weight where the chain's adapter counts, with W₀ where not."""
-        if self._is_counted(kwargs) or not self.history.blocks:
-            self._base_parameter()
-            return lora_forward(self, x, *args, **kwargs)
-        with self._pretrained_weight():
-            return lora.Linear.forward(self, x, *args, **kwargs)
 
     @torch.no_grad()
     def set_blocks(self, blocks: list[Factors], base: Tensor | None = None) -> None:
@@ -59,16 +52,43 @@ class FoldedLinear(OpenedLayer, lora.Linear):
         base = cast(Tensor, self.history.base).to(folded.device, folded.dtype)
         pretrained: Any = nn.Parameter(base, requires_grad=False)
         pretrained.folded = folded
-        self.get_base_layer().weight = pretrained
+        self._put(pretrained)
         try:
             yield
         finally:
-            self.get_base_layer().weight = folded
+            self._put(folded)
+
+    def _put(self, parameter: nn.Parameter) -> None:
+        setattr(self.get_base_layer(), adapted_parameter_name(self), parameter)
 
     def _base_parameter(self) -> nn.Parameter:
         """Return the folded weight, put back first if an exception has left W₀ in its place."""
-        weight = cast(nn.Parameter, self.get_base_layer().weight)
+        weight = adapted_parameter(self)
         folded = getattr(weight, "folded", weight)
         if folded is not weight:
-            self.get_base_layer().weight = folded
+            self._put(folded)
         return folded
+
+
+class FoldedLinear(FoldedLayer, lora.Linear):
+    """Such a layer over a linear one."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Compute with the folded weight where the chain's adapter counts, with W₀ where not."""
+        if self._is_counted(kwargs) or not self.history.blocks:
+            self._base_parameter()
+            return lora_forward(self, x, *args, **kwargs)
+        with self._pretrained_weight():
+            return lora.Linear.forward(self, x, *args, **kwargs)
+
+
+class FoldedParameter(FoldedLayer, lora.ParamWrapper):
+    """Such a layer over a parameter of a module, as the weights of experts."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Compute with the folded weight where the chain's adapter counts, with W₀ where not."""
+        if self._is_counted(kwargs) or not self.history.blocks:
+            self._base_parameter()
+            return lora.ParamWrapper.forward(self, x, *args, **kwargs)
+        with self._pretrained_weight():
+            return lora.ParamWrapper.forward(self, x, *args, **kwargs)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rankwise.methods.adapters import bridge
+from rankwise.methods.adapters.stacks import number_of_experts
 from rankwise.methods.chain.layer import Factors, OpenedLayer
 from rankwise.methods.chain.ledger import (
     ChainIdentity,
@@ -38,7 +39,7 @@ def ledger_of(layers: Layers, sketcher: Sketcher, is_inherited: bool) -> Ledger:
     for name, layer in layers.items():
         layer.match_dtypes()
         # The tensors themselves: what is written is not held twice.
-        blocks = [*layer.history.blocks, layer.open_parameters()]
+        blocks = [*layer.history.blocks, layer.open_factors()]
         for block, (B, A) in enumerate(blocks):
             for factor, tensor in (("B", B), ("A", A)):
                 if _is_stored(factor, block, sketcher=sketcher, is_inherited=is_inherited):
@@ -81,6 +82,7 @@ def _identity_of(layers: Layers, sketcher: Sketcher) -> ChainIdentity:
             *bridge.base_shape(layer),
             bridge.rank(layer, sketcher.adapter_name),
             layer.history.scaling,
+            *([] if (experts := number_of_experts(layer)) is None else [experts]),
         ]
         for name, layer in layers.items()
     }
@@ -92,7 +94,7 @@ def _layout_of(
 ) -> Layout:
     layout: Layout = {}
     for name, layer in layers.items():
-        for factor, parameter in zip("BA", layer.open_parameters(), strict=True):
+        for factor, values in zip("BA", layer.open_factors(), strict=True):
             for block in range(ledger.folds + 1):
                 inherited = ledger.is_inherited
                 if not _is_stored(factor, block, sketcher=sketcher, is_inherited=inherited):
@@ -101,7 +103,7 @@ def _layout_of(
                 if block == 0 and inherited and key in ledger.tensors:
                     # It was finished before a trainer cast what it trains.
                     dtype = ledger.tensors[key].dtype
-                layout[key] = tuple(parameter.shape), dtype
+                layout[key] = tuple(values.shape), dtype
     return layout
 
 

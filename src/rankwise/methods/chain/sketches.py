@@ -10,12 +10,14 @@ from typing import Literal, Protocol, get_args
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import Tensor, nn
+from torch import Tensor
 
+from rankwise.capture.stacks import Source
 from rankwise.core.errors import ModelError, SettingsError, nearest_names
 from rankwise.core.seeds import derive_seed
 from rankwise.functional.sketch import Kind, sketch
 from rankwise.methods.adapters import bridge
+from rankwise.methods.adapters.stacks import number_of_experts
 
 Side = Literal["left", "right", "both"]
 
@@ -29,7 +31,7 @@ class Gradients(Protocol):
     """A source of full-weight gradients, as is ``capture_gradients`` with model and batches."""
 
     def __call__(
-        self, layers: Mapping[str, nn.Module], *, consume: Callable[[str, Tensor], None]
+        self, layers: Mapping[str, Source], *, consume: Callable[[str, Tensor], None]
     ) -> None:
         """Hand the gradient (out, in) of each layer to ``consume(name, gradient)``."""
         ...
@@ -91,7 +93,7 @@ class Sketcher:
         def consume(name: str, gradient: Tensor) -> None:
             sketches[name] = self.draw(name, layers[name], block, gradient=gradient)
 
-        bases = {name: layer.get_base_layer() for name, layer in layers.items()}
+        bases = {name: bridge.gradient_source(layer) for name, layer in layers.items()}
         self.gradients(bases, consume=consume)
         if missing := layers.keys() - sketches.keys():
             raise ModelError(f"gradients left out {sorted(missing)}: hand on one for each layer")
@@ -115,6 +117,21 @@ class Sketcher:
         self, name: str, layer: BaseTunerLayer, block: int, *, gradient: Tensor | None = None
     ) -> Tensor:
         """Draw the sketch of one layer for a block: the same again for the same arguments."""
+        experts = number_of_experts(layer)
+        if experts is None:
+            return self._draw(layer, (name, block), gradient)
+        return torch.stack(
+            [
+                self._draw(
+                    layer, (name, block, expert), None if gradient is None else gradient[expert]
+                )
+                for expert in range(experts)
+            ]
+        )
+
+    def _draw(
+        self, layer: BaseTunerLayer, place: tuple[str | int, ...], gradient: Tensor | None
+    ) -> Tensor:
         out_features, in_features = bridge.base_shape(layer)
         return sketch(
             (out_features, in_features),
@@ -122,6 +139,6 @@ class Sketcher:
             side="left" if self.factor == "B" else "right",
             kind=self.kind,
             # On the CPU, so that a seed means the same on every device.
-            generator=torch.Generator().manual_seed(derive_seed(self.seed, name, block)),
+            generator=torch.Generator().manual_seed(derive_seed(self.seed, *place)),
             gradient=gradient,
         )

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rankwise.core.errors import SettingsError, nearest_names
 from rankwise.methods.adapters.bridge import is_sharded
+from rankwise.methods.adapters.stacks import adapted_parameter
 from rankwise.methods.chain.layer import OpenedLayer
 
 BaseDevice = Literal["auto", "cpu", "device"]
@@ -127,7 +128,7 @@ def _lanes(layers: Iterable[OpenedLayer]) -> dict[torch.device, _Lane]:
 
 
 def _weight(layer: OpenedLayer) -> Tensor:
-    return cast(Tensor, layer.get_base_layer().weight)
+    return adapted_parameter(layer)
 
 
 def _is_away(layer: OpenedLayer) -> bool:

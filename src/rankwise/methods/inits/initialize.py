@@ -30,7 +30,9 @@ from rankwise.methods.adapters.bridge import (
     adapter_parameters,
     base_weight,
     factors,
+    gradient_source,
     rank,
+    unpacked_parts,
 )
 from rankwise.methods.adapters.quantised import keep_differentiable
 from rankwise.methods.adapters.switching import acting
@@ -209,7 +211,7 @@ def _shares(
     with acting(model, adapter_name):
         capture_gradients(
             model,
-            {name: layer.get_base_layer() for name, layer in layers.items()},
+            {name: gradient_source(layer) for name, layer in layers.items()},
             batches=[batch],
             consume=measure,
             loss=loss or summed_loss,
@@ -221,8 +223,12 @@ def _what_trains(name: str, layer: BaseTunerLayer, adapter_name: str) -> Trained
     """Tell from the shapes of an adapter's trainable parameters which of its factors they are."""
     B, A = factors(layer, adapter_name)
     shapes = {
-        parameter.shape
-        for parameter in adapter_parameters(layer, adapter_name).values()
+        unpacked.shape
+        for unpacked, parameter in zip(
+            unpacked_parts(layer, adapter_name).values(),
+            adapter_parameters(layer, adapter_name).values(),
+            strict=True,
+        )
         if parameter.requires_grad
     }
     if shapes == {B.shape, A.shape}:
@@ -231,7 +237,7 @@ def _what_trains(name: str, layer: BaseTunerLayer, adapter_name: str) -> Trained
         return "B"
     if shapes == {A.shape}:
         return "A"
-    if shapes == {(B.shape[1], A.shape[0])}:
+    if shapes == {(*B.shape[:-2], B.shape[-1], A.shape[-2])}:
         return "core"
     raise ModelError(
         f"measure: what {name} ({type(layer).__name__}) can follow is known only where its factors "

@@ -8,8 +8,9 @@ CPU each is factored at once.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,12 +23,13 @@ WAITING_BYTES = 768 * 2**20
 MOST_TOGETHER = 8
 
 Update = tuple[Tensor, Tensor, Tensor]
+Key = TypeVar("Key", bound=Hashable)
 Kind = tuple[int, torch.Size | tuple[int, int], torch.dtype, torch.device]
 
 
 @dataclass(frozen=True)
-class _Waiting:
-    name: str
+class _Waiting(Generic[Key]):
+    name: Key
     ascent: Tensor
     generator: torch.Generator
 
@@ -36,18 +38,18 @@ class _Waiting:
         return self.ascent.numel() * self.ascent.itemsize
 
 
-class FactoredTogether:
-    """Factors ascent directions into B, R and A and hands each layer's to ``consume``."""
+class FactoredTogether(Generic[Key]):
+    """Factors ascent directions into B, R and A and hands each one's to ``consume``."""
 
     def __init__(
-        self, consume: Callable[[str, Update], None], *, lr: float, blocks: Blocks = "auto"
+        self, consume: Callable[[Key, Update], None], *, lr: float, blocks: Blocks = "auto"
     ) -> None:
         self._consume = consume
         self._lr = lr
         self._blocks: Blocks = blocks
-        self._groups: dict[Kind, list[_Waiting]] = defaultdict(list)
+        self._groups: dict[Kind, list[_Waiting[Key]]] = defaultdict(list)
 
-    def add(self, name: str, ascent: Tensor | Product, *, r: int, seed: int) -> None:
+    def add(self, name: Key, ascent: Tensor | Product, *, r: int, seed: int) -> None:
         """Take in what the first step of a layer goes against, and factor what need not wait."""
         generator = torch.Generator(ascent.device).manual_seed(seed)
         waits = self._blocks == "wide" or (self._blocks == "auto" and ascent.device.type != "cpu")
@@ -78,7 +80,7 @@ class FactoredTogether:
 
     def _factor(
         self,
-        names: list[str],
+        names: list[Key],
         ascents: list[Tensor] | list[Tensor | Product],
         r: int,
         generators: list[torch.Generator],

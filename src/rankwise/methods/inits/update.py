@@ -20,7 +20,7 @@ not derived from a step count that training does not have.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -34,20 +34,32 @@ from rankwise.capture.gradients import (
     capture_gradients,
     gradient_dtype,
     is_distributed,
-    linear_shape,
     owner,
+    shape_of,
 )
 from rankwise.capture.losses import summed_loss
 from rankwise.core.errors import ModelError, SettingsError
-from rankwise.core.modules import device_of
 from rankwise.core.seeds import derive_seed
 from rankwise.functional.product import Product
 from rankwise.functional.svd import Blocks
 from rankwise.functional.update import ascent_direction
-from rankwise.methods.adapters.bridge import factors, rank, write_factors
+from rankwise.methods.adapters.bridge import (
+    device_of_base,
+    factors,
+    gradient_source,
+    rank,
+    write_factors,
+)
 from rankwise.methods.adapters.switching import acting
 from rankwise.methods.inits.progress import Watch
 from rankwise.methods.inits.report import Outcome
+from rankwise.methods.inits.stacked import (
+    Place,
+    StackedUpdates,
+    idle_experts,
+    label_of,
+    room,
+)
 from rankwise.methods.inits.together import FactoredTogether, Update
 
 
@@ -65,8 +77,8 @@ class UpdateApproximation:
         decomposition: How that SVD searches: ``"narrow"`` blocks of vectors, best on a CPU, or
             ``"wide"`` ones, with layers of one shape together, best on an accelerator. ``"auto"``
             goes by where a layer lies. Both meet one test of accuracy.
-        skip_unused: Leave a layer that takes no part in the loss of the batches, an expert that no
-            token came to, at its own start and name it in the report; otherwise it is an error.
+        skip_unused: Leave a layer that takes no part in the loss of the batches, or an expert that
+            no token came to, at its own start and name it in the report; otherwise an error.
         noise: Standard deviation of Gaussian noise that is added to ΔW, for the paper's ablation of
             how much the update itself matters (1e-5 to 1e-2 there). 0 adds none.
     """
@@ -120,24 +132,34 @@ class UpdateApproximation:
 
         made: dict[str, Update] = {}
         unused: list[str] = []
+        idle: list[str] = []
 
         def write(name: str, update: Update) -> None:
             if is_distributed():
                 made[name] = update
             else:  # No adapter acts, so writing one during the backward pass disturbs nothing.
-                write_factors(layers[name], adapter_name, *update)
+                idle.extend(self._write(name, layers[name], adapter_name, update))
 
-        together = FactoredTogether(write, lr=self.lr, blocks=self.decomposition)
+        stacked = StackedUpdates(write)
+        together = FactoredTogether(stacked.add, lr=self.lr, blocks=self.decomposition)
 
         def decompose(name: str, gradient: Tensor | Product) -> None:
-            r, seed = rank(layers[name], adapter_name), derive_seed(self.seed, name)
-            ascent = self._with_noise(name, ascent_direction(gradient, self.mode))
-            together.add(name, ascent, r=r, seed=seed)
+            r = rank(layers[name], adapter_name)
+            if isinstance(gradient, Tensor) and gradient.ndim == 3:
+                for expert in stacked.expect(name, gradient, r):
+                    add((name, expert), gradient[expert], r)
+            else:
+                add((name, None), gradient, r)
+
+        def add(place: Place, gradient: Tensor | Product, r: int) -> None:
+            label = label_of(place)
+            ascent = self._with_noise(label, ascent_direction(gradient, self.mode))
+            together.add(place, ascent, r=r, seed=derive_seed(self.seed, label))
 
         with acting(model, None):
             capture_gradients(
                 model,
-                {name: layer.get_base_layer() for name, layer in layers.items()},
+                {name: gradient_source(layer) for name, layer in layers.items()},
                 batches=watch.through(batches, "gradients of batches"),
                 consume=decompose,
                 loss=loss or summed_loss,
@@ -148,12 +170,27 @@ class UpdateApproximation:
             )
         together.finish()
         if is_distributed():
-            _exchange(made, layers, adapter_name, unused)
+            for name, update in _exchanged(made, layers, adapter_name, unused):
+                idle.extend(self._write(name, layers[name], adapter_name, update))
         if len(unused) == len(layers):
             raise ModelError("no layer takes part in the loss of these batches: pass others")
         return Outcome(
-            samples=sum(count_samples(batch) for batch in batches), unused=tuple(sorted(unused))
+            samples=sum(count_samples(batch) for batch in batches),
+            unused=tuple(sorted([*unused, *idle])),
         )
+
+    def _write(
+        self, name: str, layer: BaseTunerLayer, adapter_name: str, update: Update
+    ) -> list[str]:
+        """Write the factors of a layer; return the names of the experts that had no gradient."""
+        idle = [label_of((name, expert)) for expert in idle_experts(update[0])]
+        if idle and not self.skip_unused:
+            raise ModelError(
+                f"no token of these batches comes to {', '.join(idle)}: pass more, or set "
+                "skip_unused=True, which leaves these experts at their own start"
+            )
+        write_factors(layer, adapter_name, *update)
+        return idle
 
     def _with_noise(self, name: str, ascent: Tensor | Product) -> Tensor | Product:
         if not self.noise:
@@ -166,13 +203,13 @@ class UpdateApproximation:
         )
 
 
-def _exchange(
+def _exchanged(
     made: Mapping[str, Update],
     layers: Mapping[str, BaseTunerLayer],
     adapter_name: str,
     unused: Collection[str],
-) -> None:
-    """Write in every process what the owner of each layer has made of its gradient."""
+) -> Iterator[tuple[str, Update]]:
+    """Yield in every process what the owner of each layer has made of its gradient."""
     for number, (name, layer) in enumerate(layers.items()):
         if name in unused:  # in every process, as its gradient is summed over all
             continue
@@ -181,21 +218,22 @@ def _exchange(
             update = _room(layer, adapter_name)
         for factor in update:
             distributed.broadcast(factor, src=owner(number))
-        write_factors(layer, adapter_name, *update)
+        yield name, update
 
 
 def _room(layer: BaseTunerLayer, adapter_name: str) -> Update:
-    base: nn.Module = layer.get_base_layer()
-    (out_features, in_features), r = linear_shape("the layer", base), rank(layer, adapter_name)
-    options = {"dtype": gradient_dtype(base), "device": device_of(base)}
-    shapes = ((out_features, r), (r, r), (r, in_features))
-    B, R, A = (torch.empty(shape, **options) for shape in shapes)
-    return B, R, A
+    source = gradient_source(layer)
+    return room(
+        shape_of("the layer", source),
+        rank(layer, adapter_name),
+        gradient_dtype(source),
+        device_of_base(layer),
+    )
 
 
 def _check_rank(name: str, layer: BaseTunerLayer, adapter_name: str) -> None:
     B, A = factors(layer, adapter_name)
-    limit, r = min(B.shape[0], A.shape[1]), rank(layer, adapter_name)
+    limit, r = min(B.shape[-2], A.shape[-1]), rank(layer, adapter_name)
     if r > limit:
         raise ModelError(
             f"r must be between 1 and {limit} (the smaller side of {name}), got {r}: lower it, or "

@@ -221,13 +221,13 @@ def _warnings(findings: Findings) -> list[str]:
 
 
 def _warnings_of_rank(name: str, layer: ProbedLayer) -> list[str]:
-    rank, size = _rank(layer.module), min(layer.shape)
+    rank, size = _rank(layer.module), min(layer.shape[-2:])
     if rank is None or rank <= size:
         return []
     return [f"rank {rank} is above the size of {name}: rank {size} does the same for less"]
 
 
-def _rank(module: nn.Module) -> int | None:
+def _rank(module: object) -> int | None:
     ranks = getattr(module, "r", None)
     return ranks.get("default") if isinstance(ranks, dict) else None
 

@@ -17,6 +17,7 @@ from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from rankwise.capture.stacks import Source, Stack
 from rankwise.core.errors import ModelError
 from rankwise.diagnostics.captured import captured_share_by_jacobian
 from rankwise.methods.adapters.bridge import (
@@ -25,6 +26,7 @@ from rankwise.methods.adapters.bridge import (
     base_weight,
     delta,
     factors,
+    gradient_source,
 )
 from rankwise.methods.chain.layer import OpenedLayer
 
@@ -44,7 +46,7 @@ class ProbedLayer:
             None where the change has no derivative that says so.
     """
 
-    module: nn.Module
+    module: Source
     weight_norm: float
     shape: torch.Size
     change: Callable[[], Tensor]
@@ -98,9 +100,10 @@ def _full_layer(module: nn.Linear) -> ProbedLayer:
 def _adapted_layer(layer: BaseTunerLayer) -> ProbedLayer:
     change, parameters = change_of(layer)
     weight = base_weight(layer).detach()
+    source = gradient_source(layer)
     module: nn.Module = layer  # type: ignore[assignment]
     return ProbedLayer(
-        module,
+        source if isinstance(source, Stack) else module,
         _norm(weight),
         weight.shape,
         change=lambda: _whole_change(layer, change, parameters),
