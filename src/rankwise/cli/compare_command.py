@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -48,7 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SETTING=VALUE,VALUE",
         help="compare the recipe's own method under each value, instead of its methods; repeatable",
     )
-    parser.add_argument("--workers", type=positive, help="runs at once (default: one a core)")
+    parser.add_argument(
+        "--workers", type=positive, help="runs at once (default: one a GPU, or else one a core)"
+    )
+    parser.add_argument(
+        "--workers-per-gpu", type=positive, help="how many runs share a GPU (default: 1)"
+    )
     parser.add_argument(
         "--engine",
         choices=("local", "ray"),
@@ -139,12 +143,22 @@ def _engine(arguments: argparse.Namespace, output: Path) -> AbstractContextManag
     if arguments.engine == "ray":
         from rankwise.comparison.engines.ray import RayEngine
 
-        return RayEngine(output, address=arguments.address, workers=arguments.workers)
+        return RayEngine(
+            output,
+            address=arguments.address,
+            workers=arguments.workers,
+            workers_per_gpu=arguments.workers_per_gpu,
+        )
+    from rankwise.comparison.engines import devices as gpus
     from rankwise.comparison.engines.local import LocalEngine
 
-    workers = arguments.workers or os.cpu_count() or 1
-    say(f"starting {workers} worker process{'es' if workers > 1 else ''}")
-    return LocalEngine(workers)
+    per_gpu, visible = arguments.workers_per_gpu, gpus.visible_devices()
+    devices = gpus.devices_of_workers(arguments.workers, per_gpu, devices=visible)
+    if per_gpu is not None and per_gpu > 1:
+        gpus.check_memory(output, per_gpu, total=gpus.gpu_memory())
+    on = f" on {len(visible)} GPU{'s' if len(visible) > 1 else ''}" if visible else ""
+    say(f"starting {len(devices)} worker process{'es' if len(devices) > 1 else ''}{on}")
+    return LocalEngine(devices=devices)
 
 
 def _command(arguments: argparse.Namespace, output: Path, overrides: dict[str, Any]) -> str:

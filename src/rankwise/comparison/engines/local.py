@@ -1,4 +1,4 @@
-"""Running many runs at once on one machine: a pool of processes with one thread each.
+"""Running many runs at once on one machine: a pool of processes with one thread, or one GPU, each.
 
 Runs are independent and leave their results as files, so the pool needs no order and loses nothing
 but the runs under way when it is stopped. A worker that dies (killed, or out of memory) takes its
@@ -11,15 +11,17 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
+from multiprocessing.queues import SimpleQueue
 from types import TracebackType
 from typing import Any
 
 import torch
 
+from rankwise.comparison.engines.devices import VISIBLE
 from rankwise.core.errors import TrainingError
 from rankwise.core.library_noise import silence_libraries
 
@@ -31,11 +33,18 @@ class LocalEngine:
     """A pool of ``workers`` processes; a context manager, whose exit cancels what has not begun.
 
     If an exception passes, Ctrl-C too, what has begun is stopped as well.
+
+    Args:
+        workers: How many; by default one a core.
+        devices: Instead of their number, the GPU that each of them sees and no other, by its name
+            in ``CUDA_VISIBLE_DEVICES``; None for one that sees what this process sees.
     """
 
-    def __init__(self, workers: int | None = None) -> None:
-        self._workers = workers or os.cpu_count() or 1
-        self._pool, self._lifeline = _start_pool(self._workers)
+    def __init__(
+        self, workers: int | None = None, *, devices: Sequence[str | None] | None = None
+    ) -> None:
+        self._devices = devices or [None] * (workers or os.cpu_count() or 1)
+        self._pool, self._lifeline = _start_pool(self._devices)
 
     def __enter__(self) -> LocalEngine:
         return self
@@ -81,24 +90,30 @@ class LocalEngine:
             ) from None
         self._pool.shutdown(wait=True)
         self._lifeline.close()
-        self._pool, self._lifeline = _start_pool(self._workers)
+        self._pool, self._lifeline = _start_pool(self._devices)
 
 
-def _start_pool(workers: int) -> tuple[ProcessPoolExecutor, Connection]:
+def _start_pool(devices: Sequence[str | None]) -> tuple[ProcessPoolExecutor, Connection]:
     """Return a pool, and the connection whose end is the end of its workers."""
     # Fork would copy the threads and locks of torch as they happen to stand.
     context = multiprocessing.get_context("spawn")
     their_end, our_end = context.Pipe(duplex=False)
+    free = context.SimpleQueue()
+    for device in devices:
+        free.put(device)
     pool = ProcessPoolExecutor(
-        max_workers=workers,
+        max_workers=len(devices),
         mp_context=context,
         initializer=_prepare_worker,
-        initargs=(their_end,),
+        initargs=(their_end, free),
     )
     return pool, our_end
 
 
-def _prepare_worker(lifeline: Connection) -> None:
+def _prepare_worker(lifeline: Connection, free: SimpleQueue[str | None]) -> None:
+    # Before CUDA is started, which reads it once.
+    if (device := free.get()) is not None:
+        os.environ[VISIBLE] = device
     # Ctrl-C reaches every process of the terminal; the parent alone decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Two processes with two threads each on two cores are slower than with one each.

@@ -1,4 +1,4 @@
-"""Running many runs at once on the machines of a Ray cluster, one core a run.
+"""Running many runs at once on the machines of a Ray cluster, one core or one GPU a run.
 
 The cluster only carries calls and their results. Records are files as ever, in a folder that all
 machines share, so a machine may join or leave at any time: what it had finished is kept, and what
@@ -32,16 +32,23 @@ class RayEngine:
         folder: Where the results go: every machine must see it, at the same path.
         address: The address of the cluster's head. None: the environment's ``RAY_ADDRESS``, a
             cluster that runs on this machine, or else a new one of this machine alone.
-        workers: Calls at once; None: one a core of the cluster.
+        workers: Calls at once; None: one a core of the cluster, or as many as its GPUs take.
+        workers_per_gpu: Calls that share a GPU of a cluster that has any; None: 1.
 
     Raises:
         SettingsError: Ray is not installed, or no cluster answers.
     """
 
     def __init__(
-        self, folder: Path, *, address: str | None = None, workers: int | None = None
+        self,
+        folder: Path,
+        *,
+        address: str | None = None,
+        workers: int | None = None,
+        workers_per_gpu: int | None = None,
     ) -> None:
         _connect(address)
+        self._resources = _resources(workers_per_gpu)
         self._workers = workers or math.inf
         self._environment = {
             name: value for name, value in os.environ.items() if name.startswith("RANKWISE_")
@@ -77,7 +84,8 @@ class RayEngine:
         from ray.exceptions import RayError, RayTaskError
 
         # Retried here and not by Ray, whose retries do not bring back the result of a lost machine.
-        remote: Any = ray.remote(num_cpus=1, max_retries=0)(_call)
+        as_remote: Any = ray.remote
+        remote = as_remote(max_retries=0, **self._resources)(_call)
         calls = list(calls)
         waiting, running, lost = deque(range(len(calls))), {}, Counter()
         try:
@@ -120,6 +128,20 @@ def _connect(address: str | None) -> None:
             f"no Ray cluster answers at {address or 'this machine'} ({error}): start one with "
             "`ray start --head`, or check --address"
         ) from None
+
+
+def _resources(workers_per_gpu: int | None) -> dict[str, float]:
+    """Return what a call asks of the cluster; Ray shows it its own GPU and no other."""
+    import ray  # optional extra
+
+    if ray.cluster_resources().get("GPU", 0):
+        return {"num_cpus": 1, "num_gpus": 1 / (workers_per_gpu or 1)}
+    if workers_per_gpu is not None:
+        ray.shutdown()
+        raise SettingsError(
+            f"--workers-per-gpu {workers_per_gpu} needs a cluster with GPUs: leave it out"
+        )
+    return {"num_cpus": 1}
 
 
 def _check_lost(times: int, error: Exception) -> None:

@@ -156,7 +156,7 @@ def _arguments(
     job: Job, checkpoints: Path, *, is_fresh: bool, show_progress: bool
 ) -> TrainingArguments:
     training = job.settings.training
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=training.epochs,
         per_device_train_batch_size=training.batch_size,
@@ -178,6 +178,18 @@ def _arguments(
         report_to=training.report_to,
         use_cpu=not torch.cuda.is_available(),
     )
+    return on_one_device(arguments)
+
+
+def on_one_device(arguments: TrainingArguments) -> TrainingArguments:
+    """Keep a Trainer from DataParallel, which it takes by itself where a process sees several GPUs.
+
+    DataParallel makes copies of the model at each step, in which a chain's folds and hooks would be
+    lost.
+    """
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    return arguments
 
 
 def _best(curve: list[CurvePoint]) -> CurvePoint:
