@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from rankwise.functional.sketch import sketch
+from rankwise.functional.sketches import sketch
 from rankwise.pages.palette import GRID, INK, PALETTE, PAPER
 
 Gradient = Callable[[Tensor], Tensor]

@@ -112,7 +112,8 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from torch import nn
 model = PeftModel.from_pretrained(nn.Sequential(nn.Linear(4, 4)), {str(tmp_path)!r})
 answer = [type(model.peft_config["default"]).__name__]
-answer += sorted(str(key) for key in PEFT_TYPE_TO_CONFIG_MAPPING if "RANKWISE" in str(key))
+types = [getattr(key, "value", key) for key in PEFT_TYPE_TO_CONFIG_MAPPING]
+answer += sorted(each for each in types if "RANKWISE" in each)
 """
     types = ["RANKWISE_CHAIN", "RANKWISE_DECOUPLED", "RANKWISE_XS"]
     assert ask(code) == ["LoraXSConfig", *types]

@@ -67,7 +67,7 @@ def test_no_rate_is_chosen_by_rows_that_are_trained_on():
 
 
 def test_a_doctor_sees_the_runs_that_a_comparison_makes():
-    methods = ["lora", {"name": "lora", "label": "longer", "training": {"epochs": 2}}]
+    methods = [{"name": "lora"}, {"name": "lora", "label": "longer", "training": {"epochs": 2}}]
     recipe = load_recipe("digits", {"compare": {"methods": methods}, "seed": 5})
     plain, longer = examined_runs(recipe)
     assert (plain.training.epochs, longer.training.epochs) == (30, 2)

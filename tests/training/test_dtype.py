@@ -186,13 +186,17 @@ def test_the_small_model_is_the_same_one_rounded(root, tmp_path):
 
 @pytest.mark.parametrize("recipe", ["sb-arithmetic", "delora-glue"])
 def test_a_rehearsal_counts_bytes_by_dtype(recipe):
-    whole, half = (
-        dry_run(load_recipe(recipe, {"task": {"dtype": dtype}}).run())
-        for dtype in ("float32", "bfloat16")
+    def rehearsed(dtype, **method):
+        return dry_run(load_recipe(recipe, {"task": {"dtype": dtype}, "method": method}).run())
+
+    whole, half, plain = (
+        rehearsed("float32"),
+        rehearsed("bfloat16"),
+        rehearsed("bfloat16", name="lora"),
     )
-    # What trains is float32 in both, and so is the untrained copy of a head that PEFT keeps.
-    frozen = half.weights - sum(half.parameters) - half.parameters.head
-    assert whole.state_bytes - half.state_bytes == 2 * frozen
+    # All of an adapter is float32 in both, and so is the untrained copy of a head that PEFT keeps.
+    base = plain.weights - sum(plain.parameters) - plain.parameters.head
+    assert whole.state_bytes - half.state_bytes == 2 * base
     assert half.agrees
 
 

@@ -105,7 +105,7 @@ def classifier(tmp_path_factory):
     root = write_mrpc(folder / "data", train=12, dev=8, test_labelled=8)
     model = make_bert(folder / "bert", ["train 1 other train 2"])
     options = {
-        "task": {"name": "mrpc", "model": model, "data_root": str(root)},
+        "task": {"name": "mrpc", "model": model, "data_root": str(root), "max_length": 64},
         "method": {"name": "delora", "r": 2},
         "training": {"epochs": 1, "batch_size": 4, "learning_rate": 0.1},
     }

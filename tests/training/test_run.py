@@ -134,7 +134,7 @@ def test_a_run_that_is_done_is_not_done_again(settings, output, monkeypatch):
     ("name", "r", "message"),
     [
         ("lora-xs", 6, r"method: r must be between 1 and 5 .*layers\.4.*got 6"),
-        ("rac-lora", 6, r"r must be between 1 and 5 .*layers\.4.*got 6"),
+        ("rac-lora", 7, r"r must be between 1 and 5 .*layers\.4.*got 7"),
     ],
 )
 def test_a_rank_that_a_layer_does_not_allow_is_refused(settings, output, name, r, message):

@@ -21,6 +21,7 @@ from rankwise.cli.overrides import split_options
 from rankwise.core.errors import RankwiseError
 from rankwise.core.library_noise import silence_libraries
 from rankwise.core.outside_text import one_line
+from rankwise.core.plugins import load_plugins
 
 _ROOM = "make room, then rerun the same command to resume"
 _WRITABLE = "name a folder that can be written"
@@ -45,6 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if completion.is_asked():
         words = completion.words_typed()
+    plugins, words = _named_plugins(words)
+    try:
+        load_plugins(plugins)
+    except RankwiseError as error:
+        return _refuse(str(error))
     name = words[0] if words else ""
     # The one command that is named is loaded, to declare its arguments; the others are only listed.
     command = load_command(name) if name in COMMANDS else None
@@ -54,6 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="Settings of a recipe are changed by options: --epochs 3 --method.r 8",
         allow_abbrev=False,
     )
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        metavar="MODULE",
+        help="a module of your own that adds adapters, inits, tasks and more; repeatable",
+    )
     parser.add_argument("--version", action=_Version, help="show the version and exit")
     own = _add_commands(parser, name, command)
     if completion.is_asked():
@@ -62,6 +74,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.parse_args(words)
         raise AssertionError("a command that is none was accepted")
     return _run(command, parser, own, words)
+
+
+def _named_plugins(words: list[str]) -> tuple[list[str], list[str]]:
+    """Take the plugins off, which come before the command: its arguments may be of their making."""
+    named = []
+    while len(words) > 1 and words[0] == "--plugin":
+        named.append(words[1])
+        words = words[2:]
+    return named, words
 
 
 def _run(

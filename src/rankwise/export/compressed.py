@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from rankwise.core.errors import SettingsError
 from rankwise.core.records import write_text
-from rankwise.functional.compress import compress
+from rankwise.functional.compression import compress
 from rankwise.methods.adapters.directory import CONFIG, WEIGHTS, read_config, read_tensors
 
 _A, _B = ".lora_A.weight", ".lora_B.weight"

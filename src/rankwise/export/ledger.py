@@ -19,8 +19,8 @@ from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.core.seeds import derive_seed
 from rankwise.export.lora import PREFIX, write_lora
 from rankwise.export.serving import serving_notes
-from rankwise.functional.compress import compress, without_excess_rank
-from rankwise.functional.sketch import sketch
+from rankwise.functional.compression import compress, without_excess_rank
+from rankwise.functional.sketches import sketch
 from rankwise.methods.adapters.directory import (
     WEIGHTS,
     plain_file,

@@ -29,7 +29,7 @@ from rankwise.core.modules import device_of, preserved_state
 from rankwise.core.vllm import LARGEST_RANK
 from rankwise.export.serving import serving_notes
 from rankwise.export.targets import find_targets
-from rankwise.functional.compress import without_excess_rank
+from rankwise.functional.compression import without_excess_rank
 from rankwise.methods.adapters.bridge import adapted_layers, delta, factors
 from rankwise.methods.adapters.directory import sort_config
 from rankwise.methods.adapters.peft_types import RankwisePeftType

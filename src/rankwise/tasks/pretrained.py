@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from rankwise.core.errors import ModelError
-
-Dtype = Literal["float32", "bfloat16", "float16"]
+from rankwise.tasks.table import Dtype
 
 _PACKAGE = "package:"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from rankwise.tasks.generation import definitions as generation
 from rankwise.tasks.glue.definitions import DEFINITIONS as GLUE
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from rankwise.tasks.answers import Answers
     from rankwise.tasks.splits import Batch, Rehearsal, Splits
+
+Dtype = Literal["float32", "bfloat16", "float16"]  # of the weights of a pretrained model
 
 
 class Task(Protocol):

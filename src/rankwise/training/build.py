@@ -7,7 +7,8 @@ floor as a ``SettingsError`` that names the setting. Any other exception is a fa
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from rankwise.core.errors import AdapterError, DataError, ModelError, SettingsError
 from rankwise.functional.arguments import ArgumentError
@@ -22,6 +23,7 @@ from rankwise.tasks.glue.text import GlueText
 from rankwise.tasks.mnist import MnistTask
 from rankwise.tasks.table import Task
 from rankwise.tasks.vtab.task import VtabTask
+from rankwise.training.settings.base import Settings
 from rankwise.training.settings.run import RunSettings
 from rankwise.training.settings.task import (
     DigitsSettings,
@@ -41,33 +43,38 @@ def build_task(run: RunSettings) -> Task:
     Raises:
         SettingsError: What is named as the data root is no folder.
     """
-    settings = run.task
-    match settings:
-        case DigitsSettings():
-            return DigitsTask(**settings.model_dump(exclude={"name"}))
-        case MnistSettings():
-            options = settings.model_dump(exclude={"name", "data_root"})
-            return MnistTask(find_data_root(settings.data_root), **options)
-        case GlueSettings():
-            form = GlueClasses if settings.form == "classes" else GlueText
-            return form(
-                **settings.model_dump(exclude={"form", "data_root", "split_seed"}),
-                data_root=find_data_root(settings.data_root),
-                split_seed=run.seed if settings.split_seed is None else settings.split_seed,
-                head_seed=run.seed,
-            )
-        case VtabSettings():
-            return VtabTask(
-                **settings.model_dump(exclude={"data_root", "split_seed"}),
-                data_root=find_data_root(settings.data_root),
-                split_seed=run.seed if settings.split_seed is None else settings.split_seed,
-                head_seed=run.seed,
-            )
-        case GenerationSettings():
-            return _generation_task(settings, run.seed)
+    return BUILDERS[type(run.task)](run.task, run.seed)
 
 
-def _generation_task(settings: GenerationSettings, seed: int) -> GenerationTask:
+def _digits(settings: DigitsSettings, _: int) -> Task:
+    return DigitsTask(**settings.model_dump(exclude={"name"}))
+
+
+def _mnist(settings: MnistSettings, _: int) -> Task:
+    options = settings.model_dump(exclude={"name", "data_root"})
+    return MnistTask(find_data_root(settings.data_root), **options)
+
+
+def _glue(settings: GlueSettings, seed: int) -> Task:
+    form = GlueClasses if settings.form == "classes" else GlueText
+    return form(
+        **settings.model_dump(exclude={"form", "data_root", "split_seed"}),
+        data_root=find_data_root(settings.data_root),
+        split_seed=seed if settings.split_seed is None else settings.split_seed,
+        head_seed=seed,
+    )
+
+
+def _vtab(settings: VtabSettings, seed: int) -> Task:
+    return VtabTask(
+        **settings.model_dump(exclude={"data_root", "split_seed"}),
+        data_root=find_data_root(settings.data_root),
+        split_seed=seed if settings.split_seed is None else settings.split_seed,
+        head_seed=seed,
+    )
+
+
+def _generation(settings: GenerationSettings, seed: int) -> Task:
     root = find_data_root(settings.data_root)
     files = tuple(settings.files)
     base = PretrainedBase(settings.model)
@@ -81,6 +88,16 @@ def _generation_task(settings: GenerationSettings, seed: int) -> GenerationTask:
         files=files,
         split_seed=seed if settings.split_seed is None else settings.split_seed,
     )
+
+
+BUILDERS: dict[type[Settings], Callable[[Any, int], Task]] = {
+    DigitsSettings: _digits,
+    MnistSettings: _mnist,
+    GlueSettings: _glue,
+    VtabSettings: _vtab,
+    GenerationSettings: _generation,
+}
+"""What makes a task of its settings and the seed of the run."""
 
 
 def build_causal_task(run: RunSettings) -> GenerationTask:

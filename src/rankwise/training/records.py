@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from rankwise.core.errors import AdapterError
+from rankwise.core.plugins import check_plugins
 from rankwise.core.records import Record, read_as
 from rankwise.methods.inits.report import LayerStart, MonitoredLayer
 from rankwise.training.settings.federation_plan import Plan
@@ -429,6 +430,8 @@ def read_any(path: Path) -> RunRecord | FailedRun | FederationRecord:
 
 
 def _run_settings(settings: JsonValue, *, of: str) -> RunSettings:
+    if isinstance(settings, dict) and isinstance(plugins := settings.get("plugins"), list):
+        check_plugins(map(str, plugins), what=of)
     try:
         return RunSettings.model_validate(settings)
     except ValidationError as error:

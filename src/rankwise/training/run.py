@@ -17,6 +17,7 @@ import torch
 
 from rankwise.core import runtime
 from rankwise.core.errors import RankwiseError, SettingsError
+from rankwise.core.plugins import load_plugins
 from rankwise.core.seeds import derive_seed
 from rankwise.training.folder import RunFolder
 from rankwise.training.initialization import initialize_adapter, needs_reference, reference_settings
@@ -49,6 +50,7 @@ def train_run(
         SettingsError: The folder already holds this run, and ``resume`` was not asked for; or it
             was, and the folder holds an interrupted run of other settings.
     """
+    load_plugins(settings.plugins)
     folder = RunFolder.below(output, settings.name)
     is_new = not folder.path.exists()
     if not is_new and not resume:

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rankwise.core.errors import SettingsError
 from rankwise.core.seeds import derive_seed
-from rankwise.functional.sketch import sketch
+from rankwise.functional.sketches import sketch
 from rankwise.methods.adapters.bridge import adapted_layers
 from rankwise.methods.chain import sketches, waiting
 from rankwise.methods.chain.callback import ChainCallback

@@ -77,7 +77,7 @@ def test_a_resumed_run_has_the_points_of_before(settings, output, monkeypatch):
     def interrupted(callback, args, state, control, **_):
         if state.global_step == 12:
             raise KeyboardInterrupt
-        callback._look(state)
+        callback._measure(state)
 
     with monkeypatch.context() as patch:
         patch.setattr(during_training.DiagnosticsCallback, "on_step_end", interrupted)

@@ -67,6 +67,13 @@ def test_an_option_is_stronger_than_the_entry():
     assert load_recipe("rac-mnist", {"method": change}).method.schedule.side == "right"
 
 
+def test_what_goes_with_the_rank_of_an_entry_goes_without_it():
+    method = load_recipe("digits", {"method": {"name": "lora-xs"}}).method
+    assert (method.budget, method.adapter.rank_pattern) == ("300", {"layers.4": 5})
+    method = load_recipe("digits", {"method": {"name": "lora-xs", "r": 2}}).method
+    assert (method.r, method.budget, method.adapter.rank_pattern) == (2, "", {})
+
+
 def test_what_the_entry_has_for_its_runs_comes_along():
     named = load_recipe("digits-federated", {"method": {"name": "lora-sb"}})
     assert (named.method.r, named.training.learning_rate) == (24, 0.1)

@@ -32,9 +32,7 @@ class RankwisePeftType(str, Enum):  # noqa: UP042 (PEFT cuts "RankwisePeftType."
 _PREFIXES = tuple(f"{each.value.lower()}_" for each in RankwisePeftType)
 
 
-def register(
-    peft_type: RankwisePeftType, config_class: type[PeftConfig], tuner_class: type[BaseTuner]
-) -> None:
+def register(peft_type: Enum, config_class: type[PeftConfig], tuner_class: type[BaseTuner]) -> None:
     """Enter one type in PEFT's tables; from then on ``get_peft_model`` and the loaders know it."""
     PEFT_TYPE_TO_CONFIG_MAPPING[peft_type] = config_class  # type: ignore[index]
     PEFT_TYPE_TO_TUNER_MAPPING[peft_type] = tuner_class  # type: ignore[index]

@@ -27,7 +27,7 @@ from rankwise.capture.gradients import Loss, capture_gradients
 from rankwise.capture.losses import summed_loss
 from rankwise.core.errors import ChainError, SettingsError
 from rankwise.core.interrupts import EndsInTwoSteps
-from rankwise.functional.sketch import Kind
+from rankwise.functional.sketches import Kind
 from rankwise.methods.adapters import bridge
 from rankwise.methods.chain.chain import Chain, ChainReport
 from rankwise.methods.chain.optimizers import match_moments

@@ -36,8 +36,8 @@ from rankwise.core.errors import (
     TrainingError,
 )
 from rankwise.core.interrupts import EndsInTwoSteps, Step, all_or_none, go_back
-from rankwise.functional.compress import compress_each
-from rankwise.functional.sketch import Kind
+from rankwise.functional.compression import compress_each
+from rankwise.functional.sketches import Kind
 from rankwise.methods.adapters import bridge
 from rankwise.methods.adapters.bridge import assign, is_sharded
 from rankwise.methods.adapters.quantised import keep_differentiable

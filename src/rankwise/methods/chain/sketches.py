@@ -15,7 +15,8 @@ from torch import Tensor
 from rankwise.capture.stacks import Source
 from rankwise.core.errors import ModelError, SettingsError, nearest_names
 from rankwise.core.seeds import derive_seed
-from rankwise.functional.sketch import Kind, sketch
+from rankwise.functional.sketch_kinds import SKETCH_KINDS, Kind
+from rankwise.functional.sketches import sketch
 from rankwise.methods.adapters import bridge
 from rankwise.methods.adapters.stacks import number_of_experts
 
@@ -55,7 +56,7 @@ class Sketcher:
     def __post_init__(self) -> None:
         for name, value, known in (
             ("side", self.side, get_args(Side)),
-            ("sketch", self.kind, get_args(Kind)),
+            ("sketch", self.kind, SKETCH_KINDS),
         ):
             if value not in known:
                 raise SettingsError(f"no {name} {value!r}; {nearest_names(str(value), known)}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from rankwise.training.settings.kinds import Kinds
 from rankwise.training.settings.recipe import Recipe
 
 Schema = dict[str, Any]
@@ -67,9 +68,14 @@ class Setting:
         return any(each.get("type") == kind for each in _alternatives(self.schema))
 
 
-@lru_cache(maxsize=1)
 def all_settings() -> tuple[Setting, ...]:
     """Return every setting of a recipe, in the order in which they are defined."""
+    return _settings_after(Kinds.additions)
+
+
+@lru_cache(maxsize=1)
+def _settings_after(_: int) -> tuple[Setting, ...]:
+    """Return the settings as they are after so many additions by plugins."""
     schema = Recipe.model_json_schema()
     definitions = schema.pop("$defs")
     found: dict[tuple[str, str], Setting] = {}

@@ -25,7 +25,7 @@ class ComparedMethod(MethodSettings):
         method = self.model_dump(exclude={"task", "training"})
         return RunSettings.model_validate(
             {name: tree[name] | part for name, part in own.items()}
-            | {"method": method, "seed": seed}
+            | {"method": method, "seed": seed, "plugins": common.plugins}
         )
 
 

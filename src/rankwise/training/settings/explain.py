@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from rankwise.core.errors import nearest_names
+from rankwise.training.settings.kinds import Kinds
 
 Location = tuple[str | int, ...]
 
@@ -93,10 +94,13 @@ def _tag(kind: type[BaseModel]) -> Any:
 
 def _settings_in(kind: type[BaseModel], name: str) -> set[type[BaseModel]]:
     """Return the settings classes in the annotation of one field."""
-    found, open_types = (
-        set(),
-        [kind.model_fields[name].annotation] if name in kind.model_fields else [],
-    )
+    if name not in kind.model_fields:
+        return set()
+    field, found = kind.model_fields[name], set[type[BaseModel]]()
+    for each in field.metadata:
+        if isinstance(each, Kinds):  # which has more of them where a plugin adds some
+            found.update(each.classes)
+    open_types: list[Any] = [field.annotation]
     while open_types:
         annotation = open_types.pop()
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):

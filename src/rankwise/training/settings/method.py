@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from rankwise.functional.sketch_kinds import SKETCH_KINDS, Kind
 from rankwise.training.settings.base import Settings, setting
+from rankwise.training.settings.kinds import Kinds, Names
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-SketchKind = Literal["gaussian", "orthonormal", "kaiming", "selector", "gradient"]
+SketchKind = Annotated[Kind, Names(SKETCH_KINDS)]
 
 
 class FullSettings(Settings):
@@ -164,13 +166,14 @@ class ChainSchedule(Settings):
     )
 
 
+ADAPTER_KINDS = Kinds(
+    "kind", FullSettings, LoraSettings, LoraXsSettings, DeloraSettings, PeftSettings
+)
 AdapterSettings = Annotated[
-    FullSettings | LoraSettings | LoraXsSettings | DeloraSettings | PeftSettings,
-    Field(discriminator="kind"),
+    FullSettings | LoraSettings | LoraXsSettings | DeloraSettings | PeftSettings, ADAPTER_KINDS
 ]
-InitSettings = Annotated[
-    RandomInit | UpdateInit | BoundaryInit | SavedInit, Field(discriminator="kind")
-]
+INIT_KINDS = Kinds("kind", RandomInit, UpdateInit, BoundaryInit, SavedInit)
+InitSettings = Annotated[RandomInit | UpdateInit | BoundaryInit | SavedInit, INIT_KINDS]
 ScheduleSettings = Annotated[
     SingleSchedule | FrozenSchedule | ChainSchedule, Field(discriminator="kind")
 ]

@@ -47,6 +47,8 @@ def change_method(own: Tree, change: Any, *, entries: list[Any]) -> tuple[Tree, 
             of_the_run = {key: entry[key] for key in _OF_THE_RUN if key in entry}
             r = {"r": own["r"]} if "r" in own else {}
             left_out = (*_OF_ONE_NAME, *_OF_THE_RUN)
+            if change.get("r", entry.get("r")) != entry.get("r"):
+                entry = _without_rank(entry)
             own = r | {key: value for key, value in entry.items() if key not in left_out}
     return laid_over(_laid_over_kinds({**own, "name": name}), change), of_the_run
 
@@ -98,6 +100,15 @@ def _entry_of(name: str, entries: list[Any], *, r: Any) -> Tree | None:
     """Return the entry of a method: of several that of rank ``r``, or else the first."""
     found = [_as_tree(entry, "compare.methods") for entry in entries if _is_named(entry, name)]
     return next((entry for entry in found if entry.get("r") == r), found[0] if found else None)
+
+
+def _without_rank(entry: Tree) -> Tree:
+    """Return an entry without what goes with its rank alone."""
+    without = {key: value for key, value in entry.items() if key not in ("r", "budget")}
+    adapter = without.get("adapter")
+    if isinstance(adapter, dict):
+        without["adapter"] = {k: v for k, v in adapter.items() if k != "rank_pattern"}
+    return without
 
 
 def _kept_for(name: str, own: Tree) -> Tree:

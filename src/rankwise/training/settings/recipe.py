@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError, model_validator
 
 from rankwise.core.errors import SettingsError, nearest_names
+from rankwise.core.plugins import check_plugins, load_plugins, loaded_plugins
 from rankwise.core.yaml_text import LONGEST, read_yaml
 from rankwise.training.settings.base import Settings, setting
 from rankwise.training.settings.comparison import ComparisonSettings
@@ -22,7 +23,7 @@ from rankwise.training.settings.named_methods import (
     fill_method,
     select_entries,
 )
-from rankwise.training.settings.run import RunSettings, TrainingSettings
+from rankwise.training.settings.run import PLUGINS, RunSettings, TrainingSettings
 from rankwise.training.settings.task import DigitsSettings, TaskSettings
 
 
@@ -35,6 +36,7 @@ class Recipe(Settings):
     seed: int = setting(0, "decides all randomness of a run", unit="number", ge=0)
     compare: ComparisonSettings | None = None
     federated: FederatedSettings = FederatedSettings()
+    plugins: list[str] = setting([], PLUGINS)
 
     @model_validator(mode="after")
     def _check_own_settings(self) -> Recipe:
@@ -51,7 +53,11 @@ class Recipe(Settings):
     def run(self) -> RunSettings:
         """Return the single run that the recipe describes."""
         return RunSettings(
-            task=self.task, method=self.method, training=self.training, seed=self.seed
+            task=self.task,
+            method=self.method,
+            training=self.training,
+            seed=self.seed,
+            plugins=self.plugins,
         )
 
 
@@ -84,6 +90,8 @@ def load_recipe(name: str, overrides: Tree | None = None, *, variant: str | None
     """
     tree = _read_yaml(name)
     overrides = overrides or {}
+    _import_plugins(overrides.get("plugins", tree.get("plugins", [])))
+    overrides = {**overrides, "plugins": loaded_plugins()}
     for_tasks, variants = (_named_trees(tree, key, name) for key in ("tasks", "variants"))
     if variant is not None and variant not in variants:
         known = ", ".join(sorted(variants)) or "none"
@@ -102,6 +110,7 @@ def settings_of_run(tree: Tree) -> RunSettings:
     Raises:
         SettingsError: An unknown key or a wrong value.
     """
+    check_plugins(tree.get("plugins", []), what="the run")
     return _validated(tree | {"method": fill_method(tree["method"], place="method")}).run()
 
 
@@ -136,6 +145,13 @@ def _with_filled_methods(tree: Tree) -> Tree:
         ]
         filled["compare"] = {**tree["compare"], "methods": methods}
     return filled
+
+
+def _import_plugins(names: Any) -> None:
+    """Import what a recipe or an option names, before its words are needed."""
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise SettingsError(f"plugins must be a list of modules, got {names!r}")
+    load_plugins(names)
 
 
 def _validated(tree: Tree) -> Recipe:

@@ -67,6 +67,7 @@ class TrainingSettings(Settings):
     )
 
 
+PLUGINS = "modules of your own that add adapters, inits, tasks and more"
 # What a paper reports, where data lie and who is told change nothing about the run.
 _ELSEWHERE = {
     "method": {"published": True, "published_parameters": True},
@@ -83,6 +84,7 @@ class RunSettings(Settings):
     method: MethodSettings
     training: TrainingSettings = TrainingSettings()
     seed: int = setting(0, "decides all randomness of a run", unit="number", ge=0)
+    plugins: list[str] = setting([], PLUGINS, is_later=True)
 
     @property
     def name(self) -> str:

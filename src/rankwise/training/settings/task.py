@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 
+from rankwise.tasks.generation.definitions import CORPORA
+from rankwise.tasks.glue.definitions import DEFINITIONS as GLUE
+from rankwise.tasks.table import Dtype
+from rankwise.tasks.vtab.definitions import DEFINITIONS as VTAB
 from rankwise.training.settings.base import Settings, setting
+from rankwise.training.settings.kinds import Kinds
+
+if TYPE_CHECKING:
+    GlueName = VtabName = GenerationName = str
+else:
+    # The names of tasks have one definition, in the folder of each family.
+    GlueName, VtabName, GenerationName = Literal[*GLUE], Literal[*VTAB], Literal[*CORPORA]
+
+_DTYPE = "dtype of the pretrained weights; what trains is float32"
 
 
 class DigitsSettings(Settings):
@@ -36,12 +49,6 @@ class MnistSettings(Settings):
     )
 
 
-Dtype = Literal["float32", "bfloat16", "float16"]
-_DTYPE = "dtype of the pretrained weights; what trains is float32"
-
-GlueName = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "mnli-mm", "qnli", "rte", "wnli"]
-
-
 class GlueSettings(Settings):
     """A task of GLUE, and the pretrained model that is adapted to it."""
 
@@ -64,29 +71,6 @@ class GlueSettings(Settings):
         128, "longer texts are cut, and counted in the record", unit="tokens"
     )
     dtype: Dtype = setting("float32", _DTYPE, is_later=True)
-
-
-VtabName = Literal[
-    "cifar100",
-    "caltech101",
-    "dtd",
-    "flowers102",
-    "pets",
-    "svhn",
-    "sun397",
-    "patch-camelyon",
-    "eurosat",
-    "resisc45",
-    "diabetic-retinopathy",
-    "clevr-count",
-    "clevr-distance",
-    "dmlab",
-    "kitti-distance",
-    "dsprites-location",
-    "dsprites-orientation",
-    "smallnorb-azimuth",
-    "smallnorb-elevation",
-]
 
 
 class VtabSettings(Settings):
@@ -125,7 +109,7 @@ class SmallModelSettings(Settings):
 class GenerationSettings(Settings):
     """Instructions to train on, and the causal model that is adapted to them."""
 
-    name: Literal["metamathqa", "commonsense", "alpaca", "evol-instruct"]
+    name: GenerationName
     model: str = setting(
         ..., "a model's name on the Hub, a local folder, package:NAME/FOLDER, or small"
     )
@@ -151,9 +135,11 @@ class GenerationSettings(Settings):
     dtype: Dtype = setting("float32", _DTYPE, is_later=True)
 
 
+TASK_KINDS = Kinds(
+    "name", DigitsSettings, MnistSettings, GlueSettings, VtabSettings, GenerationSettings
+)
 TaskSettings = Annotated[
-    DigitsSettings | MnistSettings | GlueSettings | VtabSettings | GenerationSettings,
-    Field(discriminator="name"),
+    DigitsSettings | MnistSettings | GlueSettings | VtabSettings | GenerationSettings, TASK_KINDS
 ]
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankwise.functional import compress
-from rankwise.functional.compress import without_excess_rank
+from rankwise.functional.compression import without_excess_rank
 
 from .matrices import random_matrix
 

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from rankwise.functional.arguments import ArgumentError, check_gradient, check_rank
+from rankwise.functional.sketch_kinds import SKETCH_KINDS, Kind
 from rankwise.functional.svd import truncated_svd
 
 Side = Literal["left", "right"]
-Kind = Literal["gaussian", "orthonormal", "kaiming", "selector", "gradient"]
+Draw = Callable[[int, int, torch.Generator], Tensor]
 
 
 def sketch(
@@ -117,9 +118,27 @@ def _selector(size: int, r: int, generator: torch.Generator) -> Tensor:
     return factor.scatter_(0, chosen.unsqueeze(0), 1.0)
 
 
-_DRAWS: dict[str, Callable[[int, int, torch.Generator], Tensor]] = {
+_DRAWS: dict[str, Draw] = {
     "gaussian": _gaussian,
     "orthonormal": _orthonormal,
     "kaiming": _kaiming,
     "selector": _selector,
 }
+
+
+def add_sketch(kind: str, draw: Draw) -> None:
+    """Add a kind of sketch, which chains and settings take from then on by its name.
+
+    Args:
+        kind: Its name.
+        draw: Takes a side's size d, the rank r and a generator, and returns (d, r), float64, on the
+            generator's device. It is the factor B of a left sketch, and that of a right one
+            transposed.
+
+    Raises:
+        ArgumentError: The name is taken.
+    """
+    if kind in SKETCH_KINDS:
+        raise ArgumentError(f"there is a sketch {kind!r} already: name yours otherwise")
+    _DRAWS[kind] = draw
+    SKETCH_KINDS.append(kind)

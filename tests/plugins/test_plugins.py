@@ -1,0 +1,123 @@
+"""A plugin's adapter, init, sketch, task, metric and methods go through every command."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import rankwise
+from rankwise.core.errors import SettingsError
+from rankwise.core.plugins import check_plugins, load_plugins
+
+pytestmark = pytest.mark.processes
+ROOT = Path(__file__).parents[2]
+RECIPE = {
+    "plugins": ["tests.plugins.toy"],
+    "task": {"name": "toy-half-digits"},
+    "method": {"name": "toy-diagonal", "r": 2},
+    "training": {"epochs": 2, "loop": "lean"},
+    "compare": {
+        "methods": [
+            {"name": "lora", "r": 2},
+            {"name": "toy-diagonal", "r": 2},
+            {"name": "toy-chain", "r": 2, "schedule": {"every_epochs": 1}},
+        ],
+        "learning_rates": [0.01],
+        "seeds": [0, 1],
+        "widenings": 0,
+    },
+}
+
+
+def command(*words, folder, plugins=()):
+    """The exit code and what was printed of a command in a process of its own."""
+    named = [word for plugin in plugins for word in ("--plugin", plugin)]
+    path = os.pathsep.join([str(Path(rankwise.__file__).parents[1]), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-m", "rankwise.cli.main", *named, *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plugins")
+    (folder / "toy.yaml").write_text(yaml.safe_dump(RECIPE))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    code, printed = command("train", "toy.yaml", "--output", "trained", folder=folder)
+    assert code == 0, printed
+    (run,) = (folder / "trained" / "runs").iterdir()
+    return run
+
+
+def test_it_trains_by_a_recipe_that_names_it(trained):
+    record = json.loads((trained / "record.json").read_text())
+    assert record["metric"] == "toy-hits"
+    settings = json.loads((trained / "settings.json").read_text())["settings"]
+    assert settings["task"]["name"] == "toy-half-digits"
+    assert settings["plugins"] == ["tests.plugins.toy"]
+
+
+def test_a_record_alone_imports_nothing(trained, folder):
+    code, printed = command("evaluate", str(trained), folder=folder)
+    assert code == 2
+    assert "rankwise --plugin tests.plugins.toy COMMAND" in printed
+    code, printed = command("evaluate", str(trained), folder=folder, plugins=["tests.plugins.toy"])
+    assert code == 0, printed
+    assert "toy-hits" in printed
+
+
+def test_it_leaves_as_a_plain_lora(trained, folder):
+    words = ("export", str(trained), "--output", "exported")
+    code, printed = command(*words, folder=folder, plugins=["tests.plugins.toy"])
+    assert code == 0, printed
+    assert json.loads((folder / "exported" / "adapter_config.json").read_text())["r"] == 2
+
+
+def test_its_methods_are_compared_in_workers(folder):
+    words = ("compare", "toy.yaml", "--output", "compared", "--workers", "2")
+    code, printed = command(*words, folder=folder)
+    assert code == 0, printed
+    summary = json.loads((folder / "compared" / "summary.json").read_text())
+    assert {row["name"]: row["status"] for row in summary["methods"]} == {
+        "lora": "done",
+        "toy-diagonal": "done",
+        "toy-chain": "done",
+    }
+
+
+def test_options_and_help_know_its_settings(folder):
+    plugins = ["tests.plugins.toy"]
+    code, printed = command("help", "method.init.value", folder=folder, plugins=plugins)
+    assert code == 0, printed
+    assert "where every d begins" in printed
+    words = ("train", "toy.yaml", "--output", "new", "--method.init.valu", "3")
+    code, printed = command(*words, folder=folder, plugins=plugins)
+    assert (code, "--method.init.value" in printed) == (2, True)
+    code, printed = command("list", "methods", folder=folder, plugins=plugins)
+    assert "toy-chain" in printed
+
+
+def test_a_module_that_is_not_there_is_told(folder):
+    code, printed = command("list", "methods", folder=folder, plugins=["no.such.module"])
+    assert code == 2
+    assert "there is no module 'no.such.module'" in printed
+    with pytest.raises(SettingsError, match="add its folder to PYTHONPATH"):
+        load_plugins(["no_such_module"])
+    with pytest.raises(SettingsError, match="--plugin no_such_module"):
+        check_plugins(["no_such_module"], what="the run")
