@@ -66,10 +66,13 @@ class Nobody:
     """A watcher that remembers what it was told."""
 
     def __init__(self) -> None:
-        self.planned, self.records = 0, []
+        self.planned, self.records, self.widenings = 0, [], []
 
     def plan(self, runs):
         self.planned += runs
 
     def done(self, record: RunRecord):
         self.records.append(record)
+
+    def widened(self, method: str, rate: float):
+        self.widenings.append((method, rate))

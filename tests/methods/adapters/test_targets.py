@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -180,3 +182,12 @@ def test_a_float8_weight_is_adapted_and_not_merged(kind):
     assert {part.dtype for part in layer.parts("default")} == {torch.float32}
     with pytest.raises(ModelError, match=r"first: the weight is quantised \(torch\.float8_e4m3fn"):
         model.merge_adapter()
+
+
+@ours
+def test_what_trains_in_full_beside_an_adapter_is_not_told_as_left_out(kind, recwarn):
+    model = nn.Sequential(OrderedDict(body=nn.Linear(8, 8), head=nn.Linear(8, 2)))
+    options = {"target_modules": "all-linear", "modules_to_save": ["head"]}
+    adapted = get_peft_model(model, config(kind, r=4, **options))
+    assert not [each for each in recwarn if "leaves out" in str(each.message)]
+    assert adapted.peft_config["default"].target_modules == {"body"}

@@ -85,7 +85,9 @@ def choose_linear_layers(config: Any, model: nn.Module, layer_class: type[Factor
     if not isinstance(targets, str) or targets.lower() != INCLUDE_LINEAR_LAYERS_SHORTHAND:
         return
     _maybe_include_all_linear_layers(config, model)  # writes them into the config
-    names: set[str] = config.target_modules
+    # What trains in full beside the adapter is no layer of it.
+    whole = set(config.modules_to_save or ())
+    names = {name for name in config.target_modules if whole.isdisjoint(name.split("."))}
     reasons = {name: _why_left_out(config, model, name, layer_class) for name in sorted(names)}
     left_out = {name: reason for name, reason in reasons.items() if reason}
     config.target_modules = names - left_out.keys()

@@ -56,8 +56,9 @@ class Kinds:
 
     @functools.cached_property
     def _adapter(self) -> TypeAdapter[Any]:
-        union: Any = functools.reduce(operator.or_, self._classes)
-        return TypeAdapter(Annotated[union, Field(discriminator=self.tag)])
+        union = functools.reduce(operator.or_, self._classes)
+        annotated: Any = Annotated  # of classes that are known when it runs
+        return TypeAdapter(annotated[union, Field(discriminator=self.tag)])
 
     def __get_pydantic_core_schema__(self, _: Any, __: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(
