@@ -21,7 +21,7 @@ from flwr.serverapp import ServerApp
 from rankwise.core.errors import SettingsError
 from rankwise.federated.deployment import FOLDER_VARIABLE, write_app
 from rankwise.federated.progress import SavedProgress
-from rankwise.training.records import FederationRecord
+from rankwise.training.federation_records import FederationRecord
 from tests.federated import broken_clients, warm_start
 from tests.federated.test_server import federate, rounds_but_for
 

@@ -8,7 +8,7 @@ import pytest
 
 from rankwise.cli.main import main
 from rankwise.federated import federate
-from rankwise.training.records import Federations
+from rankwise.training.federation_records import Federations
 from rankwise.training.settings.recipe import load_recipe
 
 SHORT = ["--task.pretrain_epochs", "2", "--training.batch_size", "128", "--federated.clients", "3"]

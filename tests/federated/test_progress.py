@@ -18,7 +18,7 @@ from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.core.records import read_record, write_record
 from rankwise.federated.progress import Progress, SavedProgress
 from rankwise.federated.table import federations_table, remarks, rounds_table
-from rankwise.training.records import FederationRecord, Federations, Round
+from rankwise.training.federation_records import FederationRecord, Federations, Round
 from tests.federated.test_server import federate
 
 OLD = Path(__file__).parent / "version_0_1"

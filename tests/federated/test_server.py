@@ -20,7 +20,7 @@ from rankwise.federated.server import Server, sample
 from rankwise.federated.table import remarks
 from rankwise.methods.adapters.directory import read_config
 from rankwise.tasks.digits import DigitsTask
-from rankwise.training.records import FederationRecord
+from rankwise.training.federation_records import FederationRecord
 from rankwise.training.settings.federated import FederatedSettings
 from tests.federated.local_grid import LocalGrid
 

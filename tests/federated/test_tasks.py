@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rankwise.cli.main import main
-from rankwise.training.records import Federations
+from rankwise.training.federation_records import Federations
 from tests.models.saved import make_bert
 from tests.tasks.glue.glue_files import write_mrpc
 from tests.tasks.idx_files import write_mnist

@@ -216,55 +216,74 @@ def _run_pass(
     give: _Consumers,
     loss: Loss,
 ) -> None:
-    waiting = {accumulator.name: accumulator for accumulator in group}
-    is_last = False
-
-    def hand_on(name: str, taken: Taken) -> None:
-        if taken.is_zero:
-            give.give_none(name)
-        elif taken.total is not None:
-            give.whole(name, taken.total)
-
-    def receive(name: str, dY: Tensor, x: Tensor) -> None:
-        accumulator = waiting[name]
-        product = accumulator.product(dY, x)
-        is_complete = is_last and not taps.open_calls[name]
-        if give.product is not None and is_complete and accumulator.is_empty:
-            del waiting[name]
-            if accumulator.has_direction(product):
-                give.product(name, product)
-            else:
-                give.give_none(name)
-            return
-        accumulator.add(product)
-        hand_on_if(is_complete, name)
-
-    def receive_stack(name: str, gradient: Tensor) -> None:
-        waiting[name].add_whole(gradient)
-        hand_on_if(is_last and not taps.open_calls[name], name)
-
-    def hand_on_if(is_complete: bool, name: str) -> None:
-        # Processes may reach a layer in different orders; they meet in the loop below instead.
-        if is_complete and not is_distributed():
-            hand_on(name, waiting.pop(name).take())
-
-    layers = {accumulator.name: accumulator.layer for accumulator in group}
-    taps = Taps(layers, receive, receive_stack)
-    with taps.attached():
+    one = _Pass(group, give)
+    with one.taps.attached():
         for number, batch in enumerate(batches, start=1):
-            is_last = number == len(batches)
+            one.is_last = number == len(batches)
             given = borrowed(batch, device_of(model))
             with named_errors(given, number, len(batches), is_ours=loss is summed_loss):
                 value = _checked(loss(model, given))
-            taps.backward(value)
-    if not is_distributed():
-        for name in list(waiting):
-            hand_on(name, waiting.pop(name).take())
-        return
-    # All are reduced before any is consumed: no process waits for what another makes of its share.
-    totals = {name: accumulator.take() for name, accumulator in waiting.items()}
-    for name in list(totals):
-        hand_on(name, totals.pop(name))
+            one.taps.backward(value)
+    one.finish()
+
+
+class _Pass:
+    """A pass over all batches that hands on the gradients of a group of layers.
+
+    Attributes:
+        is_last: Whether the batch is the last one: a layer that has been reached as often as it was
+            called is complete then, and is handed on at once.
+    """
+
+    def __init__(self, group: Sequence[_Accumulator], give: _Consumers) -> None:
+        self._give = give
+        self._waiting = {accumulator.name: accumulator for accumulator in group}
+        layers = {accumulator.name: accumulator.layer for accumulator in group}
+        self.taps = Taps(layers, self._receive, self._receive_stack)
+        self.is_last = False
+
+    def finish(self) -> None:
+        """Hand on what is left, summed over the processes."""
+        if not is_distributed():
+            for name in list(self._waiting):
+                self._hand_on(name, self._waiting.pop(name).take())
+            return
+        # All are reduced before any is consumed: no process waits for what another makes of its
+        # share.
+        totals = {name: accumulator.take() for name, accumulator in self._waiting.items()}
+        for name in list(totals):
+            self._hand_on(name, totals.pop(name))
+
+    def _receive(self, name: str, dY: Tensor, x: Tensor) -> None:
+        accumulator = self._waiting[name]
+        product = accumulator.product(dY, x)
+        if self._give.product is not None and self._is_complete(name) and accumulator.is_empty:
+            del self._waiting[name]
+            if accumulator.has_direction(product):
+                self._give.product(name, product)
+            else:
+                self._give.give_none(name)
+            return
+        accumulator.add(product)
+        self._hand_on_if_complete(name)
+
+    def _receive_stack(self, name: str, gradient: Tensor) -> None:
+        self._waiting[name].add_whole(gradient)
+        self._hand_on_if_complete(name)
+
+    def _is_complete(self, name: str) -> bool:
+        return self.is_last and not self.taps.open_calls[name]
+
+    def _hand_on_if_complete(self, name: str) -> None:
+        # Processes may reach a layer in different orders; they meet at the end instead.
+        if self._is_complete(name) and not is_distributed():
+            self._hand_on(name, self._waiting.pop(name).take())
+
+    def _hand_on(self, name: str, taken: Taken) -> None:
+        if taken.is_zero:
+            self._give.give_none(name)
+        elif taken.total is not None:
+            self._give.whole(name, taken.total)
 
 
 def _reduced(total: Tensor, owner: int | None) -> Tensor:

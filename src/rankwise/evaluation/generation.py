@@ -27,7 +27,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from rankwise.core.errors import SettingsError
 from rankwise.core.modules import device_of
 from rankwise.core.seeds import derive_seed
-from rankwise.methods.adapters.temporary_merge import temporarily_merged
+from rankwise.methods.temporary_merge import temporarily_merged
 
 TokenIds = Sequence[int]
 

@@ -18,7 +18,7 @@ from rankwise.federated.report.page import write_report
 from rankwise.federated.settings import check_followed
 from rankwise.federated.simulation import simulate
 from rankwise.federated.strategies import check_method
-from rankwise.training.records import FederationRecord, Federations
+from rankwise.training.federation_records import FederationRecord, Federations
 from rankwise.training.settings.federation_plan import Plan
 from rankwise.training.settings.recipe import Recipe
 from rankwise.training.settings.run import RunSettings

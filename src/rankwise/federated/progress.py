@@ -21,7 +21,7 @@ from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.core.outside_text import one_line
 from rankwise.core.records import Record
 from rankwise.federated.exchange import State, Tensors, fault_of
-from rankwise.training.records import Round
+from rankwise.training.federation_records import Round
 from rankwise.training.settings.federation_plan import Plan
 
 

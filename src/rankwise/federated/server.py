@@ -27,7 +27,7 @@ from rankwise.federated.exchange import Tensors, count_bytes
 from rankwise.federated.local import Participant
 from rankwise.federated.messages import Refusal
 from rankwise.federated.progress import Progress
-from rankwise.training.records import FederationRecord, Round
+from rankwise.training.federation_records import FederationRecord, Round
 from rankwise.training.saving import save_trained
 from rankwise.training.settings.federated import FederatedSettings
 from rankwise.training.settings.federation_plan import Plan

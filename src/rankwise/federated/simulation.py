@@ -15,7 +15,7 @@ from flwr.simulation import run_simulation
 from rankwise.federated.client import make_client_app
 from rankwise.federated.progress import Progress
 from rankwise.federated.server import make_server_app
-from rankwise.training.records import FederationRecord
+from rankwise.training.federation_records import FederationRecord
 from rankwise.training.settings.federation_plan import Plan
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from rankwise.core.outside_text import one_line
 from rankwise.federated.acceptance import standing_out
 from rankwise.federated.strategies import FEDERATED_NAMES
-from rankwise.training.records import FederationRecord
+from rankwise.training.federation_records import FederationRecord
 from rankwise.training.settings.federated import FederatedSettings
 
 

@@ -22,15 +22,10 @@ from rankwise.methods.adapters.directory import check_adapter_directory
 from rankwise.tasks.splits import Splits
 from rankwise.tasks.table import Task
 from rankwise.training.build import build_task
+from rankwise.training.federation_records import FederationRecord, read_any
 from rankwise.training.folder import RunFolder
 from rankwise.training.recorded import adapter_digest, recorded_test
-from rankwise.training.records import (
-    FailedRun,
-    FederationRecord,
-    RunRecord,
-    TestResult,
-    read_any,
-)
+from rankwise.training.records import FailedRun, RunRecord, TestResult
 from rankwise.training.settings.run import RunSettings
 
 SPLITS = ("train", "validation", "test")

@@ -9,7 +9,7 @@ import pytest
 from rankwise.federated.report.page import write_report
 from rankwise.federated.report.reported import Reported
 from rankwise.federated.report.tables import columns
-from rankwise.training.records import Federations
+from rankwise.training.federation_records import Federations
 from tests.pages.parsed_page import Page, payload_of
 
 OLD = Path(__file__).parents[1] / "version_0_1" / "federated.json"

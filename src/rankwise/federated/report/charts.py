@@ -12,7 +12,7 @@ from rankwise.federated.report.reported import Reported, all_bytes
 from rankwise.pages.chart import Chart
 from rankwise.pages.drawing import End, end_labels, figure_of, span_of, trace_of
 from rankwise.pages.writing import listed, size
-from rankwise.training.records import FederationRecord
+from rankwise.training.federation_records import FederationRecord
 
 Points = list[tuple[float, float]]
 

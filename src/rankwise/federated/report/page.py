@@ -12,7 +12,7 @@ from rankwise.federated.report import tables
 from rankwise.federated.report.reported import Reported
 from rankwise.federated.table import aggregation_name, remarks, split_name
 from rankwise.pages.frame import require_extra, write_page
-from rankwise.training.records import FederationRecord
+from rankwise.training.federation_records import FederationRecord
 
 
 def write_report(records: Sequence[FederationRecord], path: Path) -> None:

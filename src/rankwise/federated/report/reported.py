@@ -9,7 +9,7 @@ from functools import cached_property
 from rankwise.federated.table import strategy_names
 from rankwise.pages.palette import colours_of
 from rankwise.pages.writing import size
-from rankwise.training.records import FederationRecord
+from rankwise.training.federation_records import FederationRecord
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rankwise.federated.report.reported import Reported
 from rankwise.federated.table import distance_text, largest_distance
 from rankwise.pages.writing import duration, size
-from rankwise.training.records import FederationRecord, Round
+from rankwise.training.federation_records import FederationRecord, Round
 
 ABSENT = "–"
 
@@ -41,6 +41,48 @@ class Line:
     cells: list[Cell]
 
 
+_COSTS = [
+    Column(
+        "Numbers sent",
+        "by one client in one round: what trains",
+        lambda it: it.trained_numbers,
+        "{:,}".format,
+    ),
+    Column(
+        "Bytes up",
+        "from all clients to the server in all rounds, without what Flower and HTTP add, and "
+        "without updates that were refused",
+        lambda it: sum(each.bytes_up for each in it.rounds),
+        size,
+    ),
+    Column(
+        "Bytes down",
+        "from the server to all clients, counted alike; a client keeps what it has received",
+        lambda it: sum(each.bytes_down for each in it.rounds),
+        size,
+    ),
+    Column(
+        "Distance",
+        "of the change that the server applied from the weighted mean of the clients’ changes, "
+        "relative to it, in the worst round: rounding, or how far averaging is from exact",
+        largest_distance,
+        lambda value: distance_text(value, ".1e"),
+    ),
+    Column(
+        "Left out",
+        "updates of clients that were not used, over all rounds; the reasons are below",
+        lambda it: sum(len(each.left_out) for each in it.rounds),
+        "{:,}".format,
+    ),
+    Column(
+        "Time",
+        "of the rounds, until the last was scored",
+        lambda it: sum(each.seconds for each in it.rounds),
+        duration,
+    ),
+]
+
+
 def columns(reported: Reported) -> list[Column]:
     """Return the columns of the results."""
     metric = reported.metric
@@ -65,44 +107,7 @@ def columns(reported: Reported) -> list[Column]:
             lambda it: it.plan.run.training.learning_rate,
             "{:g}".format,
         ),
-        Column(
-            "Numbers sent",
-            "by one client in one round: what trains",
-            lambda it: it.trained_numbers,
-            "{:,}".format,
-        ),
-        Column(
-            "Bytes up",
-            "from all clients to the server in all rounds, without what Flower and HTTP add, and "
-            "without updates that were refused",
-            lambda it: sum(each.bytes_up for each in it.rounds),
-            size,
-        ),
-        Column(
-            "Bytes down",
-            "from the server to all clients, counted alike; a client keeps what it has received",
-            lambda it: sum(each.bytes_down for each in it.rounds),
-            size,
-        ),
-        Column(
-            "Distance",
-            "of the change that the server applied from the weighted mean of the clients’ changes, "
-            "relative to it, in the worst round: rounding, or how far averaging is from exact",
-            largest_distance,
-            lambda value: distance_text(value, ".1e"),
-        ),
-        Column(
-            "Left out",
-            "updates of clients that were not used, over all rounds; the reasons are below",
-            lambda it: sum(len(each.left_out) for each in it.rounds),
-            "{:,}".format,
-        ),
-        Column(
-            "Time",
-            "of the rounds, until the last was scored",
-            lambda it: sum(each.seconds for each in it.rounds),
-            duration,
-        ),
+        *_COSTS,
     ]
 
 

@@ -28,13 +28,7 @@ from peft import PeftConfig
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from rankwise.core.errors import (
-    AdapterError,
-    ChainError,
-    ModelError,
-    SettingsError,
-    TrainingError,
-)
+from rankwise.core.errors import AdapterError, ChainError, ModelError, SettingsError, TrainingError
 from rankwise.core.interrupts import EndsInTwoSteps, Step, all_or_none, go_back
 from rankwise.functional.compression import compress_each
 from rankwise.functional.sketches import Kind

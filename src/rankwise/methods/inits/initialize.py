@@ -119,12 +119,7 @@ def initialize(
     check_usable(model)
     keep_differentiable(model)
     _check_in_memory(layers)
-    with random_state_kept():  # which a DataLoader draws from
-        collected = collect_batches(batches, most=init.batches_at_most)
-    if loss is None:
-        for number, batch in enumerate(collected, start=1):
-            with named_errors(batch, number, len(collected), is_ours=True):
-                check_batch(batch)
+    collected = _collected(batches, most=init.batches_at_most, is_ours=loss is None)
     with (
         gradients_on(),
         preserved_state(model),
@@ -154,6 +149,16 @@ def initialize(
             outcome=outcome,
             layers=starts,
         )
+
+
+def _collected(batches: Iterable[Any], *, most: int | None, is_ours: bool) -> list[Any]:
+    """Return the batches, checked where the loss is ours."""
+    with random_state_kept():  # which a DataLoader draws from
+        collected = collect_batches(batches, most=most)
+    for number, batch in enumerate(collected if is_ours else (), start=1):
+        with named_errors(batch, number, len(collected), is_ours=True):
+            check_batch(batch)
+    return collected
 
 
 def _check_in_memory(layers: Mapping[str, BaseTunerLayer]) -> None:

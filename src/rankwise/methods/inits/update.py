@@ -129,70 +129,30 @@ class UpdateApproximation:
         """
         for name, layer in layers.items():
             _check_rank(name, layer, adapter_name)
-
-        made: dict[str, Update] = {}
+        writer = _Writer(self, layers, adapter_name)
         unused: list[str] = []
-        idle: list[str] = []
-
-        def write(name: str, update: Update) -> None:
-            if is_distributed():
-                made[name] = update
-            else:  # No adapter acts, so writing one during the backward pass disturbs nothing.
-                idle.extend(self._write(name, layers[name], adapter_name, update))
-
-        stacked = StackedUpdates(write)
-        together = FactoredTogether(stacked.add, lr=self.lr, blocks=self.decomposition)
-
-        def decompose(name: str, gradient: Tensor | Product) -> None:
-            r = rank(layers[name], adapter_name)
-            if isinstance(gradient, Tensor) and gradient.ndim == 3:
-                for expert in stacked.expect(name, gradient, r):
-                    add((name, expert), gradient[expert], r)
-            else:
-                add((name, None), gradient, r)
-
-        def add(place: Place, gradient: Tensor | Product, r: int) -> None:
-            label = label_of(place)
-            ascent = self._with_noise(label, ascent_direction(gradient, self.mode))
-            together.add(place, ascent, r=r, seed=derive_seed(self.seed, label))
-
         with acting(model, None):
             capture_gradients(
                 model,
                 {name: gradient_source(layer) for name, layer in layers.items()},
                 batches=watch.through(batches, "gradients of batches"),
-                consume=decompose,
+                consume=writer.take,
                 loss=loss or summed_loss,
                 memory=self.gradient_memory,
                 is_shared_out=True,
-                consume_product=decompose if self.mode == "raw" else None,
+                consume_product=writer.take if self.mode == "raw" else None,
                 consume_none=unused.append if self.skip_unused else None,
             )
-        together.finish()
-        if is_distributed():
-            for name, update in _exchanged(made, layers, adapter_name, unused):
-                idle.extend(self._write(name, layers[name], adapter_name, update))
+        writer.finish(unused)
         if len(unused) == len(layers):
             raise ModelError("no layer takes part in the loss of these batches: pass others")
         return Outcome(
             samples=sum(count_samples(batch) for batch in batches),
-            unused=tuple(sorted([*unused, *idle])),
+            unused=tuple(sorted([*unused, *writer.idle])),
         )
 
-    def _write(
-        self, name: str, layer: BaseTunerLayer, adapter_name: str, update: Update
-    ) -> list[str]:
-        """Write the factors of a layer; return the names of the experts that had no gradient."""
-        idle = [label_of((name, expert)) for expert in idle_experts(update[0])]
-        if idle and not self.skip_unused:
-            raise ModelError(
-                f"no token of these batches comes to {', '.join(idle)}: pass more, or set "
-                "skip_unused=True, which leaves these experts at their own start"
-            )
-        write_factors(layer, adapter_name, *update)
-        return idle
-
-    def _with_noise(self, name: str, ascent: Tensor | Product) -> Tensor | Product:
+    def with_noise(self, name: str, ascent: Tensor | Product) -> Tensor | Product:
+        """Add the noise of an ablation, if it is asked for."""
         if not self.noise:
             return ascent
         dense = ascent if isinstance(ascent, Tensor) else ascent.dense()
@@ -201,6 +161,60 @@ class UpdateApproximation:
         return dense + self.noise / self.lr * torch.randn(
             dense.shape, generator=generator, **options
         )
+
+
+class _Writer:
+    """Makes the first update of each layer of its gradient, and writes it.
+
+    Attributes:
+        idle: The experts that no token of the batches has come to.
+    """
+
+    def __init__(
+        self, init: UpdateApproximation, layers: Mapping[str, BaseTunerLayer], adapter_name: str
+    ) -> None:
+        self._init, self._layers, self._adapter_name = init, layers, adapter_name
+        self._made: dict[str, Update] = {}
+        self._stacked = StackedUpdates(self._keep)
+        self._together = FactoredTogether(self._stacked.add, lr=init.lr, blocks=init.decomposition)
+        self.idle: list[str] = []
+
+    def take(self, name: str, gradient: Tensor | Product) -> None:
+        """Take the gradient of a layer, or one a matrix of a stack."""
+        r = rank(self._layers[name], self._adapter_name)
+        if isinstance(gradient, Tensor) and gradient.ndim == 3:
+            for expert in self._stacked.expect(name, gradient, r):
+                self._decompose((name, expert), gradient[expert], r)
+        else:
+            self._decompose((name, None), gradient, r)
+
+    def finish(self, unused: list[str]) -> None:
+        """Write what is left, and what other processes have made."""
+        self._together.finish()
+        if is_distributed():
+            for each in _exchanged(self._made, self._layers, self._adapter_name, unused):
+                self._write(*each)
+
+    def _decompose(self, place: Place, gradient: Tensor | Product, r: int) -> None:
+        label = label_of(place)
+        ascent = self._init.with_noise(label, ascent_direction(gradient, self._init.mode))
+        self._together.add(place, ascent, r=r, seed=derive_seed(self._init.seed, label))
+
+    def _keep(self, name: str, update: Update) -> None:
+        if is_distributed():
+            self._made[name] = update
+        else:  # No adapter acts, so writing one during the backward pass disturbs nothing.
+            self._write(name, update)
+
+    def _write(self, name: str, update: Update) -> None:
+        idle = [label_of((name, expert)) for expert in idle_experts(update[0])]
+        if idle and not self._init.skip_unused:
+            raise ModelError(
+                f"no token of these batches comes to {', '.join(idle)}: pass more, or set "
+                "skip_unused=True, which leaves these experts at their own start"
+            )
+        write_factors(self._layers[name], self._adapter_name, *update)
+        self.idle += idle
 
 
 def _exchanged(

@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from rankwise.methods.adapters.temporary_merge import temporarily_merged
+from rankwise.methods.temporary_merge import temporarily_merged
 from tests.models import quantised
 from tests.models.adapters import KINDS, TARGETS, attach, inputs, layers, train
 from tests.models.architectures import gpt2
