@@ -13,8 +13,12 @@ gpu, measuring = load("gpu"), load("measuring")
 ROW = measuring.Row("a step", "1.05", "-", "10 ms", "1.05", "≤ 1.1", "yes")
 
 
-# PEFT's hooks fire where nothing but the weights requires gradients.
-pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing")
+pytestmark = [
+    # PEFT's hooks fire where nothing but the weights requires gradients.
+    pytest.mark.filterwarnings("ignore:Full backward hook is firing"),
+    # torch.compile makes an instance of a step of autograd for itself.
+    pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
+]
 
 
 @pytest.fixture(autouse=True)

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from torch.overrides import TorchFunctionMode
 
 import rankwise
+from rankwise.core import interrupts
 
 Ground = TypeVar("Ground")
 Raise = Callable[[], None]
@@ -66,7 +67,7 @@ class _Moments:
 @contextlib.contextmanager
 def _at_lines(moments: _Moments) -> Iterator[None]:
     def in_ours(frame: FrameType, event: str, _: Any) -> Any:
-        if event == "line":
+        if event == "line" and not _is_where_ctrl_c_waits(frame):
             moments.pass_one(frame)
         return in_ours
 
@@ -168,6 +169,15 @@ def _said(fault: Callable[[Ground, bool], str | None], ground: Ground, is_done: 
         return fault(ground, is_done)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
+
+
+def _is_where_ctrl_c_waits(frame: FrameType) -> bool:
+    """Say whether it is between the lines that let Ctrl-C wait, once it does.
+
+    No Ctrl-C can raise there, and nothing else is called.
+    """
+    waits = signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    return waits and frame.f_code.co_filename == interrupts.__file__
 
 
 def _is_ours(code: CodeType) -> bool:
