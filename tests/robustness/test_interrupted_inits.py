@@ -15,6 +15,12 @@ from tests.models.networks import classifier
 
 from .interrupter import keyboard_interrupt, runtime_error, sweep
 
+pytestmark = [
+    # What is struck between two lines leaves a file or a generator to the garbage collector.
+    pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
 TARGETS = ["first", "second"]
 KINDS = {
     "lora": lambda: LoraConfig(r=2, target_modules=TARGETS),
