@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
-from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer
 
 from rankwise.core.errors import ChainError
 from rankwise.methods.adapters.bridge import adapted_layers, base_weight
 from rankwise.methods.chain.callback import ChainCallback
 from rankwise.methods.chain.chain import Chain
-from tests.models.language import batches, language_model, options, sentences, tokenizer
+from tests.models.language import batches, language_model
+from tests.models.trl_trainers import dpo, grpo
 
 TARGETS = ["q_proj", "down_proj"]
 STEPS = 5
@@ -21,36 +20,6 @@ STEPS = 5
 def adapted(**config) -> PeftModel:
     torch.manual_seed(1)
     return get_peft_model(language_model(), LoraConfig(r=2, target_modules=TARGETS, **config))
-
-
-def arguments(folder, **changed) -> dict:
-    return options(folder, max_steps=STEPS, gradient_checkpointing=False, **changed)
-
-
-def dpo(model, folder, callbacks):
-    texts = sentences()
-    pairs = {"prompt": texts[:20], "chosen": texts[20:40], "rejected": texts[40:60]}
-    return DPOTrainer(
-        model,
-        args=DPOConfig(**arguments(folder)),
-        train_dataset=Dataset.from_dict(pairs),
-        processing_class=tokenizer(),
-        callbacks=callbacks,
-    )
-
-
-def grpo(model, folder, callbacks):
-    def reward(completions, **_):
-        return [float(len(set(text))) for text in completions]
-
-    return GRPOTrainer(
-        model,
-        reward_funcs=reward,
-        args=GRPOConfig(**arguments(folder), num_generations=4, max_completion_length=4, beta=0.1),
-        train_dataset=Dataset.from_dict({"prompt": sentences()[:20]}),
-        processing_class=tokenizer(),
-        callbacks=callbacks,
-    )
 
 
 @torch.no_grad()
@@ -71,7 +40,7 @@ def test_a_chain_trains_against_the_pretrained_model(make, side, tmp_path):
     weights = [base_weight(layer).clone() for layer in adapted_layers(model).values()]
     callback = ChainCallback(model, every=2, side=side)
     references = []
-    trainer = make(model, tmp_path, [callback])
+    trainer = make(model, tmp_path, [callback], steps=STEPS)
     step = trainer.training_step
 
     def watched_step(*args, **kwargs):
@@ -96,7 +65,7 @@ def test_a_chain_trains_against_the_pretrained_model(make, side, tmp_path):
 def test_the_reference_beside_the_chain_saves_as_the_lora_it_is(make, tmp_path):
     model = adapted()
     callback = ChainCallback(model, every=2)
-    make(model, tmp_path, [callback])
+    make(model, tmp_path, [callback], steps=STEPS)
     assert type(model.peft_config["ref"]) is LoraConfig
     assert model.peft_config["default"].chain is callback.chain
     model.save_pretrained(tmp_path / "saved")
@@ -112,7 +81,7 @@ def test_a_chain_that_began_with_what_its_adapter_had_learned_is_refused(make, t
     model = adapted(init_lora_weights=False)
     callback = ChainCallback(model, every=2)
     with pytest.raises(ChainError, match=r"cannot copy adapter 'default' as 'ref': 1 blocks .*ref"):
-        make(model, tmp_path, [callback])
+        make(model, tmp_path, [callback], steps=STEPS)
     assert list(model.peft_config) == ["default"]
     callback.finish()
 

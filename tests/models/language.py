@@ -46,10 +46,11 @@ def rows() -> list[dict[str, list[int]]]:
     return [{"input_ids": [*words(text)["input_ids"], words.eos_token_id]} for text in sentences()]
 
 
-def language_model() -> nn.Module:
+def language_model(*, hidden_size: int = 32, intermediate_size: int = 48) -> nn.Module:
     """The same weights at each call."""
     words = tokenizer()
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    sizes = {"hidden_size": hidden_size, "intermediate_size": intermediate_size}
+    sizes |= {"num_hidden_layers": 2}
     tokens = {
         "vocab_size": len(words),
         "pad_token_id": words.pad_token_id,
