@@ -222,7 +222,17 @@ def _is_plain_linear(base: nn.Module) -> bool:
     weight, bias = base.weight, base.bias
     trains = weight.requires_grad or (bias is not None and bias.requires_grad)
     is_whole = type(weight) is nn.Parameter and not hasattr(weight, "ds_id")  # DeepSpeed's ZeRO-3
-    return is_whole and not trains and not any(hooks) and not every_module._has_any_global_hook()
+    return is_whole and not trains and not any(hooks) and not _has_global_hook()
+
+
+def _has_global_hook() -> bool:
+    # torch 2.6 has no function for it.
+    return bool(
+        every_module._global_forward_hooks
+        or every_module._global_forward_pre_hooks
+        or every_module._global_backward_hooks
+        or every_module._global_backward_pre_hooks
+    )
 
 
 def _is_transformed() -> bool:
