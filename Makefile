@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test test-all test-browser fuzz kill-trials check format bench clean
+.PHONY: demo test test-all test-lowest test-newest peft-tests test-browser fuzz kill-trials check format bench clean
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -26,6 +26,21 @@ test-all: .venv/.ready  ## all tests: worker processes, clusters, killed runs an
 	$(if $(CHROMIUM),,@echo "no Chromium here: the tests of the page in a browser are left out")
 	$(PYTEST) $(if $(CHROMIUM),,-m "not browser")
 
+# Two environments of their own, at the ends of what pyproject.toml allows. What needs no other
+# extras than theirs: mathematics, adapters, inits, chains, exports, and runs by both loops.
+ENDS := tests/core tests/functional tests/capture tests/diagnostics tests/methods tests/export tests/training/test_run.py
+
+.venv-%/.ready: pyproject.toml constraints-%.txt
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install --quiet --constraint constraints-$*.txt --editable '.[test]'
+	touch $@
+
+test-lowest test-newest: test-%: .venv-%/.ready  ## the core at the lowest and newest versions allowed
+	OMP_NUM_THREADS=1 .venv-$*/bin/python -m pytest --numprocesses 2 --dist worksteal -m "not processes and not slow" $(ENDS)
+
+peft-tests: .venv/.ready  ## PEFT's own tests of adapters, with our configs
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/peft_tests/run.py
+
 test-browser: .venv/.ready  ## the page of a comparison in Chromium
 	$(BIN)/python -m pytest tests/browser
 
@@ -46,4 +61,4 @@ bench: .venv/.ready  ## speed and memory: ours, peers, limits and targets in one
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore benchmarks/all.py
 
 clean:
-	rm -rf .venv runs build dist
+	rm -rf .venv .venv-lowest .venv-newest .peft-tests runs build dist
