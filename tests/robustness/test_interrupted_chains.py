@@ -28,12 +28,12 @@ ATTACKS = {
     "Ctrl-C": {"moments": LINES, "strike": ctrl_c},
     "RuntimeError": {"moments": CALLS, "strike": runtime_error},
 }
-# A few of the moments always, all of them where there is time.
 pytestmark = [
     # What is struck between two lines leaves a file or a generator to the garbage collector.
     pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+# A few of the moments always, all of them where there is time.
 attacks = pytest.mark.parametrize(
     "attack",
     [
