@@ -45,7 +45,7 @@ from rankwise.capture.gradients import capture_gradients
 from rankwise.functional.update import update_factors
 from rankwise.methods.adapters.bridge import adapted_layers
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
-from rankwise.methods.adapters.switching import acting
+from rankwise.methods.adapters.switching import active_adapter
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
 
@@ -221,7 +221,7 @@ def _step(
 
     def gradients_alone() -> None:
         layers = {key: layer.get_base_layer() for key, layer in adapted_layers(model).items()}
-        with acting(model, None):
+        with active_adapter(model, None):
             capture_gradients(model, layers, batches=batches, consume=lambda *_: None)
 
     def all_gradients() -> list[tuple[Tensor, ...]]:

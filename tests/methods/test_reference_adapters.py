@@ -22,7 +22,7 @@ from trl import (
 
 from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
-from rankwise.methods.adapters.switching import acting
+from rankwise.methods.adapters.switching import active_adapter
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
 from tests.models.language import batches, language_model, options, tokenizer
@@ -112,7 +112,7 @@ CASES = [
 
 @torch.no_grad()
 def logits(model, adapter_name):
-    with acting(model, adapter_name):
+    with active_adapter(model, adapter_name):
         return model.eval()(**batches()[0])["logits"]
 
 

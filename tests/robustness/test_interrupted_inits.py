@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
-from rankwise.methods.adapters.switching import acting, lent_adapter
+from rankwise.methods.adapters.switching import active_adapter, loaded_adapter
 from rankwise.methods.inits.boundary import BoundaryMatching
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
@@ -145,7 +145,7 @@ def test_an_adapter_that_was_lent_is_gone_wherever_that_is_interrupted(lent, str
     for directory in lent:
 
         def borrow(model, _before, directory=directory):
-            with lent_adapter(model, directory) as name, acting(model, name):
+            with loaded_adapter(model, directory) as name, active_adapter(model, name):
                 model(BATCH["x"])
 
         def make():

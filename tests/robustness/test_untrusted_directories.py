@@ -24,7 +24,7 @@ from rankwise.methods.adapters.directory import (
     WEIGHTS,
     check_adapter_directory,
 )
-from rankwise.methods.adapters.switching import lent_adapter
+from rankwise.methods.adapters.switching import loaded_adapter
 from rankwise.methods.chain.ledger import FILE_NAME, read_ledger
 from tests.models.chains import build, chained
 from tests.models.networks import MixedNetwork
@@ -71,7 +71,7 @@ def change_config(directory: Path, **changes) -> None:
 
 
 def lend(directory: Path) -> None:
-    with lent_adapter(build(), directory):
+    with loaded_adapter(build(), directory):
         pass
 
 

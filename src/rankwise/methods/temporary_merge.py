@@ -20,7 +20,7 @@ from rankwise.core.errors import ModelError
 from rankwise.methods.adapters.bridge import factors
 from rankwise.methods.adapters.quantised import backend_of
 from rankwise.methods.adapters.stacks import adapted_parameter, adapted_parameter_name
-from rankwise.methods.adapters.switching import acting
+from rankwise.methods.adapters.switching import active_adapter
 from rankwise.methods.chain.layer import OpenedLayer
 
 Saved = list[tuple[nn.Parameter, Tensor]]
@@ -46,7 +46,7 @@ def temporarily_merged(model: nn.Module) -> Iterator[bool]:
             _put_back(saved)
             yield False
             return
-        with acting(model, None):
+        with active_adapter(model, None):
             yield True
     finally:
         _put_back(saved)

@@ -17,7 +17,7 @@ from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 
 from rankwise.methods.adapters.directory import check_adapter_directory
-from rankwise.methods.adapters.switching import acting, lent_adapter
+from rankwise.methods.adapters.switching import active_adapter, loaded_adapter
 from rankwise.methods.chain.chain import Chain
 from tests.models.adapters import attach
 from tests.models.networks import Network
@@ -72,7 +72,7 @@ def options_of(kind):
 @KINDS
 def test_it_is_lent_to_a_model_for_a_moment(kind):
     model = attach(kind)
-    with lent_adapter(model, STORED / kind / "other") as name, acting(model, name):
+    with loaded_adapter(model, STORED / kind / "other") as name, active_adapter(model, name):
         assert_outputs(model, f"{kind}.other")
 
 

@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig
 
 from rankwise.core.errors import ModelError
-from rankwise.methods.adapters.switching import acting, has_adapter, lent_adapter
+from rankwise.methods.adapters.switching import active_adapter, has_adapter, loaded_adapter
 from tests.models.adapters import attach, inputs, tensors, train
 from tests.models.networks import Network
 
@@ -30,12 +30,12 @@ def outputs_of(model, adapter_name):
 
 def test_the_named_adapter_alone_acts(model):
     expected = outputs_of(model, "default")
-    with acting(model, "default"):
+    with active_adapter(model, "default"):
         assert torch.equal(model(inputs()), expected)
 
 
 def test_no_adapter_acts(model):
-    with acting(model, None):
+    with active_adapter(model, None):
         assert torch.equal(model(inputs()), Network()(inputs()))
 
 
@@ -43,7 +43,7 @@ def test_what_acted_and_what_trains_is_as_before_also_after_an_error(model):
     expected = model(inputs())
     trainable = [parameter.requires_grad for parameter in model.parameters()]
     for adapter_name in ("default", None):
-        with contextlib.suppress(KeyError), acting(model, adapter_name):
+        with contextlib.suppress(KeyError), active_adapter(model, adapter_name):
             assert [parameter.requires_grad for parameter in model.parameters()] == trainable
             raise KeyError
         assert torch.equal(model(inputs()), expected)
@@ -51,7 +51,7 @@ def test_what_acted_and_what_trains_is_as_before_also_after_an_error(model):
 
 def test_a_merged_layer_is_refused(model):
     model.merge_adapter()
-    with pytest.raises(ModelError, match="first has merged adapters"), acting(model, None):
+    with pytest.raises(ModelError, match="first has merged adapters"), active_adapter(model, None):
         pass
     assert not model.base_model.model.first.disable_adapters
 
@@ -61,14 +61,14 @@ def test_an_adapter_is_known_by_its_layers(model):
     assert not has_adapter(model, "another")
 
 
-def test_a_lent_adapter_is_there_for_a_moment_under_a_free_name(model, tmp_path):
+def test_a_loaded_adapter_is_there_for_a_moment_under_a_free_name(model, tmp_path):
     model.save_pretrained(tmp_path, selected_adapters=["default"])
     model.add_adapter("lent", LoraConfig(r=2, target_modules=["second"]))
     model.set_adapter("other")
     expected, before = outputs_of(model, "default"), tensors(model)
-    with lent_adapter(model, tmp_path) as name:
+    with loaded_adapter(model, tmp_path) as name:
         assert name not in ("default", "other", "lent")
-        with acting(model, name):
+        with active_adapter(model, name):
             assert torch.equal(model(inputs()), expected)
     assert tensors(model).keys() == before.keys()
     assert sorted(model.peft_config) == ["default", "lent", "other"]
@@ -77,4 +77,4 @@ def test_a_lent_adapter_is_there_for_a_moment_under_a_free_name(model, tmp_path)
 
 def test_a_bare_module_cannot_be_lent_an_adapter(tmp_path):
     with pytest.raises(ModelError, match=r"to a peft.PeftModel, got Network"):
-        lent_adapter(Network(), tmp_path).__enter__()
+        loaded_adapter(Network(), tmp_path).__enter__()

@@ -1,4 +1,4 @@
-"""Which adapter of a model acts, for a moment, and adapters from disk lent for a moment."""
+"""Which adapter of a model is active, and adapters loaded from disk, for a moment."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def has_adapter(model: nn.Module, adapter_name: str) -> bool:
 
 
 @contextlib.contextmanager
-def acting(model: nn.Module, adapter_name: str | None) -> Iterator[None]:
+def active_adapter(model: nn.Module, adapter_name: str | None) -> Iterator[None]:
     """Let ``adapter_name`` alone act in all layers, or no adapter at all (None), until exit.
 
     Unlike PEFT's ``set_adapter`` and ``disable_adapter`` this leaves ``requires_grad`` alone.
@@ -44,11 +44,11 @@ def acting(model: nn.Module, adapter_name: str | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def lent_adapter(model: nn.Module, directory: Path) -> Iterator[str]:
+def loaded_adapter(model: nn.Module, directory: Path) -> Iterator[str]:
     """Load the adapter in ``directory`` beside those of ``model``, yield its name, and remove it.
 
-    Choose with :func:`acting` when it acts. Layers that it alone adapts are unwrapped again, and
-    all that the model's modules hold is as it was, the global random states too.
+    Choose with :func:`active_adapter` when it acts. Layers that it alone adapts are unwrapped
+    again, and all that the model's modules hold is as it was, the global random states too.
 
     Raises:
         AdapterError: The directory holds no adapter, a damaged one, or one that does not fit.
@@ -56,7 +56,7 @@ def lent_adapter(model: nn.Module, directory: Path) -> Iterator[str]:
     """
     if not isinstance(model, PeftModel):
         raise ModelError(
-            f"an adapter can be lent to a peft.PeftModel, got {type(model).__name__}: load it "
+            f"an adapter can be loaded into a peft.PeftModel, got {type(model).__name__}: load it "
             "yourself and pass its name"
         )
     check_adapter_directory(directory)

@@ -46,7 +46,7 @@ from rankwise.core.modules import device_of, replaced
 from rankwise.functional.boundary import boundary_loss, first_not_finite, sign_agreement
 from rankwise.methods.adapters.bridge import adapter_parameters, is_sharded
 from rankwise.methods.adapters.fused import fused_lora
-from rankwise.methods.adapters.switching import acting, has_adapter, lent_adapter
+from rankwise.methods.adapters.switching import active_adapter, has_adapter, loaded_adapter
 from rankwise.methods.inits.monitored import Monitor, find_monitored
 from rankwise.methods.inits.progress import Watch
 from rankwise.methods.inits.report import MonitoredLayer, Outcome
@@ -132,7 +132,7 @@ class BoundaryMatching:
             )
             matcher = _Matcher(monitor, forward, used, self.margin, self.reduction)
         fused = fused_lora(layers.values())
-        with acting(model, adapter_name), fused, replaced(model, parameters) as copies:
+        with active_adapter(model, adapter_name), fused, replaced(model, parameters) as copies:
             before = matcher.agreement()
             losses = self._train(matcher, copies, watch)
             after = matcher.agreement()
@@ -250,10 +250,10 @@ def _reference_acts(
             f"reference must differ from the adapter to initialise, got {reference!r} for both"
         )
     if reference is None or (isinstance(reference, str) and has_adapter(model, reference)):
-        with acting(model, reference):
+        with active_adapter(model, reference):
             yield
     else:
-        with lent_adapter(model, Path(reference)) as name, acting(model, name):
+        with loaded_adapter(model, Path(reference)) as name, active_adapter(model, name):
             yield
 
 

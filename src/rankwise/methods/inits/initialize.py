@@ -35,7 +35,7 @@ from rankwise.methods.adapters.bridge import (
     unpacked_parts,
 )
 from rankwise.methods.adapters.quantised import keep_differentiable
-from rankwise.methods.adapters.switching import acting
+from rankwise.methods.adapters.switching import active_adapter
 from rankwise.methods.inits.progress import Progress, Watch, shown
 from rankwise.methods.inits.report import InitializationReport, LayerStart, Outcome
 
@@ -213,7 +213,7 @@ def _shares(
         B, A = factors(layers[name], adapter_name)
         shares[name] = float(captured_share(gradient, B, A, trains=trained[name]))
 
-    with acting(model, adapter_name):
+    with active_adapter(model, adapter_name):
         capture_gradients(
             model,
             {name: gradient_source(layer) for name, layer in layers.items()},

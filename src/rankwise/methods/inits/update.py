@@ -50,7 +50,7 @@ from rankwise.methods.adapters.bridge import (
     rank,
     write_factors,
 )
-from rankwise.methods.adapters.switching import acting
+from rankwise.methods.adapters.switching import active_adapter
 from rankwise.methods.inits.progress import Watch
 from rankwise.methods.inits.report import Outcome
 from rankwise.methods.inits.stacked import (
@@ -131,7 +131,7 @@ class UpdateApproximation:
             _check_rank(name, layer, adapter_name)
         writer = _Writer(self, layers, adapter_name)
         unused: list[str] = []
-        with acting(model, None):
+        with active_adapter(model, None):
             capture_gradients(
                 model,
                 {name: gradient_source(layer) for name, layer in layers.items()},
