@@ -152,6 +152,7 @@ def test_train_trains_scores_and_says_where_the_results_are(capsys, empty_folder
         (["train", "digits", "--output", "a-file/below"], "a file is in the place of a folder"),
         (["train", "digits", "--output", "x" * 300], "File name too long: name it shorter"),
         (["compare", "digits", "--data", "f.csv"], "did you mean --task.data_root?"),
+        (["compare", "digits", "--seeds", "3", "--compare.seeds", "3"], "give one of them"),
         (["compare", "digits", "--method.name", "cola"], "--compare.methods lora,lora-sb"),
         (["compare", "rac-glue", "--seed", "1"], "none of seed"),
         (["train", "digits", "--compare.seeds", "3"], "none of compare"),
@@ -271,7 +272,7 @@ def test_without_the_extra_a_comparison_ends_with_table_and_summary(
 ):
     monkeypatch.setattr("rankwise.cli.compare_command.missing_extra", lambda _: "get plotly")
     words = ["compare", "digits", "--output", "out", "--workers", "1", *QUICK, "--rank", "2"]
-    words += ["--compare.methods", "[{name: lora, r: 2}]", "--seeds", "0"]
+    words += ["--compare.methods", "[{name: lora, r: 2}]", "--seeds", "1"]
     words += ["--compare.widenings", "0", "--learning_rates", "0.01"]
     assert main(words) == 0
     printed = capsys.readouterr().out

@@ -19,6 +19,7 @@ from rankwise.training.records import (
     SummaryRow,
     TestResult,
 )
+from rankwise.training.settings.grid import GridPoint
 from rankwise.training.settings.recipe import load_recipe
 
 
@@ -107,7 +108,11 @@ def scored(rows: Sequence[SummaryRow], *, baseline="lora", looks=1) -> Scored:
     """The rows with runs and tests that say no more than their scores."""
     (method, *_) = load_recipe("digits").compare.methods
     sweeps = [
-        MethodSweep(method, [0.1], [run(row, rate=0.1, seed=i) for i in range(len(row.scores))])
+        MethodSweep(
+            method,
+            [GridPoint(0.1)],
+            [run(row, rate=0.1, seed=i) for i in range(len(row.scores))],
+        )
         for row in rows
     ]
     tests = {

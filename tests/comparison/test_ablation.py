@@ -7,6 +7,7 @@ import pytest
 from rankwise.comparison.ablation import varied_methods
 from rankwise.comparison.grid import runs_of
 from rankwise.core.errors import SettingsError
+from rankwise.training.settings.grid import GridPoint
 from rankwise.training.settings.recipe import load_recipe
 
 
@@ -23,7 +24,7 @@ def varied_recipe(**variations):
 
 
 def run_of(recipe, position):
-    (run,) = runs_of(recipe, recipe.compare.methods[position], rates=[1e-3], seeds=[7])
+    (run,) = runs_of(recipe, recipe.compare.methods[position], points=[GridPoint(1e-3)], seeds=[7])
     return run
 
 

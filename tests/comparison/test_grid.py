@@ -6,6 +6,7 @@ import pytest
 
 from rankwise.comparison.grid import comparison_of, examined_runs, runs_of, widened
 from rankwise.core.errors import SettingsError
+from rankwise.training.settings.grid import GridPoint
 from rankwise.training.settings.recipe import load_recipe
 
 GRID = [3e-4, 1e-3, 3e-3, 1e-2, 3e-2]
@@ -29,20 +30,25 @@ def test_a_grid_grows_by_its_own_spacing_beyond_the_best_edge(rates, best, expec
 
 def test_runs_are_every_rate_with_every_seed_and_have_names_of_their_own():
     recipe = load_recipe("digits")
-    runs = runs_of(recipe, recipe.compare.methods[0], rates=[1e-3, 1e-2], seeds=[4, 7])
+    runs = runs_of(
+        recipe, recipe.compare.methods[0], points=[GridPoint(1e-3), GridPoint(1e-2)], seeds=[4, 7]
+    )
     pairs = [(run.training.learning_rate, run.seed) for run in runs]
     assert pairs == [(1e-3, 4), (1e-3, 7), (1e-2, 4), (1e-2, 7)]
     assert len({run.name for run in runs}) == 4
 
 
-def test_the_shipped_grid_has_the_runs_of_the_issue():
+def test_no_two_runs_of_the_shipped_grid_share_a_name():
     recipe = load_recipe("digits")
-    names = {
-        run.name
-        for method in recipe.compare.methods
-        for run in runs_of(recipe, method, rates=GRID, seeds=recipe.compare.seeds)
-    }
-    assert len(names) == len(recipe.compare.methods) * 5 * 3
+    comparison = recipe.compare
+    runs = [
+        run
+        for method in comparison.methods
+        for run in runs_of(
+            recipe, method, points=comparison.points_of(method), seeds=comparison.seeds
+        )
+    ]
+    assert len({run.name for run in runs}) == len(runs)
 
 
 def test_a_recipe_without_a_comparison_is_refused(tmp_path):
@@ -72,7 +78,7 @@ def test_a_doctor_sees_the_runs_that_a_comparison_makes():
     plain, longer = examined_runs(recipe)
     assert (plain.training.epochs, longer.training.epochs) == (30, 2)
     assert {(run.training.learning_rate, run.seed) for run in (plain, longer)} == {(1e-2, 5)}
-    (compared,) = runs_of(recipe, recipe.compare.methods[1], rates=[1e-2], seeds=[5])
+    (compared,) = runs_of(recipe, recipe.compare.methods[1], points=[GridPoint(1e-2)], seeds=[5])
     assert longer == compared
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from rankwise.comparison.sweep import read_test, sweep
 from rankwise.core.errors import AdapterError
 from rankwise.training.folder import RunFolder
 from rankwise.training.records import FailedRun
+from rankwise.training.settings.grid import RATE, GridPoint
 from rankwise.training.settings.recipe import load_recipe
 from tests.comparison.made_up_runs import MadeUpEngine, Nobody, best_at
 
@@ -29,15 +32,15 @@ def test_every_method_runs_every_rate_with_every_seed(tmp_path):
     watcher, engine = Nobody(), MadeUpEngine(best_at(1e-2))
     sweeps = sweep(recipe(), tmp_path, engine=engine, watcher=watcher)
     assert len(engine.performed) == watcher.planned == len(watcher.records) == 2 * 3 * 3
-    assert [method.best() for method in sweeps] == [1e-2, 1e-2]
+    assert [method.best() for method in sweeps] == [GridPoint(1e-2)] * 2
     assert all([run.seed for run in method.best_runs()] == [0, 1, 2] for method in sweeps)
 
 
 def test_a_grid_grows_while_its_best_is_at_an_edge_and_as_often_as_allowed(tmp_path):
     sweeps, _ = swept(recipe(), tmp_path / "free", best_at(1.0))
-    assert all(max(method.rates) == 10.0 for method in sweeps)
+    assert all(max(method.tried(RATE)) == 10.0 for method in sweeps)
     sweeps, _ = swept(recipe(widenings=1), tmp_path / "once", best_at(1.0))
-    assert all(max(method.rates) == 1.0 for method in sweeps)
+    assert all(max(method.tried(RATE)) == 1.0 for method in sweeps)
 
 
 def test_seeds_that_are_not_swept_run_at_the_chosen_rate_alone(tmp_path):
@@ -65,7 +68,8 @@ def test_a_run_that_failed_is_tried_again(tmp_path):
     assert sweeps[0].best() is None
     assert all(isinstance(record, FailedRun) for record in sweeps[0].failures())
     sweeps, engine = swept(recipe(), tmp_path, best_at(1e-2))
-    assert {run.seed for run in engine.performed} == {1}
+    # The seed that failed, and the one for which nothing was left in the race.
+    assert {run.seed for run in engine.performed} == {1, 2}
     assert sweeps[0].best() is not None
 
 
@@ -87,3 +91,63 @@ def test_the_score_of_another_adapter_is_refused(tmp_path):
     result.model_copy(update={"adapter_digest": "of another"}).write(file)
     with pytest.raises(AdapterError, match="score of another adapter"):
         read_test(sweeps, tmp_path, engine=engine)
+
+
+def noisy(best, *, spread):
+    """Scores that fall with the distance from ``best``, and differ between seeds by ``spread``."""
+    formula = best_at(best)
+
+    def score(settings):
+        name = f"{settings.method.name}{settings.training.learning_rate}{settings.seed}"
+        return formula(settings) + spread * (random.Random(name).random() - 0.5)
+
+    return score
+
+
+def test_a_rate_that_can_no_longer_win_is_dropped_and_one_that_can_is_not(tmp_path):
+    rates = [1e-4, 1e-3, 1e-2, 1.05e-2, 1e-1]
+    raced = recipe(learning_rates=rates, seeds=list(range(6)), sweep_seeds=4, widenings=0)
+    sweeps, engine = swept(raced, tmp_path, noisy(1e-2, spread=0.01))
+    for method in sweeps:
+        dropped = {each.point.learning_rate for each in method.dropped}
+        assert dropped == {1e-4, 1e-3, 1e-1}
+        assert all(each.seeds < 4 and each.behind > 0.05 for each in method.dropped)
+    runs = [(run.method.name, run.training.learning_rate, run.seed) for run in engine.performed]
+    assert len(set(runs)) == len(runs)
+    assert all(("lora", 1e-4, seed) in runs for seed in (0, 1))
+    assert not any(("lora", 1e-4, seed) in runs for seed in (2, 3, 4, 5))
+
+
+def test_more_seeds_later_repeat_no_run_and_change_no_choice(tmp_path):
+    few = recipe(seeds=[0, 1, 2, 3], sweep_seeds=3)
+    more = recipe(seeds=list(range(8)), sweep_seeds=3)
+    before, _ = swept(few, tmp_path, noisy(1e-2, spread=0.3))
+    after, engine = swept(more, tmp_path, noisy(1e-2, spread=0.3))
+    assert [method.best() for method in after] == [method.best() for method in before]
+    assert {run.seed for run in engine.performed} == {4, 5, 6, 7}
+    assert len(engine.performed) == 2 * 4
+
+
+def test_a_comparison_whose_grid_was_run_with_all_seeds_resumes(tmp_path):
+    whole = recipe(learning_rates=[1e-3, 1e-2, 1e-1], sweep_seeds=None)
+    swept(whole, tmp_path, best_at(1e-2))
+    _, engine = swept(recipe(), tmp_path, best_at(1e-2))
+    assert engine.performed == []
+
+
+def test_each_method_sweeps_its_own_settings(tmp_path):
+    methods = [
+        {"name": "lora", "r": 2, "sweep": {"adapter": {"alpha": [2, 4]}}},
+        {"name": "full", "sweep": {"learning_rate": [1e-4, 1e-3]}},
+    ]
+    grid = recipe(methods=methods, learning_rates=[1e-2, 1e-1], seeds=[0], widenings=0)
+
+    def score(run):
+        return 0.5 + 0.1 * (getattr(run.method.adapter, "alpha", None) == 4)
+
+    (lora, full), engine = swept(grid, tmp_path, score)
+    assert len(engine.performed) == 2 * 2 + 2
+    assert lora.best().others == (("adapter.alpha", 4),)
+    assert {point.learning_rate for point in full.points} == {1e-4, 1e-3}
+    (at_best, *_) = [run for run in engine.performed if run.name == lora.best_runs()[0].run]
+    assert at_best.method.adapter.alpha == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import shlex
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -48,6 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compare the recipe's own method under each value, instead of its methods; repeatable",
     )
     parser.add_argument(
+        "--seeds",
+        type=_seeds,
+        metavar="N",
+        help="so many seeds: the recipe's, and those that follow; or a list, such as 0,1,2",
+    )
+    parser.add_argument(
         "--workers", type=positive, help="runs at once (default: one a GPU, or else one a core)"
     )
     parser.add_argument(
@@ -64,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Sweep, choose on validation, read test, and write ``summary.json`` and ``report.html``."""
+    overrides = _with_seeds(arguments, overrides)
     recipe = _recipe(arguments, overrides)
     comparison_of(recipe)
     output = results_folder(arguments)
@@ -118,6 +126,38 @@ def _recipe(arguments: argparse.Namespace, overrides: dict[str, Any]) -> Recipe:
     )
     varied = overrides | {"compare": comparison | {"budgets": None}}
     return load_recipe(arguments.recipe, varied, variant=arguments.variant)
+
+
+def _seeds(text: str) -> int | list[int]:
+    """Read ``--seeds``: how many, or which."""
+    try:
+        found = [int(word) for word in text.strip("[]").split(",")]
+    except ValueError:
+        found = []
+    if not found or (len(found) == 1 and "[" not in text and found[0] < 1):
+        raise argparse.ArgumentTypeError(
+            f"takes how many seeds, 1 or more, or a list of them such as 0,1,2, got {text!r}"
+        )
+    return found[0] if len(found) == 1 and "[" not in text else found
+
+
+def _with_seeds(arguments: argparse.Namespace, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Write ``--seeds`` as the setting that it stands for.
+
+    Raises:
+        SettingsError: The setting was given as well.
+    """
+    seeds, comparison = arguments.seeds, overrides.get("compare", {})
+    if seeds is None:
+        return overrides
+    if "seeds" in comparison:
+        raise SettingsError("--seeds and --compare.seeds are the same setting: give one of them")
+    if isinstance(seeds, int):
+        recipe = load_recipe(arguments.recipe, overrides, variant=arguments.variant)
+        known = list(recipe.compare.seeds) if recipe.compare else [0]
+        following = itertools.count(max(known) + 1)
+        seeds = [*known, *itertools.islice(following, max(seeds - len(known), 0))][:seeds]
+    return overrides | {"compare": comparison | {"seeds": seeds}}
 
 
 def _check_method(recipe: Recipe, overrides: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from statistics import fmean
 from types import TracebackType
@@ -19,7 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 from rankwise.cli.showing import add_columns, add_row
-from rankwise.comparison.analysis.choice import best_rate, finished_at
+from rankwise.comparison.analysis.choice import best_of, finished_of
 from rankwise.core.outside_text import one_line
 from rankwise.training.records import FailedRun, MethodIdentity, RunRecord
 
@@ -30,14 +31,22 @@ class Standing:
 
     method: MethodIdentity
     runs: list[RunRecord | FailedRun] = field(default_factory=list)
+    points: dict[str, list[RunRecord | FailedRun]] = field(default_factory=dict)
+
+    def add(self, run: RunRecord | FailedRun) -> None:
+        """Take one more run, and with it those that differ from it in the seed alone."""
+        self.runs.append(run)
+        point = json.dumps([run.learning_rate, run.settings | {"seed": None}])
+        self.points.setdefault(point, []).append(run)
 
     @property
     def best(self) -> tuple[float, float] | None:
         """The score and the learning rate that would be chosen if no more runs came."""
-        rate = best_rate(sorted({run.learning_rate for run in self.runs}), self.runs)
-        if rate is None:
+        point = best_of(self.points)
+        if point is None:
             return None
-        return fmean(run.score_validation for run in finished_at(rate, self.runs)), rate
+        runs = finished_of(self.points[point])
+        return fmean(run.score_validation for run in runs), runs[0].learning_rate
 
 
 class ProgressWatcher:
@@ -86,7 +95,7 @@ class ProgressWatcher:
         """Count one run; a failed one is named at once."""
         self._done += 1
         self._bar.update(self._task, completed=self._done)
-        self._standings.setdefault(record.method, Standing(record.method)).runs.append(record)
+        self._standings.setdefault(record.method, Standing(record.method)).add(record)
         if isinstance(record, FailedRun):
             self._failed += 1
             self._say(f"failed: {record.run}: {record.error}")

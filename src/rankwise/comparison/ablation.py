@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rankwise.core.errors import SettingsError
+from rankwise.training.settings.layers import insert
 
 Tree = dict[str, Any]
 VARIED_SECTIONS = ("method", "task", "training")
@@ -37,7 +38,7 @@ def varied_methods(name: str, variations: Mapping[str, Sequence[Any]]) -> list[T
         )
         method: Tree = {"name": name, "label": label}
         for key, value in zip(variations, combination, strict=True):
-            _insert(method, key, value)
+            insert(method, key.removeprefix("method."), value)
         methods.append(method)
     return methods
 
@@ -55,11 +56,3 @@ def _check(key: str, values: Sequence[Any]) -> None:
 
 def _word(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else f"{value}"
-
-
-def _insert(method: Tree, key: str, value: Any) -> None:
-    section, *parents, last = key.split(".")
-    tree = method if section == "method" else method.setdefault(section, {})
-    for parent in parents:
-        tree = tree.setdefault(parent, {})
-    tree[last] = value

@@ -1,7 +1,8 @@
-"""The grid of a comparison: methods × learning rates × seeds, and how it is widened.
+"""The runs of a comparison: methods × the grid of each × seeds, and how a grid is widened.
 
 A grid is widened while the best learning rate stands at its edge: a best value at an edge says only
 that the grid was too small. One step of widening keeps the spacing that the grid has at that edge.
+Other settings than the rate are tried as they are named, and an edge among them is told.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 
 from rankwise.core.errors import SettingsError
 from rankwise.training.settings.comparison import ComparedMethod, ComparisonSettings
+from rankwise.training.settings.grid import GridPoint
 from rankwise.training.settings.recipe import Recipe
 from rankwise.training.settings.run import RunSettings
 from rankwise.training.settings.task import trains_on_validation
@@ -34,7 +36,8 @@ def comparison_of(recipe: Recipe) -> ComparisonSettings:
             f"compare.baseline {comparison.baseline!r} must be one of the methods compared: "
             f"{', '.join(sorted(names))}"
         )
-    if trains_on_validation(recipe.task) and len(comparison.learning_rates) > 1:
+    chooses = any(len(comparison.points_of(method)) > 1 for method in comparison.chosen_methods)
+    if trains_on_validation(recipe.task) and chooses:
         raise SettingsError(
             "task.protocol 'final' trains on the validation rows too, so no rate can be chosen by "
             "them: name one in compare.learning_rates, or choose under protocol 'tuning'"
@@ -43,11 +46,11 @@ def comparison_of(recipe: Recipe) -> ComparisonSettings:
 
 
 def runs_of(
-    recipe: Recipe, method: ComparedMethod, *, rates: Sequence[float], seeds: Sequence[int]
+    recipe: Recipe, method: ComparedMethod, *, points: Sequence[GridPoint], seeds: Sequence[int]
 ) -> list[RunSettings]:
-    """Return the runs of one method: each learning rate with each seed."""
+    """Return the runs of one method: each point of its grid with each seed."""
     common = recipe.run()
-    return [method.run(common, learning_rate=rate, seed=seed) for rate in rates for seed in seeds]
+    return [method.run(common, at=point, seed=seed) for point in points for seed in seeds]
 
 
 def examined_runs(recipe: Recipe) -> list[RunSettings]:
@@ -57,11 +60,11 @@ def examined_runs(recipe: Recipe) -> list[RunSettings]:
     """
     if recipe.compare is None:
         return [recipe.run()]
-    rate, seed = recipe.training.learning_rate, recipe.seed
+    point = GridPoint(recipe.training.learning_rate)
     return [
         run
         for method in recipe.compare.chosen_methods
-        for run in runs_of(recipe, method, rates=[rate], seeds=[seed])
+        for run in runs_of(recipe, method, points=[point], seeds=[recipe.seed])
     ]
 
 

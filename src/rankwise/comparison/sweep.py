@@ -1,4 +1,4 @@
-"""A comparison from beginning to end: sweep, widen, choose on validation, read test once, sum up.
+"""A comparison from beginning to end: race, widen, choose on validation, add seeds, read test once.
 
 Every finished run is a record on disk, so an interrupted comparison resumes.
 With other settings it is another run, in another folder.
@@ -7,16 +7,19 @@ With other settings it is another run, in another folder.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from rankwise.comparison.analysis.choice import MethodSweep
+from rankwise.comparison.analysis.race import FEWEST_SEEDS
 from rankwise.comparison.engines.protocol import Engine
 from rankwise.comparison.grid import comparison_of, runs_of, widened
 from rankwise.training.folder import RunFolder
 from rankwise.training.recorded import finished_record, recorded_test
 from rankwise.training.records import FailedRun, RunRecord, TestResult
+from rankwise.training.settings.grid import RATE, GridPoint
 from rankwise.training.settings.recipe import Recipe
 from rankwise.training.settings.run import RunSettings
 
@@ -38,26 +41,35 @@ class Watcher(Protocol):
 
 
 def sweep(recipe: Recipe, output: Path, *, engine: Engine, watcher: Watcher) -> list[MethodSweep]:
-    """Run what has no record yet, widening each method's grid while its best rate is at an edge."""
+    """Run what has no record yet: the grids on a few seeds, then the chosen points on all.
+
+    The points of a grid race, and each method's grid is widened while its best rate is at an edge.
+    """
     comparison = comparison_of(recipe)
     runner = _Runner(recipe, output, engine, watcher)
     sweeps = [MethodSweep(method, []) for method in comparison.chosen_methods]
-    swept = comparison.seeds[: comparison.sweep_seeds]
-    fresh = [(method, list(comparison.learning_rates)) for method in sweeps]
+    fresh = [(method, comparison.points_of(method.method)) for method in sweeps]
     for left in reversed(range(comparison.widenings + 1)):
-        for method, rates in fresh:
-            method.rates += rates
-        runner.run(fresh, seeds=swept)
-        grown = [(each, widened(each.rates, best)) for each in sweeps if (best := each.best())]
-        fresh = [(method, [rate]) for method, rate in grown if rate is not None]
+        runner.race(fresh, seeds=comparison.swept_seeds)
+        fresh = [(each, [point]) for each in sweeps if (point := _beyond_edge(each))]
         if not fresh or not left:
             break
-        for each, (rate,) in fresh:
-            watcher.widened(each.method.title, rate)
-    chosen = [(method, [rate]) for method in sweeps if (rate := method.choose())]
-    if left_out := comparison.seeds[len(swept) :]:
+        for each, (point,) in fresh:
+            watcher.widened(each.method.title, point.learning_rate)
+    chosen = [(method, [point]) for method in sweeps if (point := method.choose())]
+    if left_out := comparison.seeds[len(comparison.swept_seeds) :]:
         runner.run(chosen, seeds=left_out)
     return sweeps
+
+
+def _beyond_edge(method: MethodSweep) -> GridPoint | None:
+    """Return the point with the next rate beyond the edge at which the best one stands, if any."""
+    best = method.best()
+    if best is None:
+        return None
+    rates = [float(rate) for rate in method.tried(RATE, beside=best)]
+    rate = widened(rates, best.learning_rate)
+    return None if rate is None else replace(best, learning_rate=rate)
 
 
 def read_test(sweeps: list[MethodSweep], output: Path, *, engine: Engine) -> dict[str, TestResult]:
@@ -72,7 +84,10 @@ def read_test(sweeps: list[MethodSweep], output: Path, *, engine: Engine) -> dic
     return kept | {result.run: result for result in engine.run(_score, calls)}
 
 
-@dataclass(frozen=True)
+_Entered: TypeAlias = tuple[MethodSweep, list[GridPoint]]
+
+
+@dataclass
 class _Runner:
     """Performs the runs of a comparison that have no record yet."""
 
@@ -80,15 +95,28 @@ class _Runner:
     output: Path
     engine: Engine
     watcher: Watcher
+    has_base: bool = False
 
-    def run(
-        self, rates: Iterable[tuple[MethodSweep, list[float]]], *, seeds: Sequence[int]
-    ) -> None:
-        """Give each method the records of its rates, each with each seed."""
+    def race(self, entered: Sequence[_Entered], *, seeds: Sequence[int]) -> None:
+        """Let points of each method race over ``seeds``, dropping what can no longer win.
+
+        They race against one another and those that are in the race already.
+        """
+        for method, points in entered:
+            method.points += points
+        # Two seeds at first, as nothing is dropped after one.
+        for first, last in pairwise((0, *range(min(FEWEST_SEEDS, len(seeds)), len(seeds) + 1))):
+            left = [(method, method.racing(points)) for method, points in entered]
+            self.run(left, seeds=seeds[first:last])
+            for method, _ in entered:
+                method.drop_losers(seeds=len(seeds))
+
+    def run(self, entered: Iterable[_Entered], *, seeds: Sequence[int]) -> None:
+        """Give each method the records of points of its grid, each with each seed."""
         runs = {
             settings.name: (settings, method)
-            for method, rates_of_method in rates
-            for settings in runs_of(self.recipe, method.method, rates=rates_of_method, seeds=seeds)
+            for method, points in entered
+            for settings in runs_of(self.recipe, method.method, points=points, seeds=seeds)
         }
         self.watcher.plan(len(runs))
         for record in self._records({name: settings for name, (settings, _) in runs.items()}):
@@ -105,8 +133,10 @@ class _Runner:
             else:
                 yield record
         if left:
-            # Before any worker needs it, so that no two make it at once.
-            _make_base_model(self.recipe.run(), self.output)
+            if not self.has_base:
+                # Before any worker needs it, so that no two make it at once.
+                _make_base_model(self.recipe.run(), self.output)
+                self.has_base = True
             yield from self.engine.run(_perform, left)
 
 

@@ -20,6 +20,7 @@ from rankwise.federated.simulation import simulate
 from rankwise.federated.strategies import check_method
 from rankwise.training.federation_records import FederationRecord, Federations
 from rankwise.training.settings.federation_plan import Plan
+from rankwise.training.settings.grid import GridPoint
 from rankwise.training.settings.recipe import Recipe
 from rankwise.training.settings.run import RunSettings
 
@@ -46,7 +47,7 @@ def _runs_of(recipe: Recipe) -> list[RunSettings]:
     return [
         method.run(
             run,
-            learning_rate=method.training.get("learning_rate", run.training.learning_rate),
+            at=GridPoint(method.training.get("learning_rate", run.training.learning_rate)),
             seed=run.seed,
         )
         for method in recipe.compare.chosen_methods

@@ -30,6 +30,7 @@ from rankwise.core.errors import AdapterError
 from rankwise.core.plugins import check_plugins
 from rankwise.core.records import Record, read_as
 from rankwise.methods.inits.report import LayerStart, MonitoredLayer
+from rankwise.training.settings.grid import Value
 from rankwise.training.settings.method import MethodSettings
 from rankwise.training.settings.run import RunSettings
 
@@ -247,12 +248,35 @@ class ComparedRow(MethodIdentity):
     seeds_needed: int | None = None
 
 
+class DroppedPoint(Record):
+    """A combination of settings that left the race, as it could no longer win.
+
+    Attributes:
+        learning_rate: Its learning rate.
+        settings: Its other settings, where several are swept.
+        seeds: After so many.
+        behind: The mean by which it was behind the best on the same seeds.
+        chance: That it would still have won.
+    """
+
+    learning_rate: float
+    settings: dict[str, Value] = Field(default_factory=dict)
+    seeds: int
+    behind: float
+    chance: float
+
+
 class SummaryRow(ComparedRow):
-    """One method of a comparison, at the learning rate that was chosen for it.
+    """One method of a comparison, with the settings that were chosen for it.
 
     Attributes:
         published: The score in the method's paper.
         learning_rates: All that were tried.
+        swept: All values that were tried of other settings.
+        settings: What was chosen of these.
+        dropped: What left the race before its end.
+        tuning_runs: Made to choose: those of the seeds that sweep a grid of several points.
+        tuning_seconds: Of these.
         sweep_seconds: Of all runs of the method.
         score_low: Of the interval of the mean over the ``seeds`` whose ``scores`` are listed.
         steps_to_baseline: Until the mean validation score is that of the baseline at its end.
@@ -261,6 +285,11 @@ class SummaryRow(ComparedRow):
     published: float | None = None
     sweep_seconds: float = 0.0
     learning_rates: tuple[float, ...] = ()
+    swept: dict[str, tuple[Value, ...]] = Field(default_factory=dict)
+    settings: dict[str, Value] = Field(default_factory=dict)
+    dropped: tuple[DroppedPoint, ...] = ()
+    tuning_runs: int = 0
+    tuning_seconds: float = 0.0
     status: Literal["done", "failed"] = "done"
     error: str | None = None
     stored_bytes: int | None = None
@@ -307,6 +336,8 @@ class Protocol(Record):
     """How a comparison was made.
 
     Attributes:
+        sweep: Values of other settings that were tried of every method that has them.
+        swept_seeds: The seeds with which the grids were swept.
         chosen_on: The split on which learning rates were chosen.
         interval: What the intervals are, in words.
         training: The settings that all runs share.
@@ -315,6 +346,8 @@ class Protocol(Record):
     """
 
     learning_rates: tuple[float, ...] = ()
+    sweep: dict[str, tuple[Value, ...]] = Field(default_factory=dict)
+    swept_seeds: tuple[int, ...] = ()
     widenings: int = 0
     seeds: tuple[int, ...] = ()
     baseline: str

@@ -15,6 +15,7 @@ from rankwise.comparison.analysis.simulation import simulated_rates
 from rankwise.comparison.analysis.summary import summarise
 from rankwise.comparison.analysis.verdict import is_better, is_worse
 from rankwise.training.records import TestResult
+from rankwise.training.settings.grid import GridPoint
 from rankwise.training.settings.recipe import load_recipe
 from tests.comparison import made_records as made
 
@@ -48,7 +49,7 @@ def compared(generator, shift):
                     labels=labels,
                 )
                 records.append(record)
-        sweeps.append(MethodSweep(method, RATES, records))
+        sweeps.append(MethodSweep(method, [GridPoint(rate) for rate in RATES], records))
     return summarise(RECIPE, sweeps, tests, command="").methods[1]
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from rankwise.comparison.analysis.choice import MethodSweep
+from rankwise.comparison.analysis.race import Dropped
 from rankwise.comparison.analysis.summary import summarise, verdict
 from rankwise.training.records import Summary, TestResult
+from rankwise.training.settings.grid import GridPoint
 from rankwise.training.settings.recipe import load_recipe
 from tests.comparison import made_records as made
 
@@ -26,7 +28,7 @@ def summary_of(curves, tests, *, budgets=None, answers=None):
     ]
     recipe = load_recipe("digits", {"compare": {"methods": methods, "learning_rates": [0.01]}})
     sweeps = [
-        MethodSweep(method, [0.01], records)
+        MethodSweep(method, [GridPoint(0.01)], records)
         for method, records in zip(recipe.compare.methods, curves.values(), strict=True)
     ]
     results = {
@@ -139,3 +141,31 @@ def test_one_seed_gives_no_interval_and_no_claim():
     assert rows(summary)["full"].score_low is None
     assert list(summary.verdict) == verdict([], baseline="lora")
     assert "No method could be compared" in summary.verdict[0]
+
+
+def test_a_row_says_what_was_tried_and_what_trying_has_cost():
+    names = {"name": "lora", "r": 2, "sweep": {"adapter.alpha": [2, 4]}}
+    seeds = {"seeds": [0, 1, 2, 3], "sweep_seeds": 2, "learning_rates": [0.01, 0.1]}
+    recipe = load_recipe("digits", {"compare": {"methods": [names], **seeds}})
+    (method,) = recipe.compare.methods
+    sweep = MethodSweep(method, recipe.compare.points_of(method))
+    best = GridPoint(0.01, (("adapter.alpha", 4),))
+    for point in sweep.points:
+        for seed in (0, 1, 2, 3) if point == best else (0, 1):
+            settings = method.run(recipe.run(), at=point, seed=seed).model_dump(mode="json")
+            record = made.run("lora", 0.9 if point == best else 0.5, rate=point.learning_rate)
+            name = f"{point} {seed}"
+            known = {"settings": settings, "seed": seed, "run": name}
+            sweep.records.append(record.model_copy(update=known))
+    sweep.dropped.append(Dropped(sweep.points[0], seeds=2, behind=0.4, chance=0.001))
+    sweep.choose()
+    tests = {
+        run.run: TestResult(run=run.run, score_test=0.8, scores={}) for run in sweep.best_runs()
+    }
+    (row,) = summarise(recipe, [sweep], tests, command="").methods
+    assert (row.settings, row.swept) == ({"adapter.alpha": 4}, {"adapter.alpha": (2, 4)})
+    assert (row.learning_rate, row.learning_rates) == (0.01, (0.01, 0.1))
+    assert row.seeds == (0, 1, 2, 3)
+    assert (row.tuning_runs, row.tuning_seconds) == (8, pytest.approx(8 * 3.0))
+    assert row.dropped[0].settings == {"adapter.alpha": 2}
+    assert "the best adapter.alpha 4 is still at the edge of its grid" in row.warnings

@@ -65,7 +65,30 @@ def test_a_part_of_another_kind_replaces_the_named_one():
         ({"method": 3}, r"method must be a method's name or a mapping, got 3"),
         ({"compare": {"methods": [{"name": "lora", "rank": 1}]}}, r"methods\[0\]\.rank: unknown"),
         ({"compare": {"methods": [{"name": "x"}]}}, r"no method 'x'"),
-        ({"compare": {"sweep_seeds": 4}}, r"compare: sweep_seeds must be at most .* 3, got 4"),
+        (
+            {"compare": {"sweep": {"adapter.alph": [1]}}},
+            r"compare: sweep\.adapter\.alph: no method of this comparison has this setting",
+        ),
+        (
+            {"compare": {"methods": [{"name": "full", "sweep": {"adapter": {"alpha": [1]}}}]}},
+            r"compare: methods\[0\]\.sweep\.adapter\.alpha: full has no such setting; name",
+        ),
+        (
+            {"compare": {"learning_rates": []}},
+            r"compare: learning_rates: full has none: name them here, or in its sweep as",
+        ),
+        (
+            {"compare": {"sweep": {"learning_rate": ["x"]}}},
+            r"sweep\.learning_rate takes numbers above 0, got \['x'\]",
+        ),
+        (
+            {"compare": {"sweep": {"adapter.alpha": [2, 2]}}},
+            r"sweep\.adapter\.alpha takes different values, at least one, got \[2, 2\]",
+        ),
+        (
+            {"compare": {"methods": [{"name": "lora", "sweep": {"adapter.alpha": [-1]}}]}},
+            r"compare\.methods\[0\]\.method\.adapter\.alpha: .* greater than 0, got -1",
+        ),
     ],
 )
 def test_mistakes_are_named(overrides, message):

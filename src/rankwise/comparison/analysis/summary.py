@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
-from rankwise.comparison.analysis.choice import MethodSweep
+from rankwise.comparison.analysis.choice import MethodSweep, value_at
 from rankwise.comparison.analysis.contrast import Scored, contrasted
 from rankwise.comparison.analysis.equal_rank import equal_ranks
 from rankwise.comparison.analysis.headline import headline
@@ -13,8 +14,16 @@ from rankwise.comparison.analysis.headroom import headroom
 from rankwise.comparison.analysis.statistics import mean_interval
 from rankwise.comparison.analysis.verdict import on_headroom, verdict
 from rankwise.evaluation.metrics import METRICS
-from rankwise.training.records import Protocol, Summary, SummaryRow, TestResult, identity_of
+from rankwise.training.records import (
+    DroppedPoint,
+    Protocol,
+    Summary,
+    SummaryRow,
+    TestResult,
+    identity_of,
+)
 from rankwise.training.settings.comparison import ComparisonSettings
+from rankwise.training.settings.grid import RATE, GridPoint
 from rankwise.training.settings.recipe import Recipe
 
 _INTERVAL = (
@@ -40,7 +49,9 @@ def summarise(
     comparison = recipe.compare
     assert comparison is not None
     baseline = comparison.baseline
-    scored = Scored([_row(method, tests) for method in sweeps], sweeps, tests, baseline)
+    swept = comparison.swept_seeds
+    table = [_row(method, tests, swept_seeds=swept) for method in sweeps]
+    scored = Scored(table, sweeps, tests, baseline)
     rows, margins = contrasted(scored), headroom(scored)
     protocol = _protocol(recipe, comparison)
     return Summary(
@@ -59,6 +70,8 @@ def summarise(
 def _protocol(recipe: Recipe, comparison: ComparisonSettings) -> Protocol:
     return Protocol(
         learning_rates=comparison.learning_rates,
+        sweep=comparison.sweep,
+        swept_seeds=comparison.swept_seeds,
         widenings=comparison.widenings,
         seeds=comparison.seeds,
         baseline=comparison.baseline,
@@ -68,15 +81,17 @@ def _protocol(recipe: Recipe, comparison: ComparisonSettings) -> Protocol:
     )
 
 
-def _row(method: MethodSweep, tests: Mapping[str, TestResult]) -> SummaryRow:
+def _row(
+    method: MethodSweep, tests: Mapping[str, TestResult], *, swept_seeds: Sequence[int]
+) -> SummaryRow:
     row = SummaryRow(
         **identity_of(method.method).model_dump(),
         published=method.method.published,
         sweep_seconds=sum(record.seconds.total for record in method.records),
-        learning_rates=tuple(sorted(method.rates)),
+        **_tuning(method, swept_seeds),
     )
-    runs = method.best_runs()
-    if not runs:
+    best, runs = method.best(), method.best_runs()
+    if best is None or not runs:
         error = method.failures()[0].error
         return row.model_copy(update={"status": "failed", "error": error})
     scores = tuple(tests[run.run].score_test for run in runs)
@@ -95,15 +110,44 @@ def _row(method: MethodSweep, tests: Mapping[str, TestResult]) -> SummaryRow:
         "init_seconds": fmean(run.seconds.init for run in runs),
         "train_seconds": fmean(run.seconds.train for run in runs),
         "peak_memory_bytes": max(run.peak_memory_bytes for run in runs),
-        "warnings": _warnings(method, runs[0].learning_rate),
+        "settings": dict(best.others),
+        "warnings": _warnings(method, best),
     }
     return row.model_copy(update=measured)
 
 
-def _warnings(method: MethodSweep, best: float) -> tuple[str, ...]:
+def _tuning(method: MethodSweep, swept_seeds: Sequence[int]) -> dict[str, Any]:
+    """Return what was tried of a method, and what trying has cost."""
+    runs = [record for record in method.records if record.seed in swept_seeds]
+    if len(method.points) < 2:
+        runs = []
+    return {
+        "learning_rates": tuple(sorted({point.learning_rate for point in method.points})),
+        "swept": {name: tuple(method.tried(name)) for name in method.names},
+        "dropped": tuple(
+            DroppedPoint(
+                learning_rate=each.point.learning_rate,
+                settings=dict(each.point.others),
+                seeds=each.seeds,
+                behind=each.behind,
+                chance=each.chance,
+            )
+            for each in method.dropped
+        ),
+        "tuning_runs": len(runs),
+        "tuning_seconds": sum(record.seconds.total for record in runs),
+    }
+
+
+def _warnings(method: MethodSweep, best: GridPoint) -> tuple[str, ...]:
     warnings = []
-    if len(method.rates) > 1 and best in (min(method.rates), max(method.rates)):
-        warnings.append(f"the best learning rate {best:g} is still at the edge of its grid")
+    for name in (RATE, *method.names):
+        tried = method.tried(name, beside=best)
+        numbers = [each for each in tried if isinstance(each, int | float)]
+        value = value_at(best, name)
+        if 1 < len(tried) == len(numbers) and value in (min(numbers), max(numbers)):
+            told = "learning rate" if name == RATE else name
+            warnings.append(f"the best {told} {value:g} is still at the edge of its grid")
     if failures := method.failures():
         warnings.append(f"{len(failures)} runs failed, the first: {failures[0].error}")
     return tuple(warnings)

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from rankwise.pages.palette import colours_of
 from rankwise.training.records import FailedRun, MethodIdentity, RunRecord, Summary, SummaryRow
+from rankwise.training.settings.grid import read_point
 
 Run: TypeAlias = RunRecord | FailedRun
 
@@ -83,12 +84,24 @@ class Comparison:
         return self._runs_by_method.get(row.identity, [])
 
     def chosen_runs(self, row: SummaryRow) -> list[RunRecord]:
-        """Return the finished runs of a row at the learning rate that was chosen for it."""
+        """Return the finished runs of a row with the settings that were chosen for it."""
         return [
             run
-            for run in self.runs_of(row)
+            for run in self.rate_runs(row)
             if isinstance(run, RunRecord) and run.learning_rate == row.learning_rate
         ]
+
+    def rate_runs(self, row: SummaryRow) -> list[Run]:
+        """Return the runs of a row that differ from those chosen in learning rate and seed alone.
+
+        Of a row of which none was chosen they are all.
+        """
+        chosen = tuple(row.settings.items())
+        names = list(row.settings)
+        runs = self.runs_of(row)
+        if not names:
+            return runs
+        return [run for run in runs if read_point(run.settings, names).others == chosen]
 
     @cached_property
     def _runs_by_method(self) -> dict[MethodIdentity, list[Run]]:

@@ -52,7 +52,7 @@ def diagnostic(row: SummaryRow, comparison: Comparison, measure: Measure) -> Ser
 def learning_rate_sweep(row: SummaryRow, comparison: Comparison) -> Series:
     """Average the validation scores at every learning rate; a failed run leaves a gap there."""
     scores: dict[float, list[float | None]] = {}
-    for run in sorted(comparison.runs_of(row), key=lambda run: run.learning_rate):
+    for run in sorted(comparison.rate_runs(row), key=lambda run: run.learning_rate):
         score = run.score_validation if isinstance(run, RunRecord) else None
         scores.setdefault(run.learning_rate, []).append(score)
     return _across_seeds(scores)

@@ -22,3 +22,11 @@ def laid_over(below: Tree, above: Tree) -> Tree:
         )
         laid[key] = laid_over(under, value) if is_same_kind and isinstance(under, dict) else value
     return laid
+
+
+def insert(tree: Tree, name: str, value: Any) -> None:
+    """Set the dotted setting ``name`` in ``tree``, making the sections above it."""
+    *parents, last = name.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+    tree[last] = value

@@ -18,6 +18,7 @@ from rankwise.training.settings.layers import Tree, laid_over
 _OF_ONE_NAME = ("label", "published", "published_parameters")
 # What an item of a comparison may have beside the settings of a method.
 _OF_THE_RUN = ("task", "training")
+_OF_THE_COMPARISON = ("sweep",)
 
 
 def begin_method(method: Any) -> Tree:
@@ -46,7 +47,7 @@ def change_method(own: Tree, change: Any, *, entries: list[Any]) -> tuple[Tree, 
         else:
             of_the_run = {key: entry[key] for key in _OF_THE_RUN if key in entry}
             r = {"r": own["r"]} if "r" in own else {}
-            left_out = (*_OF_ONE_NAME, *_OF_THE_RUN)
+            left_out = (*_OF_ONE_NAME, *_OF_THE_RUN, *_OF_THE_COMPARISON)
             if change.get("r", entry.get("r")) != entry.get("r"):
                 entry = _without_rank(entry)
             own = r | {key: value for key, value in entry.items() if key not in left_out}

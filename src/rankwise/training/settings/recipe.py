@@ -15,6 +15,7 @@ from rankwise.training.settings.base import Settings, setting
 from rankwise.training.settings.comparison import ComparisonSettings
 from rankwise.training.settings.explain import explain
 from rankwise.training.settings.federated import FederatedSettings
+from rankwise.training.settings.grid import GridPoint
 from rankwise.training.settings.layers import Tree, laid_over
 from rankwise.training.settings.method import MethodSettings
 from rankwise.training.settings.named_methods import (
@@ -42,9 +43,13 @@ class Recipe(Settings):
     def _check_own_settings(self) -> Recipe:
         """Refuse a recipe of which a run could not be made, before any is."""
         common = self.run()
-        for position, method in enumerate(self.compare.methods if self.compare else ()):
+        if self.compare is None:
+            return self
+        for position, method in enumerate(self.compare.methods):
+            points = [GridPoint(self.training.learning_rate), *self.compare.points_of(method)]
             try:
-                method.run(common, learning_rate=self.training.learning_rate, seed=self.seed)
+                for point in points:
+                    method.run(common, at=point, seed=self.seed)
             except ValidationError as error:
                 place = f"compare.methods[{position}]"
                 raise ValueError(explain(error, RunSettings, place=place)) from None

@@ -67,7 +67,8 @@ def _entry(method: Tree, own: Tree) -> Tree:
     """Return what an item of a comparison adds to what its name stands for in this recipe."""
     filled = fill_method({"name": method["name"]}, place="compare.methods", own=own)
     plain = MethodSettings.model_validate(filled).model_dump(mode="json")
-    return {"name": method["name"], **_difference(method, plain | {"task": {}, "training": {}})}
+    plain |= {"task": {}, "training": {}, "sweep": {}}
+    return {"name": method["name"], **_difference(method, plain)}
 
 
 def _difference(tree: Tree, below: Tree) -> Tree:

@@ -1,0 +1,41 @@
+"""The options of ``rankwise compare`` that stand for settings."""
+
+from __future__ import annotations
+
+import pytest
+
+from rankwise.cli.compare_command import _seeds, _with_seeds
+from rankwise.cli.main import main
+
+
+class Arguments:
+    recipe, variant = "rac-glue", None
+
+    def __init__(self, seeds):
+        self.seeds = seeds
+
+
+@pytest.mark.parametrize(
+    ("typed", "seeds"),
+    [
+        ("2", [42, 43]),
+        ("7", [42, 43, 44, 45, 46, 47, 48]),
+        ("0,3", [0, 3]),
+        ("[5]", [5]),
+    ],
+)
+def test_seeds_are_so_many_of_the_recipe_and_those_that_follow_or_a_list(typed, seeds):
+    assert _with_seeds(Arguments(_seeds(typed)), {}) == {"compare": {"seeds": seeds}}
+
+
+def test_seeds_of_the_recipe_are_those_that_options_leave():
+    overrides = {"compare": {"widenings": 0}}
+    assert _with_seeds(Arguments(1), overrides) == {"compare": {"widenings": 0, "seeds": [42]}}
+    assert _with_seeds(Arguments(None), overrides) == overrides
+
+
+@pytest.mark.parametrize("typed", ["0", "-1", "x", "", "1,x"])
+def test_what_is_no_number_of_seeds_is_refused(capsys, typed):
+    with pytest.raises(SystemExit):
+        main(["compare", "digits", f"--seeds={typed}"])
+    assert "takes how many seeds, 1 or more, or a list" in capsys.readouterr().err
