@@ -36,17 +36,19 @@ class MadeUpEngine:
 
     def run(self, function, calls):
         for settings, output in calls:
-            folder = RunFolder.below(output, settings.name)
             if function is sweep_module._score:
                 self.scored.append(settings)
                 result = self._result(settings)
-                result.write(folder.test)
+                result.write(RunFolder.below(output, settings.name).test)
                 yield result
             else:
-                self.performed.append(settings)
-                record = self._record(settings)
-                record.write(folder.record)
-                yield record
+                self.performed += settings
+                yield [self._recorded(each, output) for each in settings]
+
+    def _recorded(self, settings: RunSettings, output):
+        record = self._record(settings)
+        record.write(RunFolder.below(output, settings.name).record)
+        return record
 
     def _record(self, settings: RunSettings):
         identity, score = identity_of(settings.method), self.score(settings)

@@ -7,7 +7,7 @@ Other settings than the rate are tried as they are named, and an edge among them
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rankwise.core.errors import SettingsError
 from rankwise.training.settings.comparison import ComparedMethod, ComparisonSettings
@@ -15,6 +15,9 @@ from rankwise.training.settings.grid import GridPoint
 from rankwise.training.settings.recipe import Recipe
 from rankwise.training.settings.run import RunSettings
 from rankwise.training.settings.task import trains_on_validation
+
+MOST_TOGETHER = 24
+"""Runs of a group: more gain nothing, and all of them are lost with their worker."""
 
 
 def comparison_of(recipe: Recipe) -> ComparisonSettings:
@@ -51,6 +54,24 @@ def runs_of(
     """Return the runs of one method: each point of its grid with each seed."""
     common = recipe.run()
     return [method.run(common, at=point, seed=seed) for point in points for seed in seeds]
+
+
+def together(runs: Iterable[RunSettings]) -> list[list[RunSettings]]:
+    """Return the runs in groups, one a call of a worker.
+
+    Those of the lean loop that differ in learning rate and seed alone are a group, as they may be
+    trained in lockstep; any other run is alone.
+    """
+    groups: dict[str, list[RunSettings]] = {}
+    for run in runs:
+        training = run.training.model_copy(update={"learning_rate": 1.0})
+        alike = run.model_copy(update={"training": training, "seed": 0}).model_dump_json()
+        groups.setdefault(alike if run.training.loop == "lean" else run.name, []).append(run)
+    return [
+        group[start : start + MOST_TOGETHER]
+        for group in groups.values()
+        for start in range(0, len(group), MOST_TOGETHER)
+    ]
 
 
 def examined_runs(recipe: Recipe) -> list[RunSettings]:

@@ -15,7 +15,7 @@ from typing import Protocol, TypeAlias
 from rankwise.comparison.analysis.choice import MethodSweep
 from rankwise.comparison.analysis.race import FEWEST_SEEDS
 from rankwise.comparison.engines.protocol import Engine
-from rankwise.comparison.grid import comparison_of, runs_of, widened
+from rankwise.comparison.grid import comparison_of, runs_of, together, widened
 from rankwise.training.folder import RunFolder
 from rankwise.training.recorded import finished_record, recorded_test
 from rankwise.training.records import FailedRun, RunRecord, TestResult
@@ -125,19 +125,20 @@ class _Runner:
 
     def _records(self, runs: Mapping[str, RunSettings]) -> Iterator[RunRecord | FailedRun]:
         """Yield what is recorded, then perform the rest; what failed before is tried again."""
-        left = []
+        missing = []
         for name, settings in runs.items():
             record = finished_record(RunFolder.below(self.output, name))
             if record is None:
-                left.append((settings, self.output))
+                missing.append(settings)
             else:
                 yield record
-        if left:
+        if left := [(each, self.output) for each in together(missing)]:
             if not self.has_base:
                 # Before any worker needs it, so that no two make it at once.
                 _make_base_model(self.recipe.run(), self.output)
                 self.has_base = True
-            yield from self.engine.run(_perform, left)
+            for records in self.engine.run(_perform, left):
+                yield from records
 
 
 # What trains and scores is loaded where it is used, in a worker as a rule: a page of records, and
@@ -150,10 +151,10 @@ def _make_base_model(settings: RunSettings, output: Path) -> None:
     build_task(settings).base_model(output / "base")
 
 
-def _perform(settings: RunSettings, output: Path) -> RunRecord | FailedRun:
-    from rankwise.training.run import run_and_record
+def _perform(settings: Sequence[RunSettings], output: Path) -> list[RunRecord | FailedRun]:
+    from rankwise.training.together import run_all_and_record
 
-    return run_and_record(settings, output)
+    return run_all_and_record(settings, output)
 
 
 def _score(settings: RunSettings, output: Path) -> TestResult:

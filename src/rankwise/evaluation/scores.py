@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,16 +51,51 @@ def evaluate(model: nn.Module, rows: Rows, task: Task) -> Evaluation:
 
     Rows of like lengths share a batch; the result is in the order of ``rows``.
     """
-    total, terms = 0.0, 0
-    answers: dict[int, tuple[Value | None, Value]] = {}
+    found = _Found(task)
     with in_eval_mode(model):
         for index, batch, output in _outputs(model, rows, task):
-            counted = count_terms(output, batch["labels"])
-            total, terms = total + float(output["loss"]) * counted, terms + counted
-            answers |= zip(index.tolist(), zip(*task.answers(model, output, batch)))
-    predictions, labels = (list(each) for each in zip(*(answers[i] for i in range(len(rows)))))
-    scores = {name: METRICS[name].compute(predictions, labels) for name in task.metrics}
-    return Evaluation(total / terms, scores, predictions, labels)
+            found.add(index, batch, output, model)
+    return found.evaluation()
+
+
+@torch.no_grad()
+def evaluate_all(
+    outputs: Callable[[Batch], Sequence[Any]], rows: Rows, task: Task, *, model: nn.Module
+) -> list[Evaluation]:
+    """Score several models of one kind at once: ``outputs`` returns what each makes of a batch.
+
+    They are in eval mode, and ``model`` is one of them.
+    """
+    found: list[_Found] = []
+    device = device_of(model)
+    for index in _by_length(rows).split(task.evaluation_batch_size):
+        batch = to_device(rows.take(index), device)
+        each = outputs(batch)
+        found = found or [_Found(task) for _ in each]
+        for one, output in zip(found, each, strict=True):
+            one.add(index, batch, output, model)
+    return [one.evaluation() for one in found]
+
+
+class _Found:
+    """What a model answered so far, and its loss."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._total, self._terms = 0.0, 0
+        self._answers: dict[int, tuple[Value | None, Value]] = {}
+
+    def add(self, index: Tensor, batch: Batch, output: Any, model: nn.Module) -> None:
+        counted = count_terms(output, batch["labels"])
+        self._total += float(output["loss"]) * counted
+        self._terms += counted
+        self._answers |= zip(index.tolist(), zip(*self._task.answers(model, output, batch)))
+
+    def evaluation(self) -> Evaluation:
+        rows = range(len(self._answers))
+        predictions, labels = (list(each) for each in zip(*(self._answers[i] for i in rows)))
+        scores = {name: METRICS[name].compute(predictions, labels) for name in self._task.metrics}
+        return Evaluation(self._total / self._terms, scores, predictions, labels)
 
 
 @torch.no_grad()

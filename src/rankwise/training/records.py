@@ -161,6 +161,8 @@ class RunRecord(RunIdentity):
         score_validation: At the step that was kept.
         folds: The steps after which a chain was folded.
         init: What the initialization did; None for the adapter's own random start.
+        trained_together: Runs that were trained in lockstep, this one included; its seconds of
+            training are an equal share.
     """
 
     status: Literal["done"] = "done"
@@ -177,6 +179,7 @@ class RunRecord(RunIdentity):
     diagnostics: tuple[DiagnosticPoint, ...] = ()
     seconds: Seconds
     peak_memory_bytes: int = 0
+    trained_together: int = 1
 
 
 class FailedRun(RunIdentity):

@@ -10,6 +10,7 @@ import contextlib
 import time
 import traceback
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,8 @@ def run_and_record(settings: RunSettings, output: Path) -> RunRecord | FailedRun
     begun = time.perf_counter()
     try:
         record: RunRecord | FailedRun = _perform(settings, folder, resume=True)
-    except RankwiseError as error:
-        record = _failure(settings, str(error), begun)
     except Exception as error:
-        message = f"{type(error).__name__}: {error}"
-        record = _failure(settings, message, begun, trace=traceback.format_exc())
+        record = failure_of(settings, error, seconds=time.perf_counter() - begun)
     record.write(folder.record)
     return record
 
@@ -100,23 +98,48 @@ def train_reference(job: Job, folder: RunFolder, *, resume: bool) -> None:
     save_trained(reference.model, folder.reference)
 
 
+@dataclass
+class OpenRun:
+    """A run that is under way: its job, its folder, and what its parts have taken so far."""
+
+    job: Job
+    folder: RunFolder
+    watch: Stopwatch
+    report: InitializationRecord | None = None
+
+    @classmethod
+    def begin(cls, settings: RunSettings, folder: RunFolder) -> OpenRun:
+        """Keep the run's settings, and build its task and model."""
+        keep_settings(settings, folder)
+        watch = Stopwatch()
+        runtime.reset_peak_memory()
+        with watch.part("build"):
+            job = prepare_job(settings, folder.base)
+        return cls(job, folder, watch)
+
+    def initialize(self) -> None:
+        """Give the adapter its start."""
+        with self.watch.part("init"):
+            self.report = initialize_adapter(self.job, self.folder)
+
+    def end(self, trained: Trained, *, trained_together: int = 1) -> RunRecord:
+        """Save what was trained and return the record, which is not written yet."""
+        with self.watch.part("save"):
+            save_trained(self.job.model, self.folder.adapter)
+        return _record(self, trained, trained_together=trained_together)
+
+
 def _perform(
     settings: RunSettings, folder: RunFolder, *, resume: bool, show_progress: bool = False
 ) -> RunRecord:
-    keep_settings(settings, folder)
-    watch = _Stopwatch()
-    runtime.reset_peak_memory()
-    with watch.part("build"):
-        job = prepare_job(settings, folder.base)
-    with watch.part("init"):
-        if needs_reference(settings.method):
-            train_reference(job, folder, resume=resume)
-        report = initialize_adapter(job, folder)
-    with watch.part("train"):
-        trained = _train(job, folder.checkpoints, resume=resume, show_progress=show_progress)
-    with watch.part("save"):
-        save_trained(job.model, folder.adapter)
-    return _record(job, folder, trained, report=report, seconds=watch.seconds())
+    run = OpenRun.begin(settings, folder)
+    if needs_reference(settings.method):
+        with run.watch.part("init"):
+            train_reference(run.job, folder, resume=resume)
+    run.initialize()
+    with run.watch.part("train"):
+        trained = _train(run.job, folder.checkpoints, resume=resume, show_progress=show_progress)
+    return run.end(trained)
 
 
 def _train(job: Job, checkpoints: Path, *, resume: bool, show_progress: bool = False) -> Trained:
@@ -128,14 +151,8 @@ def _train(job: Job, checkpoints: Path, *, resume: bool, show_progress: bool = F
         return train_with_trainer(job, checkpoints, resume=resume, show_progress=show_progress)
 
 
-def _record(
-    job: Job,
-    folder: RunFolder,
-    trained: Trained,
-    *,
-    report: InitializationRecord | None,
-    seconds: dict[str, float],
-) -> RunRecord:
+def _record(run: OpenRun, trained: Trained, *, trained_together: int) -> RunRecord:
+    job, folder, seconds = run.job, run.folder, run.watch.seconds()
     measuring = trained.diagnostics_seconds
     return RunRecord(
         **_identity(job.settings),
@@ -148,22 +165,23 @@ def _record(
         step_kept=trained.best.step,
         curve=tuple(trained.curve),
         folds=tuple(job.fold_steps),
-        init=report,
+        init=run.report,
         diagnostics=tuple(trained.diagnostics),
         # Measuring is no part of training.
         seconds=Seconds(**seconds | {"train": seconds["train"] - measuring, "diagnose": measuring}),
         peak_memory_bytes=runtime.peak_memory_bytes(),
+        trained_together=trained_together,
     )
 
 
-def _failure(
-    settings: RunSettings, error: str, begun: float, *, trace: str | None = None
-) -> FailedRun:
+def failure_of(settings: RunSettings, error: Exception, *, seconds: float) -> FailedRun:
+    """Return the record of a run that ``error`` has stopped after ``seconds``."""
+    is_ours = isinstance(error, RankwiseError)
     return FailedRun(
         **_identity(settings),
-        error=error,
-        traceback=trace,
-        seconds=Seconds(total=time.perf_counter() - begun),
+        error=str(error) if is_ours else f"{type(error).__name__}: {error}",
+        traceback=None if is_ours else "".join(traceback.format_exception(error)),
+        seconds=Seconds(total=seconds),
     )
 
 
@@ -188,11 +206,10 @@ def _stored_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
 
 
-class _Stopwatch:
-    """Adds up the wall-clock seconds of named parts."""
+class Stopwatch:
+    """Adds up the wall-clock seconds of named parts of a run."""
 
     def __init__(self) -> None:
-        self._begun = time.perf_counter()
         self._parts: dict[str, float] = {}
 
     @contextlib.contextmanager
@@ -202,8 +219,12 @@ class _Stopwatch:
         try:
             yield
         finally:
-            self._parts[name] = self._parts.get(name, 0.0) + time.perf_counter() - begun
+            self.add(name, time.perf_counter() - begun)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Add what was measured elsewhere, such as a share of what several runs take together."""
+        self._parts[name] = self._parts.get(name, 0.0) + seconds
 
     def seconds(self) -> dict[str, float]:
-        """Return the parts, and ``total`` since the watch was made."""
-        return self._parts | {"total": time.perf_counter() - self._begun}
+        """Return the parts, and their ``total``."""
+        return self._parts | {"total": sum(self._parts.values())}

@@ -87,6 +87,21 @@ def adapter_parameters(layer: BaseTunerLayer, adapter_name: str) -> dict[str, nn
     return parameters
 
 
+def adapter_tensors(model: nn.Module) -> set[int]:
+    """Return the ids of all parameters and buffers of ``model`` that its adapters brought along."""
+    own: set[int] = set()
+    for layer in model.modules():
+        if isinstance(layer, BaseTunerLayer):
+            module: nn.Module = layer  # type: ignore[assignment]
+            base: nn.Module = layer.get_base_layer()
+            own |= _tensor_ids(module) - _tensor_ids(base)
+    return own
+
+
+def _tensor_ids(module: nn.Module) -> set[int]:
+    return {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
+
+
 def factors(layer: BaseTunerLayer, adapter_name: str) -> tuple[Tensor, Tensor]:
     """Return B (out, k) and A (k, in) with ΔW = B A exactly, the scaling folded into B.
 

@@ -57,6 +57,14 @@ def is_stalled(losses: Sequence[float], patience: int | None) -> bool:
     return min(losses[-patience:]) >= min(losses[:-patience])
 
 
+def non_finite_loss(loss: float, *, place: str = "") -> TrainingError:
+    """Return the error of a loss that is not finite."""
+    return TrainingError(
+        f"the loss{place} became {loss}: lower training.learning_rate, or set "
+        "training.max_grad_norm"
+    )
+
+
 @contextlib.contextmanager
 def finite_loss_required(model: nn.Module) -> Iterator[None]:
     """Stop at the first loss that is not finite, instead of training on it.
@@ -68,10 +76,7 @@ def finite_loss_required(model: nn.Module) -> Iterator[None]:
     def check(module: nn.Module, _inputs: Any, output: Any) -> None:
         loss = output.get("loss") if isinstance(output, dict) else None
         if module.training and loss is not None and not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {loss.item()}: lower training.learning_rate, "
-                "or set training.max_grad_norm"
-            )
+            raise non_finite_loss(loss.item())
 
     hook = model.register_forward_hook(check)
     try:

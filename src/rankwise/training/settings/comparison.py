@@ -22,7 +22,7 @@ class ComparedMethod(MethodSettings):
     sweep: Grid = setting({}, "its own values in the sweep, such as {adapter.alpha: [8, 16]}")
 
     def run(self, common: RunSettings, *, at: GridPoint, seed: int) -> RunSettings:
-        """Return one run: ``common`` with what this method has of its own, at a point of its grid."""
+        """Return a run: ``common`` with what this method has of its own, at a point of its grid."""
         tree = common.model_dump()
         own = {"task": {**self.task}, "training": self.training | {RATE: at.learning_rate}}
         method = self.model_dump(exclude={"task", "training", "sweep"})
