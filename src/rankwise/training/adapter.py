@@ -6,6 +6,7 @@ A new adapter is a line in ``CONFIGS``: its settings, and what makes PEFT's conf
 from __future__ import annotations
 
 import contextlib
+import math
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -146,15 +147,22 @@ def _heads(base: nn.Module, task: Task) -> list[str] | None:
 
 
 def _lora(adapter: LoraSettings, placement: Placement) -> PeftConfig:
-    scaling = (adapter.alpha or placement.r) / placement.r
+    def divisor(r: int) -> float:
+        return math.sqrt(r) if adapter.use_rslora else r
+
+    alpha = adapter.alpha or placement.r
+    scaling = alpha / divisor(placement.r)
     # A pattern of ranks keeps the scaling: alpha follows the rank of each layer.
-    alphas: dict[str, Any] = {name: scaling * r for name, r in adapter.rank_pattern.items()}
+    alphas: dict[str, Any] = {
+        name: scaling * divisor(r) for name, r in adapter.rank_pattern.items()
+    }
     return LoraConfig(
         **placement.options,
         rank_pattern=adapter.rank_pattern,
         lora_dropout=adapter.dropout,
-        lora_alpha=scaling * placement.r,  # type: ignore[arg-type]
+        lora_alpha=scaling * divisor(placement.r),  # type: ignore[arg-type]
         alpha_pattern=alphas,
+        use_rslora=adapter.use_rslora,
     )
 
 

@@ -13,6 +13,7 @@ from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.methods.adapters.directory import check_adapter_directory, read_config
 from rankwise.methods.inits.boundary import BoundaryMatching
 from rankwise.methods.inits.initialize import Initialization, initialize
+from rankwise.methods.inits.magnitude import randomise_directions
 from rankwise.methods.inits.update import UpdateApproximation
 from rankwise.training.build import settings_errors
 from rankwise.training.folder import RunFolder
@@ -61,7 +62,10 @@ def initialize_adapter(job: Job, folder: RunFolder) -> InitializationRecord | No
     The reference of ``reference: task`` is expected in ``folder.reference``.
     """
     init = job.settings.method.init
-    return INITIALIZATIONS[type(init)](init, job, folder)
+    report = INITIALIZATIONS[type(init)](init, job, folder)
+    if isinstance(init, UpdateInit | BoundaryInit) and init.directions == "random":
+        randomise_directions(job.model, seed=job.settings.seed)
+    return report
 
 
 def _keep_random(_: RandomInit, __: Job, ___: RunFolder) -> None:

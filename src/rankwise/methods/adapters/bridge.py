@@ -171,6 +171,27 @@ def _kept(layer: BaseTunerLayer, adapter_name: str, experts: list[int]) -> Itera
         part[experts] = values
 
 
+def turn_factors(layer: BaseTunerLayer, adapter_name: str, left: Tensor, right: Tensor) -> None:
+    """Turn the directions of an adapter into those of ``left`` (out, r) and ``right`` (in, r).
+
+    Both have orthonormal columns. With B = Q_B R_B and Aᵀ = Q_A R_A, plain LoRA gets left R_B and
+    (right R_A)ᵀ: the spectra of B, of A and of B A stay as they are. A layer of ours gets those of
+    B A from the singular values of R_B R_Aᵀ.
+    """
+    with torch.no_grad():
+        if isinstance(layer, FactoredLayer):
+            B, A = layer.lora_factors(adapter_name)
+            r = min(left.shape[1], B.shape[1])
+            within = torch.linalg.qr(B).R @ torch.linalg.qr(A.T).R.T
+            spectrum = torch.linalg.svdvals(within)[:r]
+            layer.write_factors(adapter_name, left[:, :r], spectrum.diag(), right[:, :r].T)
+            return
+        parts = adapter_parameters(layer, adapter_name)
+        B, A = whole(parts["lora_B"]), whole(parts["lora_A"])
+        assign(parts["lora_B"], left @ torch.linalg.qr(B).R)
+        assign(parts["lora_A"], (right @ torch.linalg.qr(A.T).R).T)
+
+
 def freeze(layer: BaseTunerLayer, adapter_name: str, parts: Iterable[str]) -> None:
     """Freeze the named parts of an adapter for good: PEFT's ``set_adapter`` leaves them frozen too.
 

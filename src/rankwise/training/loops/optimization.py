@@ -7,18 +7,22 @@ from torch import nn
 from transformers import get_scheduler
 
 from rankwise.methods.optimizer import parameter_groups
-from rankwise.training.settings.method import DeloraSettings
+from rankwise.training.settings.method import DeloraSettings, LoraSettings
 from rankwise.training.settings.run import RunSettings, TrainingSettings
 
 
 def build_optimizer(model: nn.Module, settings: RunSettings) -> torch.optim.AdamW:
-    """Return AdamW on the trainable parameters; DeLoRA's strength has its own rate and no decay."""
+    """Return AdamW on the trainable parameters.
+
+    DeLoRA's strength has its own rate and no decay, the factors B of LoRA+ a multiple of the rate.
+    """
     adapter = settings.method.adapter
     groups = parameter_groups(
         model,
         lr=settings.training.learning_rate,
         lambda_lr=adapter.lambda_learning_rate if isinstance(adapter, DeloraSettings) else None,
         weight_decay=settings.training.weight_decay,
+        b_ratio=adapter.loraplus_lr_ratio if isinstance(adapter, LoraSettings) else None,
     )
     # One fused kernel instead of some dozen small ones: it matters for networks this small.
     return torch.optim.AdamW(groups, fused=True)

@@ -45,6 +45,21 @@ class LoraSettings(FactoredSettings):
     alpha: PositiveFloat | None = setting(
         None, "the change is scaled by alpha / r; null: r, a scaling of 1", unit="number"
     )
+    use_rslora: bool = setting(
+        False, "rsLoRA: the change is scaled by alpha / √r instead", is_later=True
+    )
+    loraplus_lr_ratio: PositiveFloat | None = setting(
+        None,
+        "LoRA+: B takes so many times the learning rate of A, 16 in the paper; null: the same",
+        unit="ratio",
+        is_later=True,
+    )
+
+    @model_validator(mode="after")
+    def _check_rslora(self) -> LoraSettings:
+        if self.use_rslora and self.alpha is None:
+            raise ValueError("use_rslora has no effect without alpha: set adapter.alpha too")
+        return self
 
 
 class LoraXsSettings(FactoredSettings):
@@ -91,6 +106,11 @@ class UpdateInit(Settings):
         "sign", "the update of AdamW's first step (the gradient's signs), or the gradient itself"
     )
     samples: PositiveInt = setting(50, "training rows whose gradients are summed", unit="rows")
+    directions: Literal["own", "random"] = setting(
+        "own",
+        "random: a control, the magnitude and the spectrum of this start in random directions",
+        is_later=True,
+    )
 
 
 class BoundaryInit(Settings):
@@ -114,6 +134,11 @@ class BoundaryInit(Settings):
     samples: PositiveInt = setting(128, "training rows that are matched", unit="rows")
     batch_size: PositiveInt | None = setting(
         None, "rows of a matching step; null: training.batch_size", unit="rows"
+    )
+    directions: Literal["own", "random"] = setting(
+        "own",
+        "random: a control, the magnitude and the spectrum of this start in random directions",
+        is_later=True,
     )
 
 
