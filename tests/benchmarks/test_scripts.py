@@ -35,6 +35,11 @@ def test_exports_are_compared(capsys):
     assert capsys.readouterr().out.count("chain of 2 blocks") == 3
 
 
+def test_runs_in_lockstep_are_timed(capsys):
+    load("lockstep").main(["--tiny"])
+    assert "a run of together" in capsys.readouterr().out
+
+
 def test_the_cost_model_is_checked(capsys):
     load("scaling").main(["--tiny"])
     printed = capsys.readouterr().out

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from rankwise.comparison.grid import comparison_of, examined_runs, runs_of, widened
+from rankwise.comparison.grid import (
+    MOST_TOGETHER,
+    comparison_of,
+    examined_runs,
+    runs_of,
+    together,
+    widened,
+)
 from rankwise.core.errors import SettingsError
 from rankwise.training.settings.grid import GridPoint
 from rankwise.training.settings.recipe import load_recipe
@@ -87,3 +94,23 @@ def test_without_a_comparison_a_doctor_sees_the_recipes_own_run(tmp_path):
     file.write_text("method: {name: lora, r: 2}\n")
     recipe = load_recipe(str(file))
     assert examined_runs(recipe) == [recipe.run()]
+
+
+def test_stackable_runs_are_grouped_and_others_go_alone():
+    methods = [{"name": "lora", "r": 2, "sweep": {"adapter.alpha": [2, 4]}}, {"name": "full"}]
+    recipe = load_recipe("digits", {"compare": {"methods": methods}})
+    comparison = recipe.compare
+    runs = [
+        run
+        for method in comparison.methods
+        for run in runs_of(recipe, method, points=comparison.points_of(method), seeds=range(3))
+    ]
+    groups = together(runs)
+    assert [len(group) for group in groups] == [15, 15, 15]
+    assert [run for group in groups for run in group] == runs
+    trainer = [
+        run.model_copy(update={"training": run.training.model_copy(update={"loop": "trainer"})})
+        for run in runs
+    ]
+    assert together(trainer) == [[run] for run in trainer]
+    assert max(len(group) for group in together(runs * 3)) <= MOST_TOGETHER

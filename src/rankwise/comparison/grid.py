@@ -59,14 +59,14 @@ def runs_of(
 def together(runs: Iterable[RunSettings]) -> list[list[RunSettings]]:
     """Return the runs in groups, one a call of a worker.
 
-    Those of the lean loop that differ in learning rate and seed alone are a group, as they may be
-    trained in lockstep; any other run is alone.
+    Stackable ones that differ in learning rate and seed alone are a group, as they may be trained
+    in lockstep; any other run is alone.
     """
     groups: dict[str, list[RunSettings]] = {}
     for run in runs:
         training = run.training.model_copy(update={"learning_rate": 1.0})
         alike = run.model_copy(update={"training": training, "seed": 0}).model_dump_json()
-        groups.setdefault(alike if run.training.loop == "lean" else run.name, []).append(run)
+        groups.setdefault(alike if run.is_stackable else run.name, []).append(run)
     return [
         group[start : start + MOST_TOGETHER]
         for group in groups.values()

@@ -17,7 +17,7 @@ from torch import Tensor
 from rankwise.training.folder import RunFolder
 from rankwise.training.initialization import needs_reference, reference_settings
 from rankwise.training.job import Job, prepare_job
-from rankwise.training.loops.lockstep import can_train_together, may_train_together, train_together
+from rankwise.training.loops.lockstep import can_train_together, train_together
 from rankwise.training.loops.results import Trained
 from rankwise.training.recorded import finished_record
 from rankwise.training.records import FailedRun, InitializationRecord, RunRecord
@@ -40,7 +40,7 @@ def run_all_and_record(
         if (record := finished_record(RunFolder.below(output, each.name))) is not None:
             records[each.name] = record
     left = [each for each in settings if each.name not in records]
-    if left and may_train_together(left[0]):
+    if left and left[0].is_stackable:
         records |= _Together(output).perform(left)
     for each in settings:
         if each.name not in records:

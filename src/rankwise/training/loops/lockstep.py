@@ -37,22 +37,15 @@ from rankwise.training.loops.results import (
 from rankwise.training.loops.stack import ModelStack
 from rankwise.training.probes.during_training import Diagnostics
 from rankwise.training.records import CurvePoint
-from rankwise.training.settings.run import RunSettings
 
 MOST_WEIGHTS = 200_000
 """Weights of a model up to which a step costs more than its arithmetic."""
-_KINDS = ("full", "lora", "lora_xs", "delora")
-
-
-def may_train_together(settings: RunSettings) -> bool:
-    """Say whether runs of these settings may be trained in lockstep, before a model is made."""
-    adapter = settings.method.adapter
-    has_chance = getattr(adapter, "dropout", 0.0) > 0
-    return settings.training.loop == "lean" and adapter.kind in _KINDS and not has_chance
 
 
 def can_train_together(job: Job) -> bool:
     """Say whether a job is small enough, draws no random number and has rows of one length."""
+    if not job.settings.is_stackable:
+        return False
     drops = any(isinstance(part, nn.Dropout) and part.p > 0 for part in job.model.modules())
     weights = sum(parameter.numel() for parameter in job.model.parameters())
     rows = (job.splits.train, job.splits.validation)

@@ -96,6 +96,16 @@ class RunSettings(Settings):
         rank = "" if self.method.rank is None else f"-r{self.method.rank}"
         return f"{self.method.title}{rank}-lr{rate}-s{self.seed}-{digest}"
 
+    @property
+    def is_stackable(self) -> bool:
+        """Whether runs that differ in learning rate and seed alone may be trained in lockstep.
+
+        That takes the lean loop, an adapter of a known kind, and no random numbers while training.
+        """
+        adapter = self.method.adapter
+        is_random = getattr(adapter, "dropout", 0.0) > 0
+        return self.training.loop == "lean" and adapter.kind != "peft" and not is_random
+
     @model_validator(mode="after")
     def _check_loop(self) -> RunSettings:
         if self.training.loop == "trainer":
