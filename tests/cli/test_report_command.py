@@ -29,3 +29,19 @@ def test_means_over_tasks_are_printed(outputs, capsys):
 def test_a_task_twice_is_a_mistake(outputs, capsys):
     assert main(["report", outputs[0], outputs[0]]) == 2
     assert "got svhn twice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [("csv", "budget,method,r,side"), ("markdown", "| Budget |"), ("latex", r"\top")],
+)
+def test_the_table_is_printed_in_other_formats(outputs, capsys, form, text):
+    assert main(["report", outputs[0], "--format", form]) == 0
+    printed = capsys.readouterr().out
+    assert text in printed
+    assert "lora" in printed
+
+
+def test_a_format_is_of_one_comparison(outputs, capsys):
+    assert main(["report", *outputs, "--format", "csv"]) == 2
+    assert "--format csv is of one comparison" in capsys.readouterr().err

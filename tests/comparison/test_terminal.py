@@ -1,4 +1,4 @@
-"""The table shows each method with its interval, and why one failed."""
+"""The table shows each method with its difference in 100 columns, and why one failed."""
 
 from __future__ import annotations
 
@@ -7,52 +7,65 @@ import io
 import pytest
 from rich.console import Console
 
-from rankwise.comparison.terminal import remarks, summary_table
+from rankwise.comparison.terminal import WIDTH, remarks, summary_table, tuning
+from rankwise.training.records import DroppedPoint
 from tests.comparison import made_records as made
 
 
 def row(name="lora", *, budget="1200", **measured):
-    known = {
-        "trainable_parameters": 1300,
-        "stored_bytes": 5200,
-        "learning_rate": 0.01,
-        "score_validation": 0.95,
-        "score_mean": 0.9612,
-        "score_low": 0.94,
-        "score_high": 0.98,
-        "init_seconds": 0.0,
-        "train_seconds": 1.0,
-        "steps_to_baseline": 85,
-        "seconds_to_baseline": 0.75,
-        "sweep_seconds": 12.3,
-    }
+    known = {"trainable_parameters": 1300, "learning_rate": 0.01, "score_mean": 0.9612}
     return made.row(name, r=4, budget=budget, **known | measured)
 
 
-def shown(*rows):
-    console = Console(width=200, file=io.StringIO())
+def against(mean, low=None, high=None):
+    return {"difference_mean": mean, "difference_low": low, "difference_high": high}
+
+
+def shown(*rows, width=WIDTH):
+    console = Console(width=width, file=io.StringIO())
     console.print(summary_table(made.summary(rows)))
     return console.file.getvalue()
 
 
-@pytest.mark.parametrize(
-    "text", ["lora", "1,300", "5,200", "0.961", "0.940 – 0.980", "85", "0.75", "12.3"]
-)
+@pytest.mark.parametrize("text", ["lora r=4", "1,300", "0.01", "0.961", "−9.1 (−12.0 to −6.2)"])
 def test_a_row_shows_its_numbers(text):
-    assert text in shown(row())
+    assert text in shown(row(**against(-0.091, -0.12, -0.062)))
 
 
 def test_a_single_seed_shows_no_interval():
-    assert "one seed" in shown(row(score_low=None, score_high=None))
-
-
-def test_a_baseline_that_was_never_reached_says_so():
-    assert "never" in shown(row(steps_to_baseline=None))
+    assert "+3.0 (one seed)" in shown(row(**against(0.03)))
 
 
 def test_rows_stand_under_their_budget():
     text = shown(row(), row("delora", budget="300"))
-    assert text.index("1200") < text.index(" lora") < text.index("300 ") < text.index("delora")
+    places = [text.index(each) for each in ("budget 1200", "lora r", "budget 300", "delora")]
+    assert places == sorted(places)
+
+
+def test_bars_share_a_scale_with_the_baseline_in_their_middle():
+    text = shown(
+        row(),
+        row("better", **against(0.10, 0.05, 0.15)),
+        row("level", **against(0.0, -0.15, 0.15)),
+        row("worse", **against(-0.10, -0.15, -0.05)),
+    )
+    better, level, worse = (
+        next(line for line in text.splitlines() if line.strip().startswith(name))
+        for name in ("better", "level", "worse")
+    )
+    middle = level.index("○")
+    assert level[middle - 10 : middle + 11] == "─" * 10 + "○" + "─" * 10
+    assert better.index("│") == worse.index("│") == middle
+    assert worse.index("●") < middle < better.index("●")
+
+
+def test_it_fits_a_hundred_columns_however_long_a_name_is():
+    text = shown(
+        row("a-method-with-a-name-that-goes-on-and-on", side="right", **against(-0.5, -0.9, 0.9)),
+        row("peft", published=0.838, trainable_parameters=124_000_000, learning_rate=0.000125),
+    )
+    assert max(map(len, text.splitlines())) <= WIDTH
+    assert "…" in text
 
 
 def test_the_papers_scores_stand_beside_ours_where_there_are_any():
@@ -79,3 +92,17 @@ def test_names_are_shown_as_they_are_written():
     assert "a[/b]" in text
     assert "[red]c" in text
     assert "[bold]300[/x]" in text
+
+
+def test_what_choosing_has_cost_is_told():
+    dropped = (DroppedPoint(learning_rate=1.0, seeds=2, behind=0.1, chance=0.001),)
+    rows = [
+        row(tuning_runs=15, tuning_seconds=2.0),
+        row("full", tuning_runs=12, tuning_seconds=3.0, dropped=dropped),
+        row("peft"),
+    ]
+    (sentence,) = tuning(made.summary(rows))
+    assert sentence.startswith(
+        "tuning: 12 to 15 runs a method, 5 s of runs in all; 1 settings left"
+    )
+    assert tuning(made.summary([row()])) == []

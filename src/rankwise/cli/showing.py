@@ -14,7 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from rankwise.comparison.terminal import remarks, summary_table
+from rankwise.comparison.terminal import remarks, summary_table, tuning
 from rankwise.core.outside_text import one_line
 from rankwise.training.records import Summary
 
@@ -62,7 +62,8 @@ def show_table(table: Table, *, fits: bool = False) -> None:
 
 
 def show_summary(summary: Summary, *files: Path) -> None:
-    """Print the table, what is to be said of it, the verdict, and where the files are."""
+    """Print the headline, the table, what is to be said of it, the verdict, and the files."""
+    say(*filter(None, (summary.headline,)))
     show_table(summary_table(summary))
-    say(*filter(None, (*remarks(summary), summary.headline, *summary.verdict)))
+    say(*remarks(summary), *summary.verdict, *tuning(summary))
     say(f"written: {', '.join(str(file) for file in files)}")

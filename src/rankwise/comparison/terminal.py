@@ -1,54 +1,47 @@
-"""The summary as a table for the terminal."""
+"""The summary for the terminal: a table of 100 columns with a bar for each difference."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from rankwise.comparison.analysis.verdict import points
 from rankwise.core.outside_text import one_line
 from rankwise.training.records import Summary, SummaryRow
 
-_COLUMNS = (
-    "budget",
-    "method",
-    "r",
-    "side",
-    "trained",
-    "bytes",
-    "lr",
-    "valid.",
-    "test",
-    "95 % interval",
-    "init s",
-    "train s",
-    "steps",
-    "s to it",
-    "all s",
-)
-_LEFT = ("budget", "method", "side")
+WIDTH = 100
+_BAR = 21
+_LONGEST_NAME = 24
+_LEFT = ("method", "")
 
 
 def summary_table(summary: Summary) -> Table:
     """Return one row a method, grouped by budget; a failed method says so.
 
-    ``steps`` and ``s to it`` (initialization included) are those until the mean validation score is
-    that of the baseline at its end; ``all s`` are those of all runs of the method's sweep.
+    The bar shows the difference from the baseline with its interval, on one scale for all: ``│`` is
+    the baseline, ``●`` a significant difference and ``○`` one that is not.
     """
+    baseline = one_line(summary.protocol.baseline)
+    has_published = any(row.published is not None for row in summary.methods)
     table = Table(
         title=f"{one_line(summary.task)}: learning rate chosen on validation, test read once",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         collapse_padding=True,
     )
-    has_published = any(row.published is not None for row in summary.methods)
-    for column in (*_COLUMNS, *(["paper"] if has_published else [])):
-        table.add_column(column, justify="left" if column in _LEFT else "right", no_wrap=True)
+    headings = ["method", "trained", "lr", "test", *(["paper"] if has_published else [])]
+    for heading in (*headings, f"against {baseline}"[:24], ""):
+        table.add_column(heading, justify="left" if heading in _LEFT else "right", no_wrap=True)
+    scale = _scale(summary.methods)
     for budget in dict.fromkeys(row.budget for row in summary.methods):
         table.add_section()
-        group = [row for row in summary.methods if row.budget == budget]
-        for position, row in enumerate(group):
-            cells = ["" if position else budget, *_cells(row)]
+        if budget:
+            table.add_row(Text(f"budget {one_line(budget)}", style="bold"))
+        for row in (row for row in summary.methods if row.budget == budget):
+            cells = _cells(row, scale, has_published=has_published)
             # As text, because a name may hold what Rich would read as its markup.
             table.add_row(*(Text(one_line(cell)) for cell in cells))
     return table
@@ -63,24 +56,36 @@ def remarks(summary: Summary) -> list[str]:
     return sentences
 
 
-def _cells(row: SummaryRow) -> list[str]:
-    head = [row.name, "–" if row.r is None else str(row.r), row.side or ""]
+def tuning(summary: Summary) -> list[str]:
+    """Say what choosing has cost: the same for all methods where their grids are of one size."""
+    tuned = [row for row in summary.methods if row.tuning_runs]
+    if not tuned:
+        return []
+    runs = [row.tuning_runs for row in tuned]
+    few, many = min(runs), max(runs)
+    told = f"{few}" if few == many else f"{few} to {many}"
+    seconds = sum(row.tuning_seconds for row in tuned)
+    dropped = sum(len(row.dropped) for row in tuned)
+    left = f"; {dropped} settings left the race before its end" if dropped else ""
+    return [f"tuning: {told} runs a method, {seconds:.0f} s of runs in all{left}"]
+
+
+def _cells(row: SummaryRow, scale: float, *, has_published: bool) -> list[str]:
+    rank = "" if row.r is None else f" r={row.r}"
+    side = f" {row.side}" if row.side else ""
+    room = _LONGEST_NAME - len(rank) - len(side)
+    name = row.name if len(row.name) <= room else f"{row.name[: room - 1]}…"
+    head = f"{name}{rank}{side}"
     if not row.is_scored:
-        return [*head, "failed"]
+        return [head, "failed"]
     return [
-        *head,
+        head,
         _written(row.trainable_parameters, ",d"),
-        _written(row.stored_bytes, ",d"),
         _written(row.learning_rate, "g"),
-        _written(row.score_validation, ".3f"),
         _written(row.score_mean, ".3f"),
-        _interval(row),
-        _written(row.init_seconds, ".2f"),
-        _written(row.train_seconds, ".2f"),
-        "never" if row.steps_to_baseline is None else str(row.steps_to_baseline),
-        _written(row.seconds_to_baseline, ".2f"),
-        _written(row.sweep_seconds, ".1f"),
-        *([] if row.published is None else [_written(row.published, ".3f")]),
+        *([_written(row.published, ".3f")] if has_published else []),
+        _difference(row),
+        _bar(row, scale),
     ]
 
 
@@ -88,7 +93,38 @@ def _written(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def _interval(row: SummaryRow) -> str:
-    if row.score_low is None or row.score_high is None:
-        return "one seed"
-    return f"{row.score_low:.3f} – {row.score_high:.3f}"
+def _difference(row: SummaryRow) -> str:
+    if row.difference_mean is None:
+        return ""
+    if row.difference_low is None:
+        return f"{points(row.difference_mean)} (one seed)"
+    return (
+        f"{points(row.difference_mean)} ({points(row.difference_low)} to "
+        f"{points(row.difference_high)})"
+    )
+
+
+def _scale(rows: Sequence[SummaryRow]) -> float:
+    """Return the difference at either end of a bar."""
+    ends = [end for row in rows for end in (row.difference_low, row.difference_high)]
+    means = [row.difference_mean for row in rows]
+    return max((abs(each) for each in (*ends, *means) if each is not None), default=0.0) or 1.0
+
+
+def _bar(row: SummaryRow, scale: float) -> str:
+    """Draw a difference and its interval around the middle of a bar."""
+    mean, low, high = row.difference_mean, row.difference_low, row.difference_high
+    if mean is None:
+        return ""
+    middle = _BAR // 2
+
+    def place(value: float) -> int:
+        return middle + round(value / scale * middle)
+
+    cells = [" "] * _BAR
+    if low is not None and high is not None:
+        cells[place(low) : place(high) + 1] = "─" * (place(high) - place(low) + 1)
+    cells[middle] = "│" if cells[middle] == " " else "┼"
+    is_shown = low is not None and high is not None and (low > 0 or high < 0)
+    cells[place(mean)] = "●" if is_shown else "○"
+    return "".join(cells).rstrip()

@@ -5,7 +5,7 @@ A new chart is a file that draws and tells it, and one entry here.
 
 from __future__ import annotations
 
-from rankwise.comparison.report import curves, distribution, parameters, ranks, rates
+from rankwise.comparison.report import curves, distribution, forest, parameters, ranks, rates
 from rankwise.comparison.report.comparison import Comparison
 from rankwise.pages.chart import Chart
 from rankwise.training.records import RunRecord
@@ -34,6 +34,19 @@ def _of_quantity(id: str, title: str, note: str, quantity: curves.Quantity) -> C
 
 
 CHARTS: tuple[Chart[Comparison], ...] = (
+    Chart(
+        "differences",
+        "What differs",
+        lambda it: (
+            f"Test {it.metric} above or below that of {it.baseline} on the same seeds, with the "
+            "interval at which the methods of a budget share an error of 5 %. Filled: significant, "
+            "the interval leaves out zero."
+        ),
+        draw=forest.draw,
+        caption=forest.tell,
+        is_shown=lambda it: any(row.difference_low is not None for row in it.rows),
+        views=_budgets,
+    ),
     Chart(
         "learning-curves",
         "Learning curves",

@@ -54,7 +54,8 @@ class Comparison:
     @cached_property
     def metric(self) -> str:
         """The name of the metric; the runs of one comparison share it."""
-        return next((run.metric for run in self.runs if isinstance(run, RunRecord)), "score")
+        metrics = (run.metric for run in self.runs if isinstance(run, RunRecord))
+        return self.summary.metric or next(metrics, "score")
 
     @cached_property
     def budgets(self) -> list[str]:

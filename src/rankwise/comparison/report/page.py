@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rankwise.comparison.report import tables
 from rankwise.comparison.report.comparison import Comparison
+from rankwise.comparison.report.formats import downloads
 from rankwise.pages.frame import require_extra, write_page
 
 
@@ -42,6 +43,8 @@ def write_report(comparison: Comparison, path: Path) -> None:
             "groups": tables.groups(comparison, columns),
             "rank_headings": rank_headings,
             "ranks": ranks,
+            "settings_of": tables.settings_of,
+            "downloads": downloads(comparison),
             "start_headings": start_headings,
             "starts": starts,
         },

@@ -22,6 +22,7 @@ class Column:
 
     Attributes:
         title: Its heading.
+        meaning: What it says, shown on hover and in the legend.
         value: What a row has in it.
         write: How a value is written.
         bounds: Of the interval that stands below a value.
@@ -30,6 +31,7 @@ class Column:
     """
 
     title: str
+    meaning: str
     value: Callable[[SummaryRow], float | None]
     write: Callable[[float], str]
     bounds: Callable[[SummaryRow], Bounds] = lambda _: (None, None)
@@ -83,18 +85,27 @@ def columns(comparison: Comparison) -> list[Column]:
 
 
 def _score_columns(comparison: Comparison) -> list[Column]:
-    three = "{:.3f}".format
+    three, base = "{:.3f}".format, comparison.baseline
     return [
         Column(
             f"Test {comparison.metric}",
+            "Mean over seeds on the test split, with its 95 % interval.",
             lambda row: row.score_mean,
             three,
             bounds=lambda row: (row.score_low, row.score_high),
             falling_first=True,
         ),
-        Column("In the paper", lambda row: row.published, three, falling_first=True),
         Column(
-            f"Against {comparison.baseline}",
+            "In the paper",
+            "The score that the method's own paper reports.",
+            lambda row: row.published,
+            three,
+            falling_first=True,
+        ),
+        Column(
+            f"Against {base}",
+            f"The score minus that of {base} with the same seed. The interval leaves out zero "
+            "where it is significant; the methods of a budget share an error of 5 % (Holm).",
             lambda row: row.difference_mean,
             signed,
             bounds=lambda row: (row.difference_low, row.difference_high),
@@ -102,34 +113,125 @@ def _score_columns(comparison: Comparison) -> list[Column]:
         ),
         Column(
             "Other rows too",
+            "The same difference, with an interval that speaks of other test rows as well as of "
+            "other seeds.",
             lambda row: row.difference_rows_mean,
             signed,
             bounds=lambda row: (row.difference_rows_low, row.difference_rows_high),
             falling_first=True,
         ),
-        Column("Validation", lambda row: row.score_validation, three, falling_first=True),
+        Column(
+            "p",
+            "Of Student's t over seeds, adjusted for the methods of the budget (Holm).",
+            lambda row: row.p_value,
+            _probability,
+        ),
+        Column(
+            "Effect size",
+            "The difference over its standard deviation over seeds, corrected for few (Hedges).",
+            lambda row: row.effect_size,
+            "{:.1f}".format,
+            falling_first=True,
+        ),
+        Column(
+            "Could be shown",
+            "The smallest true difference that so many seeds show with a chance of 80 %.",
+            lambda row: row.detectable_difference,
+            three,
+        ),
+        Column(
+            "Validation",
+            "Mean over seeds on the validation split, on which settings were chosen.",
+            lambda row: row.score_validation,
+            three,
+            falling_first=True,
+        ),
     ]
 
 
 def _cost_columns(baseline: str) -> list[Column]:
     unreached, count = "not reached", "{:,}".format
     return [
-        Column("Learning rate", lambda row: row.learning_rate, "{:g}".format),
-        Column("Trainable parameters", lambda row: row.trainable_parameters, count),
-        Column("Stored", lambda row: row.stored_bytes, size),
-        Column("Peak memory", lambda row: row.peak_memory_bytes, size),
+        Column(
+            "Learning rate",
+            "The one that was chosen on validation.",
+            lambda row: row.learning_rate,
+            "{:g}".format,
+        ),
+        Column(
+            "Trainable parameters",
+            "Of the adapter, without the head that every method trains.",
+            lambda row: row.trainable_parameters,
+            count,
+        ),
+        Column("Stored", "Size of the tensors saved.", lambda row: row.stored_bytes, size),
+        Column(
+            "Peak memory",
+            "The most that a run took, of its worker process or its accelerator.",
+            lambda row: row.peak_memory_bytes,
+            size,
+        ),
         Column(
             f"Steps to {baseline}’s score",
+            f"Until the mean validation score is the one that {baseline} ends with.",
             lambda row: row.steps_to_baseline,
             count,
             absent=unreached,
         ),
-        Column("Samples to it", lambda row: row.samples_to_baseline, count, absent=unreached),
-        Column("Time to it", lambda row: row.seconds_to_baseline, duration, absent=unreached),
-        Column("Initialise", lambda row: row.init_seconds, duration),
-        Column("Train", lambda row: row.train_seconds, duration),
-        Column("All runs", lambda row: row.sweep_seconds or None, duration),
+        Column(
+            "Samples to it",
+            "These steps times the rows of a step.",
+            lambda row: row.samples_to_baseline,
+            count,
+            absent=unreached,
+        ),
+        Column(
+            "Time to it",
+            "The initialization, and the share of training that these steps are.",
+            lambda row: row.seconds_to_baseline,
+            duration,
+            absent=unreached,
+        ),
+        Column(
+            "Initialise",
+            "Mean of a run, training a reference included.",
+            lambda row: row.init_seconds,
+            duration,
+        ),
+        Column(
+            "Train",
+            "Mean of a run; of runs trained together an equal share.",
+            lambda row: row.train_seconds,
+            duration,
+        ),
+        Column(
+            "Tuning runs",
+            "Made to choose the settings, of all seeds that sweep the grid.",
+            lambda row: row.tuning_runs or None,
+            count,
+        ),
+        Column(
+            "Tuning time",
+            "Of these runs.",
+            lambda row: row.tuning_seconds or None,
+            duration,
+        ),
+        Column(
+            "All runs",
+            "Time of every run of the method, initializations and references included.",
+            lambda row: row.sweep_seconds or None,
+            duration,
+        ),
     ]
+
+
+def _probability(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def settings_of(row: SummaryRow) -> str:
+    """Write the settings beside the learning rate that were chosen: ``alpha 16``."""
+    return ", ".join(f"{name.rpartition('.')[2]} {value}" for name, value in row.settings.items())
 
 
 def groups(comparison: Comparison, shown: Sequence[Column]) -> list[Group]:

@@ -1,0 +1,112 @@
+"""Differences from the baseline with their intervals, one line a method: a forest plot."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from rankwise.comparison.analysis.verdict import is_better, is_worse, points
+from rankwise.comparison.report.comparison import Comparison
+from rankwise.pages.drawing import escaped, figure_of, trace_of
+from rankwise.pages.palette import GRID
+from rankwise.pages.writing import listed
+from rankwise.training.records import SummaryRow
+
+ROW_HEIGHT = 30
+
+
+def rows_of(comparison: Comparison, view: str | None) -> list[SummaryRow]:
+    """Return the rows of a view that have a difference with an interval, the best first."""
+    rows = [row for row in comparison.scored_in(view) if row.difference_low is not None]
+    return sorted(rows, key=lambda row: -(row.difference_mean or 0.0))
+
+
+def draw(comparison: Comparison, view: str | None) -> go.Figure:
+    """Draw the differences of a view in points, with their intervals; zero is the baseline.
+
+    Filled: the difference is significant.
+    """
+    rows = rows_of(comparison, view)
+    low, high = _span(rows)
+    axis = {
+        "title": {"text": f"difference from {escaped(comparison.baseline)}, in points"},
+        "range": [low, high],
+        "showgrid": True,
+        "gridcolor": GRID,
+        "zeroline": True,
+        "zerolinecolor": comparison.colours[comparison.baseline],
+    }
+    marks = [_mark(row, position, comparison) for position, row in enumerate(rows)]
+    figure = figure_of(marks, x_axis=axis, y_title="", span=(0, 1))
+    return figure.update_layout(
+        margin={"l": 24, "r": 24, "t": 12},
+        height=84 + ROW_HEIGHT * max(len(rows), 1),
+        yaxis={
+            "range": [len(rows) - 0.4, -0.6],
+            "tickvals": list(range(len(rows))),
+            "ticktext": [escaped(f"{row.label}{_aside(row, view)}  ") for row in rows],
+            "showgrid": False,
+            "automargin": True,
+        },
+    )
+
+
+def tell(comparison: Comparison, view: str | None) -> str:
+    """Say each difference with its interval, and whether it is significant."""
+    return listed(
+        [
+            f"{row.label}{_aside(row, view)}: {points(row.difference_mean)} "
+            f"({points(row.difference_low)} to {points(row.difference_high)})"
+            + (", significant" if is_better(row) or is_worse(row) else "")
+            for row in rows_of(comparison, view)
+        ],
+        opening=f"Differences from {comparison.baseline} in points",
+    )
+
+
+def _mark(row: SummaryRow, position: int, comparison: Comparison) -> go.Scatter:
+    assert row.difference_mean is not None
+    assert row.difference_low is not None
+    assert row.difference_high is not None
+    colour = comparison.colours[row.name]
+    is_shown = is_better(row) or is_worse(row)
+    return trace_of(
+        row.name,
+        row.label,
+        "difference",
+        x=[100 * row.difference_mean],
+        y=[position],
+        mode="markers",
+        marker={
+            "color": colour,
+            "size": 10,
+            "symbol": "circle" if is_shown else "circle-open",
+            "line": {"width": 2, "color": colour},
+        },
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [100 * (row.difference_high - row.difference_mean)],
+            "arrayminus": [100 * (row.difference_mean - row.difference_low)],
+            "color": colour,
+            "thickness": 2,
+            "width": 0,
+        },
+        hovertemplate=(
+            f"{points(row.difference_mean)} points ({points(row.difference_low)} to "
+            f"{points(row.difference_high)})"
+        ),
+    )
+
+
+def _aside(row: SummaryRow, view: str | None) -> str:
+    return "" if row.budget == view else f" ({row.budget})"
+
+
+def _span(rows: Sequence[SummaryRow]) -> tuple[float, float]:
+    ends = [100 * (end or 0.0) for row in rows for end in (row.difference_low, row.difference_high)]
+    low, high = min([*ends, -1.0]), max([*ends, 1.0])
+    air = 0.05 * (high - low)
+    return math.floor(low - air), math.ceil(high + air)
