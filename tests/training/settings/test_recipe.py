@@ -75,7 +75,7 @@ def test_a_part_of_another_kind_replaces_the_named_one():
         ),
         (
             {"compare": {"learning_rates": []}},
-            r"compare: learning_rates: full has none: name them here, or in its sweep as",
+            r"compare: learning_rates: lora has none: name them here, or in its sweep as",
         ),
         (
             {"compare": {"sweep": {"learning_rate": ["x"]}}},
@@ -105,7 +105,7 @@ def test_mistakes_are_named(overrides, message):
         ({"training": {"bf16": True}}, "training.bf16 True needs training.loop 'trainer'"),
         (
             {"compare": {"methods": ["lora", {"name": "lora", "training": {"epochs": "x"}}]}},
-            "compare.methods[2].training.epochs: ",
+            "compare.methods[5].training.epochs: ",
         ),
         (
             {"compare": {"methods": [{"name": "lora", "training": {"bf16": True}}]}},

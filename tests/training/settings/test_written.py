@@ -39,6 +39,6 @@ def test_so_is_one_that_was_changed(name, variant, overrides, tmp_path):
 def test_each_setting_has_its_meaning_beside_it():
     lines = write_recipe(load_recipe("digits")).splitlines()
     assert "  epochs: 30  # passes over the training rows (epochs)" in lines
-    assert "    - {name: lora, r: 1, budget: '300'}" in lines
+    assert "    - {name: cola, r: 1, budget: '300'}" in lines
     in_training = lines[lines.index("training:") + 1 : lines.index("compare:")]
     assert all("  # " in line for line in in_training if line and not line.endswith(":"))
