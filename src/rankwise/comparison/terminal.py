@@ -14,7 +14,9 @@ from rankwise.training.records import Summary, SummaryRow
 
 WIDTH = 100
 _BAR = 21
-_LONGEST_NAME = 24
+_BAR_BESIDE_PAPER = 15
+_LONGEST_NAME = 26
+_LONGEST_BESIDE_PAPER = 22
 _LEFT = ("method", "")
 
 
@@ -41,9 +43,13 @@ def summary_table(summary: Summary) -> Table:
         if budget:
             table.add_row(Text(f"budget {one_line(budget)}", style="bold"))
         for row in (row for row in summary.methods if row.budget == budget):
-            cells = _cells(row, scale, has_published=has_published)
+            cells = _cells(row, has_published=has_published)
+            width = _BAR_BESIDE_PAPER if has_published else _BAR
             # As text, because a name may hold what Rich would read as its markup.
-            table.add_row(*(Text(one_line(cell)) for cell in cells))
+            texts = [Text(one_line(cell)) for cell in cells]
+            if len(texts) + 1 == len(table.columns):
+                texts.append(Text(_bar(row, scale, width=width)))
+            table.add_row(*texts)
     return table
 
 
@@ -70,27 +76,33 @@ def tuning(summary: Summary) -> list[str]:
     return [f"tuning: {told} runs a method, {seconds:.0f} s of runs in all{left}"]
 
 
-def _cells(row: SummaryRow, scale: float, *, has_published: bool) -> list[str]:
+def _cells(row: SummaryRow, *, has_published: bool) -> list[str]:
     rank = "" if row.r is None else f" r={row.r}"
     side = f" {row.side}" if row.side else ""
-    room = _LONGEST_NAME - len(rank) - len(side)
+    longest = _LONGEST_BESIDE_PAPER if has_published else _LONGEST_NAME
+    room = longest - len(rank) - len(side)
     name = row.name if len(row.name) <= room else f"{row.name[: room - 1]}…"
     head = f"{name}{rank}{side}"
     if not row.is_scored:
         return [head, "failed"]
     return [
         head,
-        _written(row.trainable_parameters, ",d"),
+        _count(row.trainable_parameters),
         _written(row.learning_rate, "g"),
         _written(row.score_mean, ".3f"),
         *([_written(row.published, ".3f")] if has_published else []),
         _difference(row),
-        _bar(row, scale),
     ]
 
 
 def _written(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
+
+
+def _count(number: int | None) -> str:
+    if number is None or number < 1_000_000:
+        return "" if number is None else f"{number:,d}"
+    return f"{number / 1e6:.4g} M" if number < 1e9 else f"{number / 1e9:.4g} G"
 
 
 def _difference(row: SummaryRow) -> str:
@@ -111,17 +123,17 @@ def _scale(rows: Sequence[SummaryRow]) -> float:
     return max((abs(each) for each in (*ends, *means) if each is not None), default=0.0) or 1.0
 
 
-def _bar(row: SummaryRow, scale: float) -> str:
+def _bar(row: SummaryRow, scale: float, *, width: int) -> str:
     """Draw a difference and its interval around the middle of a bar."""
     mean, low, high = row.difference_mean, row.difference_low, row.difference_high
     if mean is None:
         return ""
-    middle = _BAR // 2
+    middle = width // 2
 
     def place(value: float) -> int:
         return middle + round(value / scale * middle)
 
-    cells = [" "] * _BAR
+    cells = [" "] * width
     if low is not None and high is not None:
         cells[place(low) : place(high) + 1] = "─" * (place(high) - place(low) + 1)
     cells[middle] = "│" if cells[middle] == " " else "┼"

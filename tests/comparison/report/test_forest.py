@@ -36,28 +36,28 @@ def test_the_rows_of_a_budget_and_those_alone_in_theirs_stand_the_best_first():
 
 
 def test_points_and_intervals_are_in_hundredths_and_filled_where_significant():
-    marks = {trace.meta["method"]: trace for trace in draw(COMPARISON, "300").data}
+    marks = {trace.meta["method"]: trace for trace in draw(COMPARISON, None).data}
     mark = marks["rac-lora"]
     assert mark.x[0] == pytest.approx(5)
     assert (mark.error_x.array[0], mark.error_x.arrayminus[0]) == pytest.approx((3, 3))
     filled = {name for name, mark in marks.items() if mark.marker.symbol == "circle"}
-    assert filled == {"full", "rac-lora", "delora"}
+    assert filled == {"full", "rac-lora", "delora", "lora-xs"}
 
 
 def test_the_axis_holds_zero_and_every_interval():
-    low, high = draw(COMPARISON, "300").layout.xaxis.range
+    low, high = draw(COMPARISON, None).layout.xaxis.range
     assert low <= -9
     assert high >= 9
 
 
 def test_it_is_told_in_words():
-    text = tell(COMPARISON, "300")
-    assert "rac-lora r=2: +5.0 (+2.0 to +8.0), significant" in text
-    assert "cola r=2: +1.0 (−2.0 to +4.0);" in text
+    text = tell(COMPARISON, None)
+    assert "rac-lora r=2 (300): +5.0 (+2.0 to +8.0), significant" in text
+    assert "cola r=2 (300): +1.0 (−2.0 to +4.0);" in text
     assert "full (full): +7.0" in text
 
 
 def test_nothing_is_drawn_of_one_seed():
     alone = made.comparison([made.row("lora"), made.row("cola")])
-    assert len(draw(alone, "300").data) == 0
-    assert "nothing to draw" in tell(alone, "300")
+    assert len(draw(alone, None).data) == 0
+    assert "nothing to draw" in tell(alone, None)

@@ -45,7 +45,6 @@ CHARTS: tuple[Chart[Comparison], ...] = (
         draw=forest.draw,
         caption=forest.tell,
         is_shown=lambda it: any(row.difference_low is not None for row in it.rows),
-        views=_budgets,
     ),
     Chart(
         "learning-curves",

@@ -10,57 +10,67 @@ import plotly.graph_objects as go
 from rankwise.comparison.analysis.verdict import is_better, is_worse, points
 from rankwise.comparison.report.comparison import Comparison
 from rankwise.pages.drawing import escaped, figure_of, trace_of
-from rankwise.pages.palette import GRID
+from rankwise.pages.palette import GRID, MUTED
 from rankwise.pages.writing import listed
 from rankwise.training.records import SummaryRow
 
-ROW_HEIGHT = 30
+ROW_HEIGHT = 26
 
 
-def rows_of(comparison: Comparison, view: str | None) -> list[SummaryRow]:
-    """Return the rows of a view that have a difference with an interval, the best first."""
-    rows = [row for row in comparison.scored_in(view) if row.difference_low is not None]
-    return sorted(rows, key=lambda row: -(row.difference_mean or 0.0))
+def rows_of(comparison: Comparison) -> list[tuple[str, list[SummaryRow]]]:
+    """Return by budget the rows that have a difference with an interval, the best first."""
+    rows = [row for row in comparison.scored if row.difference_low is not None]
+    return [
+        (budget, sorted(found, key=lambda row: -(row.difference_mean or 0.0)))
+        for budget in comparison.budgets
+        if (found := [row for row in rows if row.budget == budget])
+    ]
 
 
-def draw(comparison: Comparison, view: str | None) -> go.Figure:
-    """Draw the differences of a view in points, with their intervals; zero is the baseline.
+def draw(comparison: Comparison, _view: str | None) -> go.Figure:
+    """Draw all differences in points with their intervals, by budget; zero is the baseline.
 
     Filled: the difference is significant.
     """
-    rows = rows_of(comparison, view)
-    low, high = _span(rows)
+    lines: list[tuple[str, SummaryRow | None]] = []
+    for budget, rows in rows_of(comparison):
+        lines += [(f"<b>{escaped(budget)}</b>", None)] if budget else []
+        lines += [(escaped(row.label), row) for row in rows]
+    shown = [row for _, row in lines if row is not None]
+    low, high = _span(shown)
     axis = {
         "title": {"text": f"difference from {escaped(comparison.baseline)}, in points"},
         "range": [low, high],
         "showgrid": True,
         "gridcolor": GRID,
         "zeroline": True,
-        "zerolinecolor": comparison.colours[comparison.baseline],
+        "zerolinecolor": MUTED,
+        "zerolinewidth": 2,
     }
-    marks = [_mark(row, position, comparison) for position, row in enumerate(rows)]
+    marks = [_mark(row, i, comparison) for i, (_, row) in enumerate(lines) if row is not None]
     figure = figure_of(marks, x_axis=axis, y_title="", span=(0, 1))
     return figure.update_layout(
         margin={"l": 24, "r": 24, "t": 12},
-        height=84 + ROW_HEIGHT * max(len(rows), 1),
+        height=84 + ROW_HEIGHT * max(len(lines), 1),
         yaxis={
-            "range": [len(rows) - 0.4, -0.6],
-            "tickvals": list(range(len(rows))),
-            "ticktext": [escaped(f"{row.label}{_aside(row, view)}  ") for row in rows],
+            "range": [len(lines) - 0.4, -0.6],
+            "tickvals": list(range(len(lines))),
+            "ticktext": [f"{text}  " for text, _ in lines],
             "showgrid": False,
             "automargin": True,
         },
     )
 
 
-def tell(comparison: Comparison, view: str | None) -> str:
+def tell(comparison: Comparison, _view: str | None) -> str:
     """Say each difference with its interval, and whether it is significant."""
     return listed(
         [
-            f"{row.label}{_aside(row, view)}: {points(row.difference_mean)} "
+            f"{row.label}{f' ({budget})' if budget else ''}: {points(row.difference_mean)} "
             f"({points(row.difference_low)} to {points(row.difference_high)})"
             + (", significant" if is_better(row) or is_worse(row) else "")
-            for row in rows_of(comparison, view)
+            for budget, rows in rows_of(comparison)
+            for row in rows
         ],
         opening=f"Differences from {comparison.baseline} in points",
     )
@@ -99,10 +109,6 @@ def _mark(row: SummaryRow, position: int, comparison: Comparison) -> go.Scatter:
             f"{points(row.difference_high)})"
         ),
     )
-
-
-def _aside(row: SummaryRow, view: str | None) -> str:
-    return "" if row.budget == view else f" ({row.budget})"
 
 
 def _span(rows: Sequence[SummaryRow]) -> tuple[float, float]:
