@@ -74,6 +74,8 @@ _ELSEWHERE = {
     "task": {"data_root": True},
     "training": {"report_to": True},
 }
+# What nobody has tried under torch.func.vmap, such as any adapter of PEFT, is trained alone.
+_STACKABLE = ("full", "lora", "lora_xs", "delora")
 _TRAINER_ONLY = ("accumulation_steps", "bf16", "gradient_checkpointing", "keep", "report_to")
 
 
@@ -104,7 +106,7 @@ class RunSettings(Settings):
         """
         adapter = self.method.adapter
         is_random = getattr(adapter, "dropout", 0.0) > 0
-        return self.training.loop == "lean" and adapter.kind != "peft" and not is_random
+        return self.training.loop == "lean" and adapter.kind in _STACKABLE and not is_random
 
     @model_validator(mode="after")
     def _check_loop(self) -> RunSettings:
