@@ -53,9 +53,14 @@ def run(arguments: argparse.Namespace, _overrides: dict[str, Any]) -> int:
 
 def _errors(seeds: Sequence[int], methods: Sequence[int], comparisons: int) -> Table:
     """Return the A/A table: comparisons of equal methods in which one is called different."""
-    from rankwise.comparison.analysis.simulation import simulated_rates  # needs SciPy
+    from rankwise.comparison.analysis.significance import ERROR  # needs SciPy
+    from rankwise.comparison.analysis.simulation import simulated_rates
 
-    title = f"A/A: told apart though equal, of {comparisons} comparisons (promised: at most 5 %)"
+    chance = 200 * (ERROR * (1 - ERROR) / comparisons) ** 0.5
+    title = (
+        f"A/A: told apart though equal, of {comparisons} comparisons (promised: at most "
+        f"{100 * ERROR:g} %, ± {chance:.1f} by chance)"
+    )
     table = _table(title, methods)
     for count in seeds:
         rates = [
