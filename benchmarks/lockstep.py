@@ -15,7 +15,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from measuring import Options, Ratio, Row, Target, print_rows, read_options, repeat_until_decided
+from measuring import (
+    Options,
+    Ratio,
+    Row,
+    Target,
+    Turn,
+    print_rows,
+    read_options,
+    repeat_until_decided,
+)
 from measuring import seconds as seconds_of
 
 from rankwise.training.build import build_task
@@ -72,11 +81,11 @@ def _seconds_a_run(runs: Sequence[RunSettings], *, together: bool) -> float:
         return sum(seconds_of(partial(run_and_record, run, output)) for run in runs) / len(runs)
 
 
-def _sum(turns: Sequence[dict[str, float]]) -> dict[str, float]:
+def _sum(turns: Sequence[Turn]) -> dict[str, float]:
     return {key: sum(turn[key] for turn in turns) for key in ("lockstep", "alone")}
 
 
-def _row(what: str, turns: Sequence[dict[str, float]]) -> Row:
+def _row(what: str, turns: Sequence[Turn]) -> Row:
     target = Target(lambda turn: turn["lockstep"] / turn["alone"], AT_MOST)
     ratio: Ratio = target.ratio(turns)
     ours, alone = (sum(turn[key] for turn in turns) / len(turns) for key in ("lockstep", "alone"))

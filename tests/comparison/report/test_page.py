@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from urllib.parse import unquote
 
 import pytest
 from plotly.offline import get_plotlyjs
 
 from rankwise.comparison.report.comparison import Comparison
 from rankwise.comparison.report.curves import draw_learning_curves
+from rankwise.comparison.report.formats import as_csv
 from rankwise.comparison.report.page import write_report
 from rankwise.core.errors import SettingsError
 from rankwise.pages import palette
@@ -62,7 +64,7 @@ def test_nothing_is_fetched(rendered):
     text, page = rendered
     for element in page.all():
         assert "src" not in element.attributes
-        assert element.attributes.get("href", "#").startswith("#")
+        assert element.attributes.get("href", "#").startswith(("#", "data:"))
     (policy,) = page.all("meta", http_equiv="Content-Security-Policy")
     assert policy.attributes["content"].startswith("default-src 'none';")
     assert "connect-src" not in policy.attributes["content"]
@@ -76,12 +78,13 @@ def test_every_reference_inside_the_page_has_its_target(page):
     for element in page.all():
         for name in ("aria-labelledby", "aria-describedby"):
             assert set(element.attributes.get(name, "").split()) <= set(ids)
-        assert element.attributes.get("href", "#results")[1:] in ids
+        if "download" not in element.attributes:
+            assert element.attributes.get("href", "#results")[1:] in ids
 
 
 def test_a_chart_has_a_title_a_key_and_its_words(page):
     figures = page.all("figure")
-    assert len(figures) == 8
+    assert len(figures) == 9
     for figure in figures:
         (chart,) = figure.all(role="img")
         assert chart.attributes["id"] in payload_of(page)["charts"]
@@ -248,3 +251,19 @@ def test_the_view_at_equal_rank_has_its_verdict_and_its_rows(comparison, tmp_pat
     (section,) = page.root.all("section", id="ranks")
     assert "significantly better: cola" in section.text
     assert "+0.020" in section.text
+
+
+def test_the_table_is_offered_in_other_formats(page, comparison):
+    offered = [link for link in page.all("a") if "download" in link.attributes]
+    links = {link.attributes["download"]: link for link in offered}
+    assert list(links) == ["comparison.csv", "comparison.md", "comparison.tex"]
+    kind, _, text = links["comparison.csv"].attributes["href"].partition(",")
+    assert kind == "data:text/csv;charset=utf-8"
+    assert unquote(text) == as_csv(comparison)
+
+
+def test_columns_say_what_they_mean_on_hover_and_in_a_legend(page):
+    headings = [each for each in page.by_id("results").all("th") if "title" in each.attributes]
+    assert len(headings) > 10
+    meanings = page.by_id("results").text
+    assert all(each.attributes["title"] in meanings for each in headings)

@@ -66,14 +66,18 @@ def tell(comparison: Comparison, _view: str | None) -> str:
     """Say each difference with its interval, and whether it is significant."""
     return listed(
         [
-            f"{row.label}{f' ({budget})' if budget else ''}: {points(row.difference_mean)} "
+            f"{row.label}{_aside(row)}: {points(row.difference_mean)} "
             f"({points(row.difference_low)} to {points(row.difference_high)})"
             + (", significant" if is_better(row) or is_worse(row) else "")
-            for budget, rows in rows_of(comparison)
+            for _, rows in rows_of(comparison)
             for row in rows
         ],
         opening=f"Differences from {comparison.baseline} in points",
     )
+
+
+def _aside(row: SummaryRow) -> str:
+    return "" if row.budget in ("", row.name) else f" ({row.budget})"
 
 
 def _mark(row: SummaryRow, position: int, comparison: Comparison) -> go.Scatter:
