@@ -8,8 +8,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from rankwise.comparison.analysis.verdict import points
 from rankwise.core.outside_text import one_line
+from rankwise.pages.writing import points
 from rankwise.training.records import Summary, SummaryRow
 
 WIDTH = 100
@@ -137,6 +137,5 @@ def _bar(row: SummaryRow, scale: float, *, width: int) -> str:
     if low is not None and high is not None:
         cells[place(low) : place(high) + 1] = "─" * (place(high) - place(low) + 1)
     cells[middle] = "│" if cells[middle] == " " else "┼"
-    is_shown = low is not None and high is not None and (low > 0 or high < 0)
-    cells[place(mean)] = "●" if is_shown else "○"
+    cells[place(mean)] = "●" if row.is_better or row.is_worse else "○"
     return "".join(cells).rstrip()

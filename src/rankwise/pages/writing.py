@@ -33,6 +33,11 @@ def signed(difference: float) -> str:
     return f"{difference:+.3f}".replace("-", "−")
 
 
+def points(difference: float | None) -> str:
+    """Write a difference of scores in points, which are hundredths: ``+9.1``."""
+    return "–" if difference is None else f"{100 * difference:+.1f}".replace("-", "−")
+
+
 def listed(items: Sequence[str], *, opening: str = "") -> str:
     """Join the items of a caption behind its opening; say so where there are none."""
     if not items:

@@ -250,16 +250,22 @@ class ComparedRow(MethodIdentity):
     detectable_difference: float | None = None
     seeds_needed: int | None = None
 
+    @property
+    def is_better(self) -> bool:
+        """Whether the row is significantly better than the baseline."""
+        return self.difference_low is not None and self.difference_low > 0
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the row is significantly worse than the baseline."""
+        return self.difference_high is not None and self.difference_high < 0
+
 
 class DroppedPoint(Record):
     """A combination of settings that left the race, as it could no longer win.
 
-    Attributes:
-        learning_rate: Its learning rate.
-        settings: Its other settings, where several are swept.
-        seeds: After so many.
-        behind: The mean by which it was behind the best on the same seeds.
-        chance: That it would still have won.
+    ``behind`` is the mean by which it was behind the best on the same ``seeds`` first seeds,
+    ``chance`` that it would still have won.
     """
 
     learning_rate: float

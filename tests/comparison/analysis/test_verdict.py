@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rankwise.comparison.analysis.verdict import points, verdict
+from rankwise.comparison.analysis.verdict import verdict
+from rankwise.pages.writing import points
 from tests.comparison import made_records as made
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
+from rankwise.pages.writing import points
 from rankwise.training.records import ComparedRow
 
 NOTHING = "No method could be compared with the baseline on more than one seed."
@@ -72,17 +73,12 @@ def on_headroom(rows: Sequence[ComparedRow], *, baseline: str) -> list[str]:
 
 def is_better(row: ComparedRow) -> bool:
     """Say whether a row is significantly better than the baseline."""
-    return row.difference_low is not None and row.difference_low > 0
+    return row.is_better
 
 
 def is_worse(row: ComparedRow) -> bool:
     """Say whether a row is significantly worse than the baseline."""
-    return row.difference_high is not None and row.difference_high < 0
-
-
-def points(difference: float | None) -> str:
-    """Write a difference of scores in points, which are hundredths: ``+9.1``."""
-    return "–" if difference is None else f"{100 * difference:+.1f}".replace("-", "−")
+    return row.is_worse
 
 
 def _beyond_these_rows(significant: Sequence[ComparedRow], rows: Sequence[ComparedRow]) -> str:
