@@ -9,6 +9,8 @@ from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.training.finished import FinishedRun
 from rankwise.training.folder import RunFolder
 from rankwise.training.initial_adapter import write_initial_adapter
+from rankwise.training.initialization import initialize_adapter, reference_settings
+from rankwise.training.job import prepare_job
 from rankwise.training.records import InitializationRecord
 from rankwise.training.run import train_run
 
@@ -72,3 +74,57 @@ def test_a_path_without_an_adapter_is_refused(settings, output, tmp_path):
     saved = {"init": {"kind": "saved", "path": str(tmp_path)}}
     with pytest.raises(AdapterError, match=r"no adapter in .*write one with `rankwise init`"):
         train_run(settings("lora", method=saved), output)
+
+
+def test_the_reference_may_have_its_own_warm_up_and_decay(settings):
+    init = {"reference_warmup_ratio": 0.03, "reference_weight_decay": 0.0}
+    run = settings("abm-lora-task", method={"init": init}, warmup_ratio=0.1, weight_decay=0.01)
+    reference = reference_settings(run).training
+    assert (reference.warmup_ratio, reference.weight_decay) == (0.03, 0.0)
+    same = reference_settings(settings("abm-lora-task", warmup_ratio=0.1)).training
+    assert (same.warmup_ratio, same.weight_decay) == (0.1, 0.01)
+
+
+def test_what_the_matching_is_made_of_can_be_set(settings, output, tmp_path):
+    init = {
+        "layers": ["layers.0"],
+        "last": None,
+        "power": 1.0,
+        "reduction": "sum",
+        "weight_decay": 0.5,
+        "samples": 20,
+        "steps": 3,
+    }
+    job = prepare_job(settings("abm-lora", method={"init": init}), output / "base")
+    record = initialize_adapter(job, RunFolder(tmp_path, tmp_path))
+    assert [layer.name.rpartition("model.")[2] for layer in record.monitored] == ["layers.0"]
+    plain = prepare_job(
+        settings("abm-lora", method={"init": init | {"reduction": "mean"}}), output / "base"
+    )
+    summed, mean = (
+        record.losses[0],
+        initialize_adapter(plain, RunFolder(tmp_path, tmp_path)).losses[0],
+    )
+    assert summed > 2 * mean
+
+
+@pytest.mark.parametrize(
+    "init",
+    [
+        {"mode": "kaiming"},
+        {"noise": 1e-3},
+        {"orthonormal": False},
+        {"sum_over": "samples"},
+    ],
+)
+def test_lora_sbs_ablations_are_settings(settings, output, tmp_path, init):
+    plain, ablated = (
+        prepare_job(settings("lora-sb", r=4, method={"init": each}), output / "base")
+        for each in ({}, init)
+    )
+    for job in (plain, ablated):
+        initialize_adapter(job, RunFolder(tmp_path, tmp_path))
+    pairs = zip(plain.model.state_dict().values(), ablated.model.state_dict().values(), strict=True)
+    is_same = all(torch.equal(*pair) for pair in pairs)
+    # A row of digits has one label, so its mean and its sum are one.
+    assert is_same == ("sum_over" in init)

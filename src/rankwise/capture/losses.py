@@ -45,6 +45,38 @@ def summed_loss(model: nn.Module, batch: Any) -> Tensor:
         DataError: The batch is no mapping with ``labels``, or none of its labels counts.
         ModelError: The model returns no ``loss``, or one that is no plain mean over the labels.
     """
+    return _checked_loss(model, batch, is_summed=True)
+
+
+def mean_loss(model: nn.Module, batch: Any) -> Tensor:
+    """Return the loss of ``model(**batch)`` as it is, once it is known to be a plain mean.
+
+    Raises:
+        DataError: As :func:`summed_loss`.
+        ModelError: As there.
+    """
+    return _checked_loss(model, batch, is_summed=False)
+
+
+def rows_of(batch: Any) -> list[Any]:
+    """Cut a batch into batches of one row each.
+
+    Raises:
+        DataError: The batch is no mapping of tensors with one row count.
+    """
+    if not isinstance(batch, Mapping) or "labels" not in batch:
+        raise DataError(f"a batch must be a mapping with 'labels', got {type(batch).__name__}")
+    size = len(batch["labels"])
+    columns = {key: each for key, each in batch.items() if key != ITEMS_IN_BATCH}
+    odd = {
+        key for key, each in columns.items() if not isinstance(each, Tensor) or len(each) != size
+    }
+    if odd:
+        raise DataError(f"a batch cannot be cut into its {size} rows: {', '.join(sorted(odd))}")
+    return [{key: each[row : row + 1] for key, each in columns.items()} for row in range(size)]
+
+
+def _checked_loss(model: nn.Module, batch: Any, *, is_summed: bool) -> Tensor:
     if not isinstance(batch, Mapping) or "labels" not in batch:
         received = sorted(batch) if isinstance(batch, Mapping) else type(batch).__name__
         raise DataError(f"a batch must be a mapping with 'labels', got {received}: {_WAY_OUT}")
@@ -55,7 +87,8 @@ def summed_loss(model: nn.Module, batch: Any) -> Tensor:
             f"{type(model).__name__} must return a mapping with 'loss', got "
             f"{type(output).__name__} without one: {_WAY_OUT}"
         )
-    return output["loss"] * count_terms(output, batch["labels"])
+    terms = count_terms(output, batch["labels"])
+    return output["loss"] * terms if is_summed else output["loss"]
 
 
 def count_terms(output: Mapping[str, Any], labels: Tensor) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from rankwise.core.errors import AdapterError, DataError, ModelError, SettingsError
 
 # The sections of a recipe: those that make a run, and all.
-RUN_SECTIONS = ("task", "method", "training", "seed")
+RUN_SECTIONS = ("task", "method", "training", "seed", "raclora")
 ALL_SECTIONS = (*RUN_SECTIONS, "compare", "federated")
 
 

@@ -104,6 +104,8 @@ def _least_nested(typed: str, sections: Collection[str]) -> list[str]:
         for *above, leaf in [each.name.split(".")]
         if leaf in wanted and above[: len(prefix)] == prefix and each.name.split(".")[0] in sections
     }
+    # What RAC-LoRA's own configuration calls as others do means the others' setting.
+    found = {name for name in found if not name.startswith("raclora.")} or found
     fewest = min((name.count(".") for name in found), default=0)
     return sorted(name for name in found if name.count(".") == fewest)
 

@@ -46,8 +46,10 @@ def _train(settings: RunSettings, output: Path, *, resume: bool) -> int:
     from rankwise.training.finished import score_test
     from rankwise.training.run import train_run
 
-    is_shown = plain_console().is_terminal
-    record = train_run(settings, output, resume=resume, show_progress=is_shown)
+    has_bar = plain_console().is_terminal and settings.training.loop == "trainer"
+    record = train_run(
+        settings, output, resume=resume, show_progress=has_bar, say=None if has_bar else say
+    )
     test = score_test(settings, output)
     head = f" beside a head of {count:,}" if (count := record.head_parameters) else ""
     folder = output / "runs" / record.run

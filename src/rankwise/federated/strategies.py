@@ -216,7 +216,7 @@ def check_method(method: MethodSettings) -> None:
     """
     schedule, init = method.schedule, method.init.kind
     if isinstance(schedule, ChainSchedule) and init == "random":
-        if schedule.side == "both" or schedule.sketch == "gradient":
+        if schedule.side in ("both", "both-left") or schedule.sketch == "gradient":
             raise SettingsError(
                 f"method {method.title!r}: a federated chain needs a frozen sketch that a seed "
                 f"gives, got schedule.side {schedule.side!r} and schedule.sketch "

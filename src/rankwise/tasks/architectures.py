@@ -18,7 +18,7 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 from rankwise.core.errors import ModelError, nearest_names
-from rankwise.tasks.pretrained import Dtype, find_model, torch_dtype
+from rankwise.tasks.pretrained import Dtype, find_model, loading_errors, torch_dtype
 
 _SUFFIX = ".json"
 
@@ -31,17 +31,21 @@ def architecture_names() -> list[str]:
 
 
 def read_architecture(name: str, **options: Any) -> PreTrainedConfig:
-    """Return the configuration of the model ``name``: a shipped one, or that of a local folder.
+    """Return the configuration of the model ``name``: a shipped one, or one of the Hub's as a file.
+
+    The file is a ``config.json`` or the folder of one.
 
     Raises:
-        ModelError: It is neither.
+        ModelError: It is none of these.
     """
-    if Path(found := find_model(name)).is_dir():
-        return AutoConfig.from_pretrained(found, **options)
+    found = Path(find_model(name))
+    if found.is_dir() or (found.suffix == _SUFFIX and found.is_file()):
+        with loading_errors(name):
+            return AutoConfig.from_pretrained(str(found), **options)
     if name not in (known := architecture_names()):
         raise ModelError(
-            f"no configuration of {name!r} ships, and it is no local folder; "
-            f"{nearest_names(name, known)}"
+            f"no configuration of {name!r} ships, and it is no config.json or folder of one "
+            f"(fetch the model's from the Hub and name the file); {nearest_names(name, known)}"
         )
     file = resources.files("rankwise") / "architectures" / f"{name.replace('/', '--')}{_SUFFIX}"
     sizes = json.loads(file.read_text(encoding="utf-8"))

@@ -30,6 +30,7 @@ from rankwise.training.build import settings_errors
 from rankwise.training.settings.base import Settings
 from rankwise.training.settings.method import (
     DeloraSettings,
+    FullSettings,
     LoraSettings,
     LoraXsSettings,
     MethodSettings,
@@ -72,7 +73,9 @@ def attach_adapter(base: nn.Module, method: MethodSettings, *, task: Task, seed:
         SettingsError: A rank, a target or an option does not fit the model.
     """
     adapter = method.adapter
-    if adapter.kind == "full":
+    if isinstance(adapter, FullSettings):
+        if adapter.only_biases:
+            _freeze_all_but_biases(base, task)
         return base
     _check_targets(base, adapter.target_modules)
     targets = task.target_modules
@@ -92,6 +95,21 @@ def attach_adapter(base: nn.Module, method: MethodSettings, *, task: Task, seed:
                 return peft.get_peft_model(base, config)
         except RuntimeWarning as warning:
             raise SettingsError(f"method.adapter: {warning}") from None
+
+
+def _freeze_all_but_biases(base: nn.Module, task: Task) -> None:
+    """Leave biases and the task's head to train (BitFit, Ben Zaken et al. 2022, arXiv 2106.10199).
+
+    Raises:
+        ModelError: The model has no bias.
+    """
+    heads = tuple(f"{name}." for name in task.head_modules)
+    for name, parameter in base.named_parameters():
+        parameter.requires_grad_(name.endswith("bias") or name.startswith(heads))
+    if not any(name.endswith("bias") for name, _ in base.named_parameters()):
+        raise ModelError(
+            f"{type(base).__name__} has no biases: leave method.adapter.only_biases out"
+        )
 
 
 @contextlib.contextmanager
@@ -182,6 +200,9 @@ def _delora(adapter: DeloraSettings, placement: Placement) -> PeftConfig:
         rank_pattern=adapter.rank_pattern,
         delora_lambda=adapter.delora_lambda,
         learn_lambda=adapter.learn_lambda,
+        weight_norms=adapter.weight_norms,
+        normalise=adapter.normalise,
+        residual_lambda=adapter.residual_lambda,
         module_dropout=adapter.dropout,
     )
 
@@ -198,6 +219,10 @@ def _any_of_peft(adapter: PeftSettings, placement: Placement) -> PeftConfig:
     kind = known[adapter.peft_type]
     fields = kind.__dataclass_fields__
     fitting = {name: value for name, value in placement.options.items() if name in fields}
+    if adapter.peft_type == "ADALORA":  # the rank that is left when its budget is spent
+        fitting["target_r"] = fitting.pop("r")
+    if "oft_block_size" in adapter.options:  # the size of OFT's blocks, or their number
+        fitting["r"] = 0
     try:
         return kind(**fitting | adapter.options)
     except (TypeError, ValueError) as error:

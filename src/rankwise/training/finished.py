@@ -24,6 +24,7 @@ from rankwise.tasks.table import Task
 from rankwise.training.build import build_task
 from rankwise.training.federation_records import FederationRecord, read_any
 from rankwise.training.folder import RunFolder
+from rankwise.training.logs import write_test_scores
 from rankwise.training.recorded import adapter_digest, recorded_test
 from rankwise.training.records import FailedRun, RunRecord, TestResult
 from rankwise.training.settings.run import RunSettings
@@ -148,6 +149,7 @@ class FinishedRun:
             labels=tuple(found.labels),
             adapter_digest=adapter_digest(self.folder.adapter),
         )
+        write_test_scores(self.folder, found.scores)
         result.write(self.folder.test)
         return result
 

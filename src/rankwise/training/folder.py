@@ -3,6 +3,9 @@
 OUTPUT/base/             the pretrained base model, made once
 OUTPUT/runs/NAME/
     settings.json        what the run was begun with
+    steps.csv            loss, learning rate and gradient norm by step; with training.logging_steps
+    validation.log       a line an epoch
+    test.log             the scores on test; there when test was read
     record.json          settings, versions, curve, scores, costs; there when the run has ended
     test.json            the score on test; there when test was read
     adapter/             the trained adapter, or model.safetensors for full fine-tuning
@@ -52,6 +55,18 @@ class RunFolder:
     @property
     def record(self) -> Path:
         return self.path / "record.json"
+
+    @property
+    def steps(self) -> Path:
+        return self.path / "steps.csv"
+
+    @property
+    def validation_log(self) -> Path:
+        return self.path / "validation.log"
+
+    @property
+    def test_log(self) -> Path:
+        return self.path / "test.log"
 
     @property
     def test(self) -> Path:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
-from torch import nn
+from torch import Tensor, nn
 
 from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.methods.adapters.directory import check_adapter_directory, read_config
@@ -23,6 +24,7 @@ from rankwise.training.records import InitializationRecord
 from rankwise.training.settings.base import Settings
 from rankwise.training.settings.method import (
     BoundaryInit,
+    LoraXsSettings,
     MethodSettings,
     RandomInit,
     SavedInit,
@@ -50,7 +52,12 @@ def reference_settings(settings: RunSettings) -> RunSettings:
     init = settings.method.init
     assert isinstance(init, BoundaryInit)
     rate = init.reference_learning_rate or settings.training.learning_rate
-    training = settings.training.model_copy(update={"learning_rate": rate})
+    changed: dict[str, float] = {"learning_rate": rate}
+    if init.reference_warmup_ratio is not None:
+        changed["warmup_ratio"] = init.reference_warmup_ratio
+    if init.reference_weight_decay is not None:
+        changed["weight_decay"] = init.reference_weight_decay
+    training = settings.training.model_copy(update=changed)
     return settings.model_copy(
         update={"method": reference_method(settings.method), "training": training}
     )
@@ -77,10 +84,35 @@ def _load_saved(init: SavedInit, job: Job, _: RunFolder) -> InitializationRecord
     return InitializationRecord(path=str(init.path))
 
 
+def warning_of_scaling(method: MethodSettings) -> str | None:
+    """Say what is lost where the core's own gradient is not the one nearest to the weight's.
+
+    LoRA-SB's Theorem 5 (arXiv 2411.19557): independence of α needs the correction, or α = r.
+    """
+    adapter = method.adapter
+    if not (isinstance(method.init, UpdateInit) and isinstance(adapter, LoraXsSettings)):
+        return None
+    if adapter.gradient_correction or adapter.alpha in (None, method.r):
+        return None
+    return (
+        f"alpha {adapter.alpha:g} is not r {method.r}, so a step of R is not the nearest to that "
+        "of the weight: leave method.adapter.alpha out, or set method.adapter.gradient_correction"
+    )
+
+
 def _approximate_update(init: UpdateInit, job: Job, _: RunFolder) -> InitializationRecord:
+    if warning := warning_of_scaling(job.settings.method):
+        warnings.warn(warning, stacklevel=2)
     lr = first_step_learning_rate(job.settings.training, steps=job.steps)
-    method = UpdateApproximation(lr=lr, mode=init.mode, seed=job.settings.seed)
-    return run_initialization(job, method, rows=init.samples)
+    method = UpdateApproximation(
+        lr=lr,
+        mode=init.mode,
+        seed=job.settings.seed,
+        sum_over=init.sum_over,
+        noise=init.noise,
+        orthonormal=init.orthonormal,
+    )
+    return run_initialization(job, method, job.sample(init.samples, init.sampling))
 
 
 def _match_boundaries(init: BoundaryInit, job: Job, folder: RunFolder) -> InitializationRecord:
@@ -88,19 +120,24 @@ def _match_boundaries(init: BoundaryInit, job: Job, folder: RunFolder) -> Initia
         margin=init.margin,
         steps=init.steps,
         lr=init.learning_rate,
+        weight_decay=init.weight_decay,
         last=init.last,
+        layers=init.layers,
+        power=init.power,
+        reduction=init.reduction,
         reference=_reference(init, folder),
     )
-    return run_initialization(job, method, rows=init.samples, batch_size=init.batch_size)
+    rows = job.sample(init.samples, init.sampling)
+    return run_initialization(job, method, rows, batch_size=init.batch_size)
 
 
 def run_initialization(
-    job: Job, method: Initialization, *, rows: int, batch_size: int | None = None
+    job: Job, method: Initialization, rows: Tensor, *, batch_size: int | None = None
 ) -> InitializationRecord:
-    """Initialise the job's adapter by ``method`` from ``rows`` training rows."""
+    """Initialise the job's adapter by ``method`` from the training rows of these numbers."""
     with settings_errors("method.init"):
-        report = initialize(job.model, method, job.first_rows(rows, batch_size=batch_size))
-    return InitializationRecord.model_validate(report.to_dict())
+        report = initialize(job.model, method, job.batches(rows, batch_size=batch_size))
+    return InitializationRecord.model_validate(report.to_dict() | {"rows": rows.tolist()})
 
 
 INITIALIZATIONS: dict[

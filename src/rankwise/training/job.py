@@ -6,16 +6,18 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from rankwise.core.errors import TrainingError
+from rankwise.core.seeds import derive_seed
 from rankwise.evaluation.scores import Evaluation, evaluate
 from rankwise.tasks.splits import Batch, Splits
 from rankwise.tasks.table import Task
 from rankwise.training.adapter import attach_adapter
 from rankwise.training.build import build_task
 from rankwise.training.loops.order import epoch_order
-from rankwise.training.settings.method import ChainSchedule
+from rankwise.training.settings.method import ChainSchedule, Sampling
 from rankwise.training.settings.run import RunSettings, TrainingSettings
 
 
@@ -42,7 +44,7 @@ class Job:
     def fold_steps(self) -> list[int]:
         """The steps after which a chain folds; at the very end it is finished instead."""
         schedule = self.settings.method.schedule
-        if not isinstance(schedule, ChainSchedule):
+        if not isinstance(schedule, ChainSchedule) or schedule.every_epochs is None:
             return []
         block = schedule.every_epochs * self.steps_per_epoch
         return list(range(block, self.steps, block))
@@ -58,14 +60,22 @@ class Job:
             batch_size=training.batch_size,
         )
 
-    def first_rows(self, rows: int, *, batch_size: int | None = None) -> list[Batch]:
-        """Return batches of the training split, in its own order, with ``rows`` rows in all."""
+    def sample(self, rows: int, sampling: Sampling) -> Tensor:
+        """Return the numbers of training rows for an initialization, int64 of shape (rows,).
+
+        They are drawn by the seed, so that each seed of a comparison begins from others, or are
+        the first ones; all rows where there are no more.
+        """
+        size = len(self.splits.train)
+        if sampling == "first":
+            return torch.arange(min(rows, size))
+        generator = torch.Generator().manual_seed(derive_seed(self.settings.seed, "sample"))
+        return torch.randperm(size, generator=generator)[:rows]
+
+    def batches(self, rows: Tensor, *, batch_size: int | None = None) -> list[Batch]:
+        """Return the training rows of these numbers as batches."""
         size = batch_size or self.settings.training.batch_size
-        end = min(rows, len(self.splits.train))
-        return [
-            self.splits.train.take(slice(start, min(start + size, end)))
-            for start in range(0, end, size)
-        ]
+        return [self.splits.train.take(index) for index in rows.split(size)]
 
     def validate(self) -> Evaluation:
         """Score the model on validation.

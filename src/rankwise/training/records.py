@@ -76,6 +76,21 @@ class CurvePoint(Record):
     validation_score: float
 
 
+class StepPoint(Record):
+    """An optimizer step while it was logged.
+
+    Attributes:
+        loss: Mean over the steps since the last point.
+        learning_rate: Of the step, in the first group of the optimizer.
+        gradient_norm: Of the step, over all that trains, before clipping.
+    """
+
+    step: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float | None = None
+
+
 class DiagnosticPoint(Record):
     """What was measured after ``step`` optimizer steps; None is what was not asked for there.
 
@@ -96,12 +111,16 @@ class DiagnosticPoint(Record):
 
 
 class InitializationRecord(Record):
-    """What an initialization did: the report of ``rankwise.initialize``, or where it was read."""
+    """What an initialization did: the report of ``rankwise.initialize``, or where it was read.
+
+    ``rows`` are the numbers of the training rows that it took; version 0.1 took the first.
+    """
 
     init: str = ""
     adapter_name: str = "default"
     seconds: float = 0.0
     samples: int = 0
+    rows: tuple[int, ...] = ()
     reference: str | None = None
     losses: tuple[float | None, ...] = ()
     steps: int = 0
@@ -163,6 +182,7 @@ class RunRecord(RunIdentity):
         init: What the initialization did; None for the adapter's own random start.
         trained_together: Runs that were trained in lockstep, this one included; its seconds of
             training are an equal share.
+        steps: With ``training.logging_steps``.
     """
 
     status: Literal["done"] = "done"
@@ -174,6 +194,7 @@ class RunRecord(RunIdentity):
     score_validation: float
     step_kept: int = 0
     curve: tuple[CurvePoint, ...]
+    steps: tuple[StepPoint, ...] = ()
     folds: tuple[int, ...] = ()
     init: InitializationRecord | None = None
     diagnostics: tuple[DiagnosticPoint, ...] = ()

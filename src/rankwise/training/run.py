@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ from rankwise.training.folder import RunFolder
 from rankwise.training.initialization import initialize_adapter, needs_reference, reference_settings
 from rankwise.training.interrupted import keep_settings, refuse_other_run
 from rankwise.training.job import Job, prepare_job
+from rankwise.training.logs import line_of, write_curve, write_steps
 from rankwise.training.loops.lean import train_lean
-from rankwise.training.loops.results import Trained
+from rankwise.training.loops.results import Tell, Trained
 from rankwise.training.loops.trainer import train_with_trainer
 from rankwise.training.recorded import finished_record
 from rankwise.training.records import (
+    CurvePoint,
     FailedRun,
     InitializationRecord,
     MethodIdentity,
@@ -40,12 +43,17 @@ from rankwise.training.settings.run import RunSettings
 
 
 def train_run(
-    settings: RunSettings, output: Path, *, resume: bool = False, show_progress: bool = False
+    settings: RunSettings,
+    output: Path,
+    *,
+    resume: bool = False,
+    show_progress: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> RunRecord:
     """Perform the run below ``output`` and return its record, which is also written there.
 
     With ``resume``, a finished run is returned as recorded and an interrupted one goes on;
-    ``show_progress`` draws the Trainer's progress bars.
+    ``show_progress`` draws the Trainer's progress bars, and ``say`` is given a line an epoch.
 
     Raises:
         SettingsError: The folder already holds this run, and ``resume`` was not asked for; or it
@@ -64,7 +72,7 @@ def train_run(
     if is_new and resume:
         refuse_other_run(settings, output)
     try:
-        record = _perform(settings, folder, resume=resume, show_progress=show_progress)
+        record = _perform(settings, folder, resume=resume, show_progress=show_progress, say=say)
     except RankwiseError:
         if is_new:  # it would break again at the same place: there is nothing to resume
             folder.clear()
@@ -126,11 +134,20 @@ class OpenRun:
         """Save what was trained and return the record, which is not written yet."""
         with self.watch.part("save"):
             save_trained(self.job.model, self.folder.adapter)
+            job, curve = self.job, trained.curve
+            metric, per_epoch = job.task.metrics[0], job.steps_per_epoch
+            write_curve(self.folder, curve, metric=metric, steps_per_epoch=per_epoch)
+            write_steps(self.folder, trained.steps)
         return _record(self, trained, trained_together=trained_together)
 
 
 def _perform(
-    settings: RunSettings, folder: RunFolder, *, resume: bool, show_progress: bool = False
+    settings: RunSettings,
+    folder: RunFolder,
+    *,
+    resume: bool,
+    show_progress: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> RunRecord:
     run = OpenRun.begin(settings, folder)
     if needs_reference(settings.method):
@@ -138,17 +155,33 @@ def _perform(
             train_reference(run.job, folder, resume=resume)
     run.initialize()
     with run.watch.part("train"):
-        trained = _train(run.job, folder.checkpoints, resume=resume, show_progress=show_progress)
+        tell = None if say is None else partial(_say_epoch, say, run.job)
+        trained = _train(
+            run.job, folder.checkpoints, resume=resume, show_progress=show_progress, tell=tell
+        )
     return run.end(trained)
 
 
-def _train(job: Job, checkpoints: Path, *, resume: bool, show_progress: bool = False) -> Trained:
+def _say_epoch(say: Callable[[str], None], job: Job, point: CurvePoint) -> None:
+    say(line_of(point, metric=job.task.metrics[0], steps_per_epoch=job.steps_per_epoch))
+
+
+def _train(
+    job: Job,
+    checkpoints: Path,
+    *,
+    resume: bool,
+    show_progress: bool = False,
+    tell: Tell | None = None,
+) -> Trained:
     """Train by the loop of the settings; dropout draws from the run's seed and leaves no trace."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(derive_seed(job.settings.seed, "training"))
         if job.settings.training.loop == "lean":
-            return train_lean(job)
-        return train_with_trainer(job, checkpoints, resume=resume, show_progress=show_progress)
+            return train_lean(job, tell=tell)
+        return train_with_trainer(
+            job, checkpoints, resume=resume, show_progress=show_progress, tell=tell
+        )
 
 
 def _record(run: OpenRun, trained: Trained, *, trained_together: int) -> RunRecord:
@@ -164,6 +197,7 @@ def _record(run: OpenRun, trained: Trained, *, trained_together: int) -> RunReco
         score_validation=trained.best.validation_score,
         step_kept=trained.best.step,
         curve=tuple(trained.curve),
+        steps=tuple(trained.steps),
         folds=tuple(job.fold_steps),
         init=run.report,
         diagnostics=tuple(trained.diagnostics),

@@ -9,7 +9,7 @@ from torch import nn
 
 from rankwise.core.errors import ModelError, SettingsError
 from rankwise.methods.adapters.bridge import base_weight, write_factors
-from rankwise.methods.adapters.lora_xs import LoraXSConfig
+from rankwise.methods.adapters.lora_xs import LoraXSConfig, correct_core_gradients
 from tests.golden.cases import on_golden_cases
 from tests.models.adapters import TARGETS, attach, inputs, layers, train
 from tests.models.networks import Network
@@ -180,3 +180,40 @@ def test_blocks_are_chosen_by_number():
     )
     model = get_peft_model(blocks, config)
     assert model.base_model.targeted_module_names == ["layers.1.q"]
+
+
+# LoRA-SB's Theorems 3 and 5 ----------------------------------------
+
+
+def stepped(alpha, *, is_corrected):
+    """How far one step of SGD moves the weight, from one start at a scaling of alpha / 2."""
+    layer = wrap(double_linear(), r=2, lora_alpha=alpha)
+    R, B, A = layer.parts("default")
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        R.zero_()
+        for part in (B, A):
+            part.copy_(torch.randn(part.shape, generator=generator))
+    before = layer.get_delta_weight("default").detach().clone()
+    optimizer = torch.optim.SGD([R], lr=0.1)
+    if is_corrected:
+        optimizer.register_step_pre_hook(lambda *_: correct_core_gradients(layer))
+    x = torch.randn(5, 6, generator=generator, dtype=torch.float64)
+    layer(x).square().sum().backward()
+    optimizer.step()
+    weight = layer.weight
+    gradient = 2 * nn.functional.linear(x, weight, layer.bias).T @ x
+    return layer.get_delta_weight("default").detach() - before, gradient, B, A
+
+
+@pytest.mark.parametrize("alpha", [0.2, 2.0, 20.0])
+def test_a_corrected_step_is_the_projected_gradient_at_any_scaling(alpha):
+    step, gradient, B, A = stepped(alpha, is_corrected=True)
+    B, A = B.double(), A.double()
+    projected = B @ torch.linalg.pinv(B) @ gradient @ torch.linalg.pinv(A) @ A
+    torch.testing.assert_close(step.double(), -0.1 * projected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_uncorrected_step_depends_on_the_scaling():
+    short, long = (stepped(alpha, is_corrected=False)[0].norm() for alpha in (2.0, 20.0))
+    assert long / short == pytest.approx(100, rel=1e-3)

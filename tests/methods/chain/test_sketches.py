@@ -37,6 +37,20 @@ def test_cola_starts_A_within_the_bound_of_its_own_fan_in():
         assert pair(layer)[1].abs().max() <= fan_in**-0.5
 
 
+def test_either_factor_may_be_the_one_that_begins_at_random_while_both_train():
+    for side, random in (("both", 1), ("both-left", 0)):
+        model = build()
+        chain = Chain(model, side=side, sketch="gaussian")
+        for _ in range(2):
+            for layer in layers(model).values():
+                factors = pair(layer)
+                assert factors[random].abs().min() > 0
+                assert not factors[1 - random].any()
+                assert layer.lora_A["default"].weight.requires_grad
+                assert layer.lora_B["default"].weight.requires_grad
+            chain.fold()
+
+
 def constant_gradients(layers, *, consume):
     for number, name in enumerate(layers):
         generator = torch.Generator().manual_seed(number)
@@ -72,7 +86,7 @@ def test_gradients_that_leave_a_layer_out_are_refused_and_change_nothing():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"side": "up"}, "no side 'up'; choose from both, left, right"),
+        ({"side": "up"}, "no side 'up'; choose from both, both-left, left, right"),
         ({"sketch": "gausian"}, "no sketch 'gausian'; did you mean 'gaussian'"),
         ({"sketch": "gradient"}, "got sketch='gradient' without them"),
         ({"gradients": constant_gradients}, "got sketch='gaussian' with them"),

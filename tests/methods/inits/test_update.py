@@ -228,7 +228,7 @@ def test_noise_is_added_to_the_update_itself(mode):
     [
         ({"lr": 0.0}, "lr must be positive and finite, got 0.0"),
         ({"lr": float("inf")}, "lr must be positive and finite, got inf"),
-        ({"lr": 0.1, "mode": "adam"}, "mode must be 'sign' or 'raw', got 'adam'"),
+        ({"lr": 0.1, "mode": "adam"}, "mode must be 'sign', 'raw' or 'kaiming', got 'adam'"),
         ({"lr": 0.1, "noise": -1e-3}, "noise must be 0 or more and finite, got -0.001"),
         ({"lr": 0.1, "decomposition": "exact"}, "decomposition must be 'auto', 'narrow' or 'wide'"),
         ({"lr": 0.1, "gradient_memory": 0}, "gradient_memory must be a positive number of bytes"),
@@ -242,3 +242,84 @@ def test_wrong_settings_are_refused(options, message):
 def test_there_is_no_default_learning_rate():
     with pytest.raises(TypeError, match="lr"):
         UpdateApproximation()  # type: ignore[call-arg]
+
+
+# The paper's ablations, and its sum over samples ----------------------------------------
+
+
+def test_a_random_matrix_may_take_the_place_of_the_update():
+    model, again, other = adapted(), adapted(), adapted()
+    for each, seed in ((model, 0), (again, 0), (other, 1)):
+        method = UpdateApproximation(lr=0.1, mode="kaiming", seed=seed)
+        initialize(each, method, split(points(12), 12))
+    for name, change in changes(model).items():
+        assert change.norm() > 0.01
+        assert torch.equal(change, changes(again)[name])
+        assert not torch.equal(change, changes(other)[name])
+
+
+def test_a_core_of_one_has_the_singular_values_on_its_left():
+    plain, weighted = (adapted(config=CONFIGS["lora_xs"]) for _ in range(2))
+    initialize(plain, UpdateApproximation(lr=0.1), split(points(12), 12))
+    initialize(weighted, UpdateApproximation(lr=0.1, orthonormal=False), split(points(12), 12))
+    for (name, layer), twin in zip(
+        adapted_layers(weighted).items(), adapted_layers(plain).values(), strict=True
+    ):
+        R, B, A = layer.parts("default")
+        torch.testing.assert_close(layer.scaling["default"] * R, torch.eye(2, dtype=R.dtype))
+        assert not torch.allclose(B.T @ B, torch.eye(2, dtype=B.dtype), atol=1e-3)
+        torch.testing.assert_close(A @ A.T, torch.eye(2, dtype=A.dtype), rtol=0, atol=1e-5)
+        torch.testing.assert_close(delta(layer, "default"), delta(twin, "default"), msg=name)
+
+
+class TokenModel(Classifier):
+    """The classifier at every position; its loss is the mean over all labels that count."""
+
+    def forward(self, x, labels):
+        logits = super().forward(x)["logits"]
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        return {"loss": loss, "logits": logits}
+
+
+def of_tokens():
+    base = classifier()
+    base.__class__ = TokenModel
+    return base
+
+
+def tokens():
+    """Two rows, of which the first has one label that counts and the second four."""
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(2, 4, 4, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, 3, (2, 4), generator=generator)
+    labels[0, 1:] = -100
+    return {"x": x, "labels": labels}
+
+
+def test_the_gradient_sums_each_samples_mean_if_that_is_asked_for():
+    found = {}
+    for sum_over in ("tokens", "samples"):
+        model = adapted(of_tokens())
+        method = UpdateApproximation(lr=0.1, mode="raw", sum_over=sum_over)
+        report = initialize(model, method, [tokens()])
+        assert report.outcome.samples == 2
+        found[sum_over] = changes(model)
+    base = of_tokens()
+    for row in (0, 1):
+        base(**{key: each[row : row + 1] for key, each in tokens().items()})["loss"].backward()
+    for name in TARGETS:
+        best = best_approximation(-0.1 * base.get_submodule(name).weight.grad, 2)
+        torch.testing.assert_close(found["samples"][name], best, rtol=1e-5, atol=1e-7)
+        assert not torch.allclose(found["tokens"][name], best, rtol=0.1)
+
+
+def test_a_sum_over_samples_is_of_the_models_own_loss():
+    method = UpdateApproximation(lr=0.1, sum_over="samples")
+    with pytest.raises(SettingsError, match="of the model's own loss: leave loss out"):
+        initialize(adapted(), method, [points(4)], loss=lambda model, batch: model(**batch)["loss"])
+
+
+@pytest.mark.parametrize(("option", "value"), [("mode", "gauss"), ("sum_over", "rows")])
+def test_an_unknown_choice_is_refused(option, value):
+    with pytest.raises(SettingsError, match=f"{option} must be .* got '{value}'"):
+        UpdateApproximation(lr=0.1, **{option: value})

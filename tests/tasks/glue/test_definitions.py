@@ -46,3 +46,7 @@ def test_words_that_no_paper_has_are_marked():
 def test_an_unknown_task_is_refused_with_names_like_it():
     with pytest.raises(SettingsError, match="called 'sts-b': did you mean 'stsb'"):
         find_definition("sts-b")
+
+
+def test_cola_has_accuracy_too_which_abm_loras_released_code_reports():
+    assert DEFINITIONS["cola"].metrics == ("matthews", "accuracy")

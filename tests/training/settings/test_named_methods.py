@@ -108,7 +108,10 @@ def test_another_kind_of_adapter_keeps_only_the_layers(tmp_path):
 
 
 def test_full_has_no_layers_to_keep(tmp_path):
-    assert own_method(CHAIN, tmp_path, method="full").adapter.model_dump() == {"kind": "full"}
+    assert own_method(CHAIN, tmp_path, method="full").adapter.model_dump() == {
+        "kind": "full",
+        "only_biases": False,
+    }
 
 
 def test_names_alone_pick_the_recipes_entries_for_a_comparison():

@@ -16,6 +16,10 @@ We differ from that code: the frozen copies are copies (there they share the mem
 so on a CPU nothing ever changes), and n is stored when the adapter is made (there it is taken anew
 from a weight that may be merged, so that unmerging leaves another weight).
 
+The paper's formulas, and its ablations, are options: ``weight_norms="matrix"`` takes ‖W‖_F for n,
+``residual_lambda="initial"`` keeps λ₀ in the frozen term, ``normalise=False`` leaves factors as
+they are.
+
 We differ from PEFT's DeLoRA, which has no frozen term and starts at B = 0 with norms clamped at
 1e-4: its first optimizer step goes from zero to the bound at any learning rate.
 """
@@ -25,7 +29,7 @@ from __future__ import annotations
 import math
 from abc import ABC
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import peft
 import torch
@@ -44,6 +48,8 @@ from rankwise.methods.adapters.fused import Factors
 from rankwise.methods.adapters.peft_types import RankwisePeftType, register
 from rankwise.methods.adapters.tuner import FactoredTuner
 
+_NORMS = ("columns", "matrix", "none")
+_RESIDUALS = ("current", "initial")
 _SMALLEST_LENGTH = 1e-12  # that of torch.nn.functional.normalize
 
 
@@ -61,6 +67,11 @@ class DeloraConfig(peft.DeloraConfig):
         target_parameters: Names of stacks of experts' weights to adapt, as in
             :class:`peft.LoraConfig`; each expert has a strength of its own.
         trainable_token_indices: Tokens whose embeddings train too, as in :class:`peft.LoraConfig`.
+        weight_norms: n: the norms of the weight's ``"columns"``, as the released code; the norm of
+            the whole ``"matrix"``, as the formulas; or ``"none"``, ones.
+        normalise: ``False`` multiplies B and A as they are: an ablation, without any bound.
+        residual_lambda: Which λ scales the frozen term: the ``"current"`` one, as the released
+            code, or the ``"initial"`` one, as Eq. 9.
 
     Example:
         >>> from torch import nn
@@ -75,14 +86,35 @@ class DeloraConfig(peft.DeloraConfig):
     learn_lambda: bool = True
     trainable_token_indices: list[int] | dict[str, list[int]] | None = None
     target_parameters: list[str] | None = None
+    weight_norms: Literal["columns", "matrix", "none"] = "columns"
+    normalise: bool = True
+    residual_lambda: Literal["current", "initial"] = "current"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_target_parameters(self.target_parameters, dropout=self.module_dropout)
         self.peft_type = RankwisePeftType.RANKWISE_DECOUPLED  # type: ignore[assignment]
+        for name, known in (("weight_norms", _NORMS), ("residual_lambda", _RESIDUALS)):
+            if getattr(self, name) not in known:
+                raise SettingsError(
+                    f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}"
+                )
         for value in (self.delora_lambda, *(self.lambda_pattern or {}).values()):
             if not 0 < value < math.inf:
                 raise SettingsError(f"delora_lambda must be positive and finite, got {value}")
+
+
+@dataclass(frozen=True)
+class Form:
+    """Another form of the change than the released code's.
+
+    Attributes:
+        normalise: Whether the rank-1 terms are scaled to length one.
+        initial_lambda: What scales the frozen term; None: the present λ.
+    """
+
+    normalise: bool
+    initial_lambda: float | None
 
 
 class DeloraWeight(FactoredWeight, ABC):
@@ -106,16 +138,24 @@ class DeloraWeight(FactoredWeight, ABC):
         patterns = config.lambda_pattern or {}
         pattern = get_pattern_key(list(patterns), module_name)
         _, _, strength, *_ = self.parts(adapter_name)
-        strength.data.fill_(patterns.get(pattern, config.delora_lambda))
+        initial = patterns.get(pattern, config.delora_lambda)
+        strength.data.fill_(initial)
+        keeps_initial = config.residual_lambda == "initial"
+        if keeps_initial or not config.normalise:
+            form = Form(config.normalise, initial if keeps_initial else None)
+            self.forms[adapter_name] = form
         if not config.learn_lambda:
             freeze(self, adapter_name, self.strength_names)
         if not self._is_to_be_loaded(adapter_name, config):
             weight = finite_weight(self, module_name)
-            self._start(adapter_name, weight, is_residual=config.init_weights)
+            self._start(adapter_name, weight, config)
 
     def product(self, adapter_name: str, dtype: torch.dtype | None = None) -> Factors:
         """Return [B̂, B̂ - B̂₀], None and (λ / r) [Â - Â₀; Â₀] diag(n), of rank 2r."""
         A, B, strength, A0, B0, norms = self._parts_in(adapter_name, None)
+        if (form := self.forms.get(adapter_name)) is not None:
+            left, right = _factors_in_form(A, B, strength, [A0, B0, norms], form)
+            return left.to(dtype or left.dtype), None, right.to(dtype or right.dtype)
         if dtype is None or torch.compiler.is_compiling():
             left, right = delora_factors(A, B, strength, A0, B0, norms)
             return left, None, right
@@ -144,15 +184,22 @@ class DeloraWeight(FactoredWeight, ABC):
         return [right, left, (1,), right, left, (self.in_features,)]
 
     @torch.no_grad()
-    def _start(self, adapter_name: str, weight: Tensor, *, is_residual: bool) -> None:
+    def _start(self, adapter_name: str, weight: Tensor, config: DeloraConfig) -> None:
         A, B, _, A0, B0, norms = self.parts(adapter_name)
         # Drawn on the CPU in PEFT's order: a seed gives the same factors there and on any device.
         A.copy_(nn.init.kaiming_uniform_(torch.empty(A.shape), a=math.sqrt(5)))
         B.copy_(nn.init.kaiming_uniform_(torch.empty(B.shape), a=math.sqrt(5)))
-        if is_residual:
+        if config.init_weights:
             A0.copy_(A)
             B0.copy_(B)
-        norms.copy_(torch.linalg.vector_norm(weight.to(norms.dtype), dim=-2))
+        weight = weight.to(norms.dtype)
+        match config.weight_norms:
+            case "columns":
+                norms.copy_(torch.linalg.vector_norm(weight, dim=-2))
+            case "matrix":
+                norms.copy_(torch.linalg.vector_norm(weight, dim=(-2, -1)).unsqueeze(-1))
+            case "none":
+                norms.fill_(1)
 
 
 class DeloraLinear(DeloraWeight, FactoredLinear):
@@ -188,6 +235,23 @@ def _factors(
     A, B = A / _lengths(A, -1), B / _lengths(B, -2)
     scale = (strength * norms).unsqueeze(-2)
     return torch.cat([B, B - B0], dim=-1), torch.cat([A - A0, A0], dim=-2) * scale
+
+
+def _factors_in_form(
+    A: Tensor, B: Tensor, strength: Tensor, start: list[Tensor], form: Form
+) -> tuple[Tensor, Tensor]:
+    """Return the factors of another form; ΔW is exactly zero at the start here too."""
+    A0, B0, norms = start
+    scale, strength = (norms / A.shape[-2]).unsqueeze(-2), strength.unsqueeze(-2)
+    if form.normalise:
+        A, B = A / _lengths(A, -1), B / _lengths(B, -2)
+        A0, B0 = A0 / _lengths(A0, -1), B0 / _lengths(B0, -2)
+    right = torch.cat([A - A0, A0], dim=-2) * scale
+    if form.initial_lambda is None:
+        return torch.cat([B, B - B0], dim=-1), right * strength
+    # λ B̂ Â - λ₀ B̂₀ Â₀ = λ B̂ (Â - Â₀) + (λ B̂ - λ₀ B̂₀) Â₀
+    strong = strength * B
+    return torch.cat([strong, strong - form.initial_lambda * B0], dim=-1), right
 
 
 class _DeloraFactors(Function):

@@ -54,7 +54,10 @@ def _check_ranks(directory: Path, config: dict[str, Any], tensors: dict[str, Ten
     largest = max((side for each in tensors.values() for side in each.shape), default=0)
     ranks = [config.get("r"), *(config.get("rank_pattern") or {}).values()]
     for rank in ranks:
-        if rank is not None and not (type(rank) is int and 1 <= rank <= largest):
+        if isinstance(rank, list):  # AdaLoRA's: which of its components are left
+            rank = len(rank) if all(type(each) is bool for each in rank) else rank
+        # Zero is an OFT whose blocks have a size instead; PEFT itself refuses it elsewhere.
+        if rank is not None and not (type(rank) is int and 0 <= rank <= largest):
             raise AdapterError(
                 f"{directory / CONFIG} names the rank {rank!r:.40}, but no tensor of {WEIGHTS} has "
                 f"more than {largest} rows or columns: it belongs to another adapter"

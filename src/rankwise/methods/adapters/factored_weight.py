@@ -73,6 +73,7 @@ class FactoredWeight(nn.Module, BaseTunerLayer, ABC):
         self.r: dict[str, int] = {}
         self.scaling: dict[str, float] = {}
         self._first_scaling: dict[str, float] = {}
+        self.forms: dict[str, Any] = {}  # of adapters whose config asks for another form
         self.dropout = nn.ModuleDict()
         for part in self.part_names:
             self.add_module(part, nn.ModuleDict())
@@ -85,7 +86,7 @@ class FactoredWeight(nn.Module, BaseTunerLayer, ABC):
     @property
     def other_param_names(self) -> tuple[str, ...]:  # type: ignore[override]
         """The attributes with an entry an adapter, beside the trained parts (PEFT's word)."""
-        return (*self.frozen_names, "r", "scaling", "_first_scaling", "dropout", "_kept")
+        return (*self.frozen_names, "r", "scaling", "_first_scaling", "forms", "dropout", "_kept")
 
     @abstractmethod
     def update_layer(self, adapter_name: str, *, r: int, config: Any, module_name: str) -> None:

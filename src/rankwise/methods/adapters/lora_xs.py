@@ -22,10 +22,11 @@ from typing import Any
 import torch
 from peft import PeftConfig
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
-from torch import Tensor
+from torch import Tensor, nn
 
 from rankwise.core.errors import ModelError, SettingsError
 from rankwise.core.seeds import derive_seed
+from rankwise.functional.core_gradient import corrected_core_gradient
 from rankwise.functional.svd import truncated_svd
 from rankwise.methods.adapters.bridge import assign, finite_weight, whole
 from rankwise.methods.adapters.experts import FactoredExperts, check_target_parameters
@@ -207,6 +208,31 @@ class LoraXSExperts(LoraXSWeight, FactoredExperts):
 
 def _matrices(tensor: Tensor) -> Sequence[Tensor]:
     return tensor if tensor.ndim == 3 else [tensor]  # type: ignore[return-value]
+
+
+@torch.no_grad()
+def correct_core_gradients(model: nn.Module) -> None:
+    """Correct the gradients of all cores in place, so that their step is nearest to the weight's.
+
+    LoRA-SB's Theorem 3 (arXiv 2411.19557): g_R* = s⁻² (BᵀB)⁺ g_R (AAᵀ)⁺. It matters where α differs
+    from r or the frozen factors are not orthonormal; a step of SGD then does not depend on s
+    (Theorem 5). Call it between the backward pass and the step, or hang it on an optimizer:
+
+    Example:
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+        >>> hook = optimizer.register_step_pre_hook(lambda *_: correct_core_gradients(model))
+        ... # doctest: +SKIP
+    """
+    for layer in model.modules():
+        if not isinstance(layer, LoraXSLinear):
+            continue
+        for adapter_name in layer.r:
+            core, B, A = layer.parts(adapter_name)
+            if core.grad is not None:
+                corrected = corrected_core_gradient(
+                    core.grad.float(), B.float(), A.float(), scaling=layer.scaling[adapter_name]
+                )
+                core.grad.copy_(corrected)
 
 
 class LoraXSModel(FactoredTuner):

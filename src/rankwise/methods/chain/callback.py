@@ -240,7 +240,9 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
 
     def _warn_of_no_fold(self, steps: int) -> None:
         if steps <= self._block_steps < sys.maxsize:
-            method = "a plain LoRA" if self._side == "both" else "AsymmLoRA, not RAC-LoRA"
+            method = (
+                "a plain LoRA" if self._side in ("both", "both-left") else "AsymmLoRA, not RAC-LoRA"
+            )
             warnings.warn(
                 f"this chain will never fold: a block is {self._block_steps} steps long and the "
                 f"training has {steps}, so that it trains {method}. Fold more often (every at most "

@@ -89,7 +89,7 @@ class Chain(EndsInTwoSteps):
     Args:
         model: A PEFT model with a plain LoRA over linear layers or stacks of experts.
         side: The sketched factor: ``left`` is B, ``right`` is A; ``both`` starts A from a sketch
-            and B at zero and trains the two (COLA).
+            and B at zero and trains the two (COLA), ``both-left`` the other way round.
         sketch: A kind of :func:`rankwise.functional.sketch`. None takes ``gaussian``, the paper's;
             for ``both`` it takes ``kaiming``, PEFT's start of A.
         seed: The sketch of a layer in block t is drawn from (seed, layer, t) and nothing else.
@@ -125,7 +125,7 @@ class Chain(EndsInTwoSteps):
         base_device: BaseDevice = "auto",
     ) -> None:
         super().__init__()
-        kind = sketch or ("kaiming" if side == "both" else "gaussian")
+        kind = sketch or ("kaiming" if side in ("both", "both-left") else "gaussian")
         self.model = model
         self.adapter_name = adapter_name
         check_base_device(base_device)

@@ -37,7 +37,7 @@ class ChainIdentity:
     """What two runs of a chain must share to continue one another.
 
     Attributes:
-        side: The sketched side, ``left``, ``right`` or ``both``.
+        side: The sketched side, ``left``, ``right``, ``both`` or ``both-left``.
         sketch: The kind of sketch.
         seed: The seed of the run.
         layers: Per layer [out, in, r, s], s the scaling of ΔW = s Σ B A; of a stack of experts
@@ -180,7 +180,9 @@ def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) 
 
 def _check_values(path: Path, identity: ChainIdentity) -> None:
     """Refuse a header whose values could not be those of a chain, before anything is allocated."""
-    words = identity.side in ["left", "right", "both"] and isinstance(identity.sketch, str)
+    words = identity.side in ["left", "right", "both", "both-left"] and isinstance(
+        identity.sketch, str
+    )
     layers = identity.layers
     if not isinstance(layers, dict):
         raise AdapterError(f"{path} has a damaged header (layers={layers!r})")

@@ -20,7 +20,7 @@ from rankwise.functional.sketches import sketch
 from rankwise.methods.adapters import bridge
 from rankwise.methods.adapters.stacks import number_of_experts
 
-Side = Literal["left", "right", "both"]
+Side = Literal["left", "right", "both", "both-left"]
 
 # Sketches that take no decomposition, whose digits would depend on the threads it has; and the
 # side of a weight from which on drawing takes longer than starting threads.
@@ -69,12 +69,12 @@ class Sketcher:
     @property
     def factor(self) -> str:
         """The factor that begins as a sketch, ``B`` or ``A``; the other begins at zero."""
-        return "B" if self.side == "left" else "A"
+        return "B" if self.side in ("left", "both-left") else "A"
 
     @property
     def is_frozen(self) -> bool:
         """Whether the sketch stays as it was drawn."""
-        return self.side != "both"
+        return self.side in ("left", "right")
 
     @property
     def is_recallable(self) -> bool:

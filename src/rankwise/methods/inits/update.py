@@ -37,7 +37,7 @@ from rankwise.capture.gradients import (
     owner,
     shape_of,
 )
-from rankwise.capture.losses import summed_loss
+from rankwise.capture.losses import mean_loss, rows_of, summed_loss
 from rankwise.core.errors import ModelError, SettingsError
 from rankwise.core.seeds import derive_seed
 from rankwise.functional.product import Product
@@ -70,7 +70,11 @@ class UpdateApproximation:
     Attributes:
         lr: Learning rate of that update: the one that training has at its first step.
         mode: ``"sign"`` for Adam and its kin, ``"raw"`` for SGD on the loss *summed* over the
-            batches.
+            batches; ``"kaiming"`` takes a random matrix, uniform on ±1/√in, in place of the update
+            and reads no batch: the paper's ablation of the update itself.
+        sum_over: ``"tokens"`` adds the losses of all terms, ``"samples"`` each sample's mean over
+            its terms, as the formula is written: they differ where samples have several labels.
+        orthonormal: ``False`` writes B = U S and R = 1, for the paper's ablation.
         gradient_memory: Bytes that the gradients may take at a time, at the price of more passes
             over the batches; None takes them in one.
         seed: Seed of the randomised SVD of large layers.
@@ -84,18 +88,22 @@ class UpdateApproximation:
     """
 
     lr: float
-    mode: Literal["sign", "raw"] = "sign"
+    mode: Literal["sign", "raw", "kaiming"] = "sign"
     gradient_memory: int | None = None
     seed: int = 0
     decomposition: Blocks = "auto"
     skip_unused: bool = False
     noise: float = 0.0
+    sum_over: Literal["tokens", "samples"] = "tokens"
+    orthonormal: bool = True
 
     def __post_init__(self) -> None:
         if not 0 < self.lr < math.inf:
             raise SettingsError(f"lr must be positive and finite, got {self.lr!r}")
-        if self.mode not in ("sign", "raw"):
-            raise SettingsError(f"mode must be 'sign' or 'raw', got {self.mode!r}")
+        if self.mode not in ("sign", "raw", "kaiming"):
+            raise SettingsError(f"mode must be 'sign', 'raw' or 'kaiming', got {self.mode!r}")
+        if self.sum_over not in ("tokens", "samples"):
+            raise SettingsError(f"sum_over must be 'tokens' or 'samples', got {self.sum_over!r}")
         if not 0 <= self.noise < math.inf:
             raise SettingsError(f"noise must be 0 or more and finite, got {self.noise!r}")
         if self.decomposition not in get_args(Blocks):
@@ -131,18 +139,24 @@ class UpdateApproximation:
             _check_rank(name, layer, adapter_name)
         writer = _Writer(self, layers, adapter_name)
         unused: list[str] = []
-        with active_adapter(model, None):
-            capture_gradients(
-                model,
-                {name: gradient_source(layer) for name, layer in layers.items()},
-                batches=watch.through(batches, "gradients of batches"),
-                consume=writer.take,
-                loss=loss or summed_loss,
-                memory=self.gradient_memory,
-                is_shared_out=True,
-                consume_product=writer.take if self.mode == "raw" else None,
-                consume_none=unused.append if self.skip_unused else None,
-            )
+        if self.mode == "kaiming":
+            batches = ()
+            for name, layer in layers.items():
+                writer.take(name, self._drawn(name, layer))
+        else:
+            batches, loss = self._summed(batches, loss)
+            with active_adapter(model, None):
+                capture_gradients(
+                    model,
+                    {name: gradient_source(layer) for name, layer in layers.items()},
+                    batches=watch.through(batches, "gradients of batches"),
+                    consume=writer.take,
+                    loss=loss,
+                    memory=self.gradient_memory,
+                    is_shared_out=True,
+                    consume_product=writer.take if self.mode == "raw" else None,
+                    consume_none=unused.append if self.skip_unused else None,
+                )
         writer.finish(unused)
         if len(unused) == len(layers):
             raise ModelError("no layer takes part in the loss of these batches: pass others")
@@ -150,6 +164,29 @@ class UpdateApproximation:
             samples=sum(count_samples(batch) for batch in batches),
             unused=tuple(sorted([*unused, *writer.idle])),
         )
+
+    def _summed(self, batches: Sequence[Any], loss: Loss | None) -> tuple[Sequence[Any], Loss]:
+        """Return batches and the loss of each, which are to be added up."""
+        if self.sum_over == "tokens":
+            return batches, loss or summed_loss
+        if loss is not None:
+            raise SettingsError("sum_over='samples' is of the model's own loss: leave loss out")
+        return [row for batch in batches for row in rows_of(batch)], mean_loss
+
+    def _drawn(self, name: str, layer: BaseTunerLayer) -> Tensor:
+        """Draw what stands in for an update of the layer, over −lr."""
+        source = gradient_source(layer)
+        shape = shape_of(name, source)
+        # On the CPU, so that a seed means the same on every device.
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, name, "kaiming"))
+        uniform = torch.rand(shape, generator=generator, dtype=gradient_dtype(source))
+        return (2 * uniform - 1) / math.sqrt(shape[-1]) / self.lr
+
+    def ascent(self, name: str, gradient: Tensor | Product) -> Tensor | Product:
+        """Return what the first update of a layer goes against."""
+        if self.mode == "kaiming":  # it is the random matrix, not a gradient
+            return self.with_noise(name, gradient)
+        return self.with_noise(name, ascent_direction(gradient, self.mode))
 
     def with_noise(self, name: str, ascent: Tensor | Product) -> Tensor | Product:
         """Add the noise of an ablation, if it is asked for."""
@@ -197,10 +234,11 @@ class _Writer:
 
     def _decompose(self, place: Place, gradient: Tensor | Product, r: int) -> None:
         label = label_of(place)
-        ascent = self._init.with_noise(label, ascent_direction(gradient, self._init.mode))
+        ascent = self._init.ascent(label, gradient)
         self._together.add(place, ascent, r=r, seed=derive_seed(self._init.seed, label))
 
     def _keep(self, name: str, update: Update) -> None:
+        update = update if self._init.orthonormal else _with_weights_on_the_left(update)
         if is_distributed():
             self._made[name] = update
         else:  # No adapter acts, so writing one during the backward pass disturbs nothing.
@@ -215,6 +253,11 @@ class _Writer:
             )
         write_factors(self._layers[name], self._adapter_name, *update)
         self.idle += idle
+
+
+def _with_weights_on_the_left(update: Update) -> Update:
+    B, R, A = update
+    return B @ R, torch.eye(R.shape[-1], dtype=R.dtype, device=R.device).expand_as(R), A
 
 
 def _exchanged(

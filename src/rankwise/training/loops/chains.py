@@ -44,6 +44,7 @@ def build_callback(job: Job) -> ChainCallback | None:
         return ChainCallback(
             job.model,
             every_epochs=schedule.every_epochs,
+            single_block=schedule.every_epochs is None,
             batches=batches,
             warmup_steps=schedule.warmup_steps,
             reset_optimizer=schedule.reset_optimizer,
@@ -71,4 +72,5 @@ def _choices(job: Job, schedule: FrozenSchedule | ChainSchedule) -> dict[str, An
 
 def _sketch_batch(job: Job, schedule: FrozenSchedule | ChainSchedule) -> Batch:
     # A single batch, so that each layer is decomposed and freed within the backward pass.
-    return job.splits.train.take(slice(schedule.gradient_samples))
+    rows = job.sample(schedule.gradient_samples, schedule.gradient_sampling)
+    return job.splits.train.take(rows)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from rankwise.core.errors import TrainingError
-from rankwise.training.records import CurvePoint, DiagnosticPoint
+from rankwise.training.records import CurvePoint, DiagnosticPoint, StepPoint
+
+Tell = Callable[[CurvePoint], None]
+"""Is told of each point of the learning curve as soon as it is known."""
 
 
 class TrainedParameters(NamedTuple):
@@ -34,6 +37,7 @@ class Trained:
         best: The point whose weights the model is left with.
         diagnostics: What was measured of the change meanwhile.
         diagnostics_seconds: What that took.
+        steps: What was logged of single steps.
     """
 
     curve: list[CurvePoint]
@@ -41,6 +45,7 @@ class Trained:
     best: CurvePoint
     diagnostics: list[DiagnosticPoint]
     diagnostics_seconds: float
+    steps: list[StepPoint] = field(default_factory=list)
 
 
 def count_parameters(model: nn.Module) -> TrainedParameters:

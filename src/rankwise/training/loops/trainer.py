@@ -6,11 +6,13 @@ name that the Trainer would take for the newest. So whole ones bear a mark that 
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.data import Dataset
 from transformers import (
     PrinterCallback,
@@ -27,16 +29,21 @@ from rankwise.core.records import write_text
 from rankwise.tasks.splits import Batch
 from rankwise.training.job import Job
 from rankwise.training.loops.chains import build_callback
-from rankwise.training.loops.optimization import build_optimizer, build_schedule
+from rankwise.training.loops.optimization import (
+    allocate_budget,
+    build_optimizer,
+    build_schedule,
+)
 from rankwise.training.loops.order import EpochOrder
 from rankwise.training.loops.results import (
+    Tell,
     Trained,
     count_parameters,
     finite_loss_required,
     is_stalled,
 )
 from rankwise.training.probes.during_training import DiagnosticsCallback
-from rankwise.training.records import CurvePoint
+from rankwise.training.records import CurvePoint, StepPoint
 
 KEPT_CHECKPOINTS = 2
 MARK = "complete"
@@ -58,7 +65,7 @@ class RowNumbers(Dataset[int]):
 class JobTrainer(Trainer):
     """A ``Trainer`` that takes the job's rows in the job's order, and scores as its task does."""
 
-    def __init__(self, job: Job, **arguments: Any) -> None:
+    def __init__(self, job: Job, *, tell: Tell | None, **arguments: Any) -> None:
         super().__init__(
             model=job.model,
             train_dataset=RowNumbers(len(job.splits.train)),
@@ -67,6 +74,7 @@ class JobTrainer(Trainer):
             **arguments,
         )
         self._job = job
+        self._tell = tell
         # A mean over the batches of a step, whether or not a model can be told the step's size:
         # most ignore what they are told, and would take the sum.
         self.model_accepts_loss_kwargs = False
@@ -77,6 +85,8 @@ class JobTrainer(Trainer):
         metrics = {"eval_loss": result.loss, "eval_score": result.score}
         metrics |= {f"eval_{name}": value for name, value in result.scores.items()}
         self.log(metrics)
+        if self._tell is not None and self.state.global_step:
+            self._tell(_curve(self.state.log_history)[-1])
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
@@ -98,6 +108,33 @@ class JobTrainer(Trainer):
         return EpochOrder(self._job.order, size=len(self._job.splits.train))
 
 
+class BudgetCallback(TrainerCallback):
+    """Lets AdaLoRA move its rank between layers."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Do so while the gradients are there."""
+        allocate_budget(self._model, state.global_step + 1)
+
+
+class LoggingCallback(TrainerCallback):
+    """Has the Trainer log after every so many steps, beside the end of each epoch."""
+
+    def __init__(self, every: int) -> None:
+        self._every = every
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Ask for a line of the log where one is due."""
+        if state.global_step % self._every == 0:
+            control.should_log = True
+
+
 class PatienceCallback(TrainerCallback):
     """Stops the training when the validation loss stalls."""
 
@@ -114,9 +151,14 @@ class PatienceCallback(TrainerCallback):
 
 
 def train_with_trainer(
-    job: Job, checkpoints: Path, *, resume: bool, show_progress: bool = False
+    job: Job,
+    checkpoints: Path,
+    *,
+    resume: bool,
+    show_progress: bool = False,
+    tell: Tell | None = None,
 ) -> Trained:
-    """Train the job to its end.
+    """Train the job to its end; ``tell`` hears of each epoch.
 
     With ``resume`` the run goes on from the last checkpoint in the folder, if there is one.
     """
@@ -125,12 +167,16 @@ def train_with_trainer(
     optimizer = build_optimizer(job.model, job.settings)
     parameters = count_parameters(job.model)
     schedule = build_schedule(optimizer, job.settings.training, steps=job.steps)
-    patience = job.settings.training.patience
-    diagnostics = DiagnosticsCallback(job)
-    callbacks = [PatienceCallback(patience)] if patience is not None else []
+    training, diagnostics = job.settings.training, DiagnosticsCallback(job)
+    callbacks: list[TrainerCallback] = [BudgetCallback(job.model)]
+    if training.patience is not None:
+        callbacks.append(PatienceCallback(training.patience))
+    if training.logging_steps is not None:
+        callbacks.append(LoggingCallback(training.logging_steps))
     try:
         trainer = JobTrainer(
             job,
+            tell=tell,
             args=_arguments(job, checkpoints, is_fresh=last is None, show_progress=show_progress),
             callbacks=[*callbacks, *([chain] if chain is not None else []), diagnostics],
             optimizers=(optimizer, schedule),
@@ -149,6 +195,7 @@ def train_with_trainer(
         best=_best(curve) if keeps_best else curve[-1],
         diagnostics=diagnostics.points(trainer.state),
         diagnostics_seconds=diagnostics.seconds,
+        steps=_steps(trainer.state.log_history) if training.logging_steps else [],
     )
 
 
@@ -198,16 +245,42 @@ def _best(curve: list[CurvePoint]) -> CurvePoint:
 
 
 def _curve(log: list[dict[str, Any]]) -> list[CurvePoint]:
-    losses = {entry["step"]: entry["loss"] for entry in log if "loss" in entry}
+    losses = [(entry["step"], entry["loss"]) for entry in log if "loss" in entry]
+    evaluated = [0, *(entry["step"] for entry in log if "eval_score" in entry)]
+    begun = {step: before for before, step in itertools.pairwise(evaluated)}
     return [
         CurvePoint(
             step=entry["step"],
-            train_loss=losses.get(entry["step"]),
+            train_loss=_mean_loss(losses, begun[entry["step"]], entry["step"]),
             validation_loss=entry["eval_loss"],
             validation_score=entry["eval_score"],
         )
         for entry in log
         if "eval_score" in entry
+    ]
+
+
+def _mean_loss(losses: list[tuple[int, float]], begun: int, ended: int) -> float | None:
+    """Return the mean over the steps of an epoch; each entry is the mean since the one before."""
+    entries = [(step, loss) for step, loss in losses if begun < step <= ended]
+    if len(entries) < 2:
+        return entries[0][1] if entries else None
+    steps = [begun, *(step for step, _ in entries)]
+    weights = [step - before for before, step in itertools.pairwise(steps)]
+    total = sum(weight * loss for weight, (_, loss) in zip(weights, entries, strict=True))
+    return total / (ended - begun)
+
+
+def _steps(log: list[dict[str, Any]]) -> list[StepPoint]:
+    return [
+        StepPoint(
+            step=entry["step"],
+            loss=entry["loss"],
+            learning_rate=entry["learning_rate"],
+            gradient_norm=entry.get("grad_norm"),
+        )
+        for entry in log
+        if "loss" in entry
     ]
 
 

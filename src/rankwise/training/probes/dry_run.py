@@ -17,7 +17,7 @@ from rankwise.training.adapter import attach_adapter
 from rankwise.training.build import build_task
 from rankwise.training.job import steps_of
 from rankwise.training.loops.results import TrainedParameters, count_parameters
-from rankwise.training.settings.method import ScheduleSettings
+from rankwise.training.settings.method import MethodSettings, PeftSettings, ScheduleSettings
 from rankwise.training.settings.run import RunSettings
 
 ADAM_MOMENTS = 2  # for each number that trains
@@ -58,7 +58,8 @@ def dry_run(settings: RunSettings) -> DryRun:
     """
     task = build_task(settings)
     rehearsal = task.rehearse()
-    model = attach_adapter(rehearsal.model, settings.method, task=task, seed=settings.seed)
+    method = _without_weights(settings.method)
+    model = attach_adapter(rehearsal.model, method, task=task, seed=settings.seed)
     _freeze_sketches(model, settings.method.schedule)
     with torch.no_grad():
         loss = model(**rehearsal.batch)["loss"]
@@ -73,6 +74,15 @@ def dry_run(settings: RunSettings) -> DryRun:
         steps_of(settings.training, rows=rehearsal.training_rows),
         _state_bytes(model),
     )
+
+
+def _without_weights(method: MethodSettings) -> MethodSettings:
+    """Leave out a start that PEFT takes from weights (PiSSA): it changes no count."""
+    adapter = method.adapter
+    if not isinstance(adapter, PeftSettings):
+        return method
+    options = {key: each for key, each in adapter.options.items() if key != "init_lora_weights"}
+    return method.model_copy(update={"adapter": adapter.model_copy(update={"options": options})})
 
 
 def _state_bytes(model: nn.Module) -> int:

@@ -13,12 +13,15 @@ from rankwise.training.settings.kinds import Kinds, Names
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 SketchKind = Annotated[Kind, Names(SKETCH_KINDS)]
+Sampling = Literal["random", "first"]
+_SAMPLING = "which training rows these are: drawn by the seed, or the first (as version 0.1 did)"
 
 
 class FullSettings(Settings):
     """No adapter: every weight of the model trains."""
 
     kind: Literal["full"] = "full"
+    only_biases: bool = setting(False, "train biases and the head alone (BitFit)", is_later=True)
 
 
 class TargetSettings(Settings):
@@ -69,6 +72,11 @@ class LoraXsSettings(FactoredSettings):
     alpha: PositiveFloat | None = setting(
         None, "the change is scaled by alpha / r; null: r, a scaling of 1", unit="number"
     )
+    gradient_correction: bool = setting(
+        False,
+        "train R by the gradient that is nearest to the weight's at any scaling (Theorem 3)",
+        is_later=True,
+    )
 
 
 class DeloraSettings(FactoredSettings):
@@ -81,6 +89,19 @@ class DeloraSettings(FactoredSettings):
     learn_lambda: bool = setting(True, "train λ; false keeps it, and with it the bound on ‖ΔW‖")
     lambda_learning_rate: PositiveFloat | None = setting(
         None, "learning rate of λ; null: the run's own", unit="per step"
+    )
+    weight_norms: Literal["columns", "matrix", "none"] = setting(
+        "columns",
+        "the change is scaled by ‖W‖ of each column, of the whole weight, or not at all",
+        is_later=True,
+    )
+    normalise: bool = setting(
+        True, "scale the rank-1 terms to length one; false: an ablation", is_later=True
+    )
+    residual_lambda: Literal["current", "initial"] = setting(
+        "current",
+        "which λ scales the frozen first change: the present one, or the paper's λ₀",
+        is_later=True,
     )
 
 
@@ -102,8 +123,27 @@ class UpdateInit(Settings):
     """LoRA-SB: the truncated SVD of the estimated first update of full fine-tuning."""
 
     kind: Literal["update"] = "update"
-    mode: Literal["sign", "raw"] = setting(
-        "sign", "the update of AdamW's first step (the gradient's signs), or the gradient itself"
+    mode: Literal["sign", "raw", "kaiming"] = setting(
+        "sign",
+        "the update of AdamW's first step (the gradient's signs), the gradient itself, or for an "
+        "ablation a random matrix instead",
+    )
+    sum_over: Literal["tokens", "samples"] = setting(
+        "tokens",
+        "what the summed losses are of: each token, or each row's mean (the formula)",
+        is_later=True,
+    )
+    noise: float = setting(
+        0.0,
+        "standard deviation of Gaussian noise on the update, an ablation",
+        unit="number",
+        ge=0,
+        is_later=True,
+    )
+    orthonormal: bool = setting(
+        True,
+        "B and A orthonormal; false: B takes the singular values and R is 1, an ablation",
+        is_later=True,
     )
     samples: PositiveInt = setting(50, "training rows whose gradients are summed", unit="rows")
     directions: Literal["own", "random"] = setting(
@@ -111,6 +151,7 @@ class UpdateInit(Settings):
         "random: a control, the magnitude and the spectrum of this start in random directions",
         is_later=True,
     )
+    sampling: Sampling = setting("random", _SAMPLING, before="first")
 
 
 class BoundaryInit(Settings):
@@ -125,13 +166,45 @@ class BoundaryInit(Settings):
     reference_learning_rate: PositiveFloat | None = setting(
         None, "learning rate that trains the reference task; null: the run's own", unit="per step"
     )
+    reference_warmup_ratio: Fraction | None = setting(
+        None,
+        "warm-up of training the reference task; null: the run's own",
+        unit="ratio",
+        is_later=True,
+    )
+    reference_weight_decay: float | None = setting(
+        None,
+        "decay of training the reference task; null: the run's own",
+        unit="ratio",
+        ge=0,
+        is_later=True,
+    )
     margin: float = setting(0.5, "by which a sign must be right", unit="pre-activation", ge=0)
     steps: PositiveInt = setting(100, "optimizer steps of the matching", unit="steps")
     learning_rate: PositiveFloat = setting(3e-4, "learning rate of the matching", unit="per step")
+    weight_decay: float = setting(0.01, "decay of the matching", unit="ratio", ge=0, is_later=True)
     last: PositiveInt | None = setting(
         None, "monitored blocks, counted from the output; null: half of them", unit="blocks"
     )
+    layers: list[str] | None = setting(
+        None,
+        "monitored modules by their full names; null: the inputs of activations in last",
+        is_later=True,
+    )
+    power: float = setting(
+        2.0,
+        "a monitored layer l of L weighs ((l + 1) / L) to this power",
+        unit="number",
+        ge=0,
+        is_later=True,
+    )
+    reduction: Literal["mean", "sum"] = setting(
+        "mean",
+        "over neurons and layers: their mean (the released code) or sum (the paper)",
+        is_later=True,
+    )
     samples: PositiveInt = setting(128, "training rows that are matched", unit="rows")
+    sampling: Sampling = setting("random", _SAMPLING, before="first")
     batch_size: PositiveInt | None = setting(
         None, "rows of a matching step; null: training.batch_size", unit="rows"
     )
@@ -166,19 +239,24 @@ class FrozenSchedule(Settings):
     gradient_samples: PositiveInt = setting(
         256, "training rows of the gradient that sketch gradient takes", unit="rows"
     )
+    gradient_sampling: Sampling = setting("random", _SAMPLING, before="first")
 
 
 class ChainSchedule(Settings):
     """A chain of adapters, folded and restarted (COLA: side both; RAC-LoRA: left or right)."""
 
     kind: Literal["chain"] = "chain"
-    side: Literal["left", "right", "both"] = setting(
-        "left", "which factor is a frozen sketch: left = B, right = A; both: both train"
+    side: Literal["left", "right", "both", "both-left"] = setting(
+        "left",
+        "which factor is a frozen sketch: left = B, right = A; both: both train and A begins at "
+        "random; both-left: both train and B does",
     )
     sketch: SketchKind | None = setting(
         None, "how the factor that begins at random is drawn; null: gaussian, for both kaiming"
     )
-    every_epochs: PositiveInt = setting(3, "epochs of a block, until it folds", unit="epochs")
+    every_epochs: PositiveInt | None = setting(
+        3, "epochs of a block, until it folds; null: one block, which never folds", unit="epochs"
+    )
     reset_optimizer: bool = setting(True, "forget the optimizer's moments at a fold")
     warmup_steps: int = setting(
         0, "steps of warm-up after a fold; training.loop trainer only", unit="steps", ge=0
@@ -189,6 +267,7 @@ class ChainSchedule(Settings):
     gradient_samples: PositiveInt = setting(
         256, "training rows of the gradient that sketch gradient takes", unit="rows"
     )
+    gradient_sampling: Sampling = setting("random", _SAMPLING, before="first")
 
 
 ADAPTER_KINDS = Kinds(

@@ -11,11 +11,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import ValidationError
+
 from rankwise.core.errors import SettingsError
 from rankwise.methods.table import find_method
 from rankwise.training.settings.layers import Tree, laid_over
+from rankwise.training.settings.method import MethodSettings
 
-_OF_ONE_NAME = ("label", "published", "published_parameters")
+_PUBLISHED = ("published", "published_parameters")
+_OF_ONE_NAME = ("label", *_PUBLISHED)
 # What an item of a comparison may have beside the settings of a method.
 _OF_THE_RUN = ("task", "training")
 _OF_THE_COMPARISON = ("sweep",)
@@ -57,7 +61,8 @@ def change_method(own: Tree, change: Any, *, entries: list[Any]) -> tuple[Tree, 
 def fill_method(method: Any, *, place: str, own: Tree | None = None) -> Tree:
     """Fill what a method leaves open: from ``own`` if it bears the same name, then from its row.
 
-    A part of ``own`` of another kind than the name stands for was meant for the single run.
+    A part of ``own`` of another kind than the name stands for was meant for the single run, and
+    what was published of ``own`` says nothing of a method at another rank or with other settings.
 
     Raises:
         SettingsError: ``method`` is neither a name nor a mapping, or nobody knows the name.
@@ -67,7 +72,26 @@ def fill_method(method: Any, *, place: str, own: Tree | None = None) -> Tree:
     row = find_method(name).parts()
     if own is not None and name == own["name"]:
         row = laid_over(row, {key: value for key, value in own.items() if _fits(key, value, row)})
+        if not _is_same_run(method, row):
+            row = {key: value for key, value in row.items() if key not in _PUBLISHED}
     return laid_over(row, {**method, "name": name})
+
+
+def _is_same_run(method: Tree, own: Tree) -> bool:
+    """Say whether an entry, laid over the recipe's own method, leaves what is run as it is."""
+    if any(method.get(key) for key in _OF_THE_RUN):
+        return False
+    left_out = (*_OF_THE_RUN, *_OF_THE_COMPARISON, *_PUBLISHED)
+    beside = {"name": method.get("name", own.get("name")), "budget": "", "label": None}
+    plain = {key: value for key, value in method.items() if key not in left_out}
+    try:
+        there, here = (
+            MethodSettings.model_validate({**tree, **beside})
+            for tree in (own, laid_over(own, plain))
+        )
+    except ValidationError:  # told when the recipe is validated
+        return True
+    return there == here
 
 
 def select_entries(names: Any, entries: list[Any]) -> Any:

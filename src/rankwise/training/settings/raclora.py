@@ -5,33 +5,57 @@ the factor on the input's side and its B that on the output's, as ours. Where th
 
 - its α multiplies the factors as it is, ours is divided by r: the same scaling is α r here;
 - its ``kaiming`` reads the fan-in off the wrong axis; ours is PEFT's for A, and mirrored for B;
+- at a rank above a layer's sides it adds columns that can do nothing more: here the last layer
+  has rank 5, the number of its outputs, with the same scaling;
 - it accepts combinations of factors that cannot work, which are refused here with the reason.
+
+    both train, merged      COLA            one trains, merged      RAC-LoRA
+    both train, never       LoRA            one trains, never       AsymmLoRA
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from rankwise.core.errors import SettingsError, nearest_names
+from rankwise.training.settings.base import Settings, setting
 
 Tree = dict[str, Any]
 
-_DEFAULTS: dict[str, Any] = {
-    "data_dir": None,
-    "hidden_size": 64,
-    "lr": 2e-4,
-    "batch_size": 128,
-    "num_workers": 0,
-    "max_epochs": 50,
-    "lora_rank": 1,
-    "lora_alpha": 1.0,
-    "lora_train_A": True,
-    "lora_train_B": True,
-    "lora_init_method_A": "kaiming",
-    "lora_init_method_B": "zero",
-    "merge_frequency": 1,
-}
+FactorInit = Literal["zero", "gaussian", "kaiming"]
+_OUTPUTS, _LAST = 5, "layers.6"
+_TRAINED_OR_FROZEN = "whether the factor on the layer's {} trains"
+_BEGINS = "how the factor on the layer's {} begins"
+
+
+class RacLoraSettings(Settings):
+    """RAC-LoRA's own configuration, under the names of its config.py and with its defaults."""
+
+    data_dir: str | None = setting(None, "folder with vision/mnist; null: as task.data_root")
+    hidden_size: PositiveInt = setting(64, "width of the two hidden layers", unit="units")
+    lr: PositiveFloat = setting(2e-4, "learning rate", unit="per step")
+    batch_size: PositiveInt = setting(128, "rows of a batch", unit="rows")
+    num_workers: NonNegativeInt = setting(
+        0, "processes that load images; here none do", unit="processes"
+    )
+    max_epochs: PositiveInt = setting(50, "most passes over the training rows", unit="epochs")
+    lora_rank: PositiveInt = setting(1, "rank of the adapter", unit="rank")
+    lora_alpha: PositiveFloat = setting(
+        1.0, "scales B A as it is, not divided by the rank", unit="number"
+    )
+    lora_train_A: bool = setting(True, _TRAINED_OR_FROZEN.format("input"))  # noqa: N815
+    lora_train_B: bool = setting(True, _TRAINED_OR_FROZEN.format("output"))  # noqa: N815
+    lora_init_method_A: FactorInit = setting("kaiming", _BEGINS.format("input"))  # noqa: N815
+    lora_init_method_B: FactorInit = setting("zero", _BEGINS.format("output"))  # noqa: N815
+    merge_frequency: NonNegativeInt = setting(
+        1, "epochs between merges into the weights; 0: never", unit="epochs"
+    )
+
+
+_DEFAULTS: dict[str, Any] = RacLoraSettings().model_dump()
 _INITS = ("zero", "gaussian", "kaiming")
 
 
@@ -59,21 +83,20 @@ def settings_of_raclora(config: Mapping[str, Any]) -> Tree:
             f"num_workers {given['num_workers']!r}: the images lie in memory and no process loads "
             "them: leave it out, or 0"
         )
-    name, side, sketch = _chain(given)
+    rank, (side, sketch) = given["lora_rank"], _sketch(given)
+    name, schedule = _schedule(side, sketch, given["merge_frequency"])
+    adapter: Tree = {"kind": "lora", "alpha": given["lora_alpha"] * rank}
+    if rank > _OUTPUTS:
+        adapter["rank_pattern"] = {_LAST: _OUTPUTS}
     return {
-        "task": {"data_root": given["data_dir"], "hidden": given["hidden_size"]},
+        "task": {"hidden": given["hidden_size"]}
+        | ({"data_root": given["data_dir"]} if given["data_dir"] else {}),
         "method": {
             "name": name,
-            "r": given["lora_rank"],
-            "adapter": {"kind": "lora", "alpha": given["lora_alpha"] * given["lora_rank"]},
-            "schedule": {
-                "kind": "chain",
-                "side": side,
-                "sketch": sketch,
-                "every_epochs": given["merge_frequency"],
-                # The original keeps the optimizer's state across a merge.
-                "reset_optimizer": False,
-            },
+            "r": rank,
+            "adapter": adapter,
+            "init": {"kind": "random"},
+            "schedule": schedule,
         },
         "training": {
             "learning_rate": given["lr"],
@@ -84,8 +107,21 @@ def settings_of_raclora(config: Mapping[str, Any]) -> Tree:
     }
 
 
-def _chain(given: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Return the method, the side of the sketch and its kind."""
+def _schedule(side: str, sketch: str, merge_frequency: int) -> tuple[str, Tree]:
+    """Return the method that this is, and its schedule."""
+    trains_both = side in ("both", "both-left")
+    if not merge_frequency and not trains_both:
+        return "asymm-lora", {"kind": "frozen", "side": side, "sketch": sketch}
+    chain = {"kind": "chain", "side": side, "sketch": sketch}
+    if not merge_frequency:
+        return "lora", chain | {"every_epochs": None}
+    # The original keeps the optimizer's state across a merge.
+    merged = chain | {"every_epochs": merge_frequency, "reset_optimizer": False}
+    return ("cola" if trains_both else "rac-lora"), merged
+
+
+def _sketch(given: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the side of what begins at random, and its kind."""
     inits = {factor: given[f"lora_init_method_{factor}"] for factor in ("A", "B")}
     trains = {factor: bool(given[f"lora_train_{factor}"]) for factor in ("A", "B")}
     for factor, init in inits.items():
@@ -107,7 +143,7 @@ def _chain(given: Mapping[str, Any]) -> tuple[str, str, str]:
     return _side(random[0], trains, inits[random[0]])
 
 
-def _side(random: str, trains: Mapping[str, bool], init: str) -> tuple[str, str, str]:
+def _side(random: str, trains: Mapping[str, bool], init: str) -> tuple[str, str]:
     zero = "B" if random == "A" else "A"
     if not any(trains.values()):
         raise SettingsError("both factors are frozen: nothing can be learned: train one of them")
@@ -116,12 +152,7 @@ def _side(random: str, trains: Mapping[str, bool], init: str) -> tuple[str, str,
             f"{zero} is zero and frozen: whatever {random} learns is multiplied by zero: train "
             f"{zero}"
         )
-    if not trains[random]:
-        return "rac-lora", {"B": "left", "A": "right"}[random], init
-    if random == "B":
-        raise SettingsError(
-            "both factors train and A begins at zero: a chain that trains both begins B at zero "
-            f"here, as PEFT's LoRA does: use lora_init_method_A {init!r} and lora_init_method_B "
-            "'zero', or freeze B"
-        )
-    return "cola", "both", init
+    side = {"B": "left", "A": "right"}[random]
+    if trains[random]:
+        side = {"left": "both-left", "right": "both"}[side]
+    return side, init

@@ -24,6 +24,8 @@ from rankwise.training.settings.named_methods import (
     fill_method,
     select_entries,
 )
+from rankwise.training.settings.published import with_fitting_scores
+from rankwise.training.settings.raclora import RacLoraSettings, settings_of_raclora
 from rankwise.training.settings.run import PLUGINS, RunSettings, TrainingSettings
 from rankwise.training.settings.task import DigitsSettings, TaskSettings
 
@@ -38,6 +40,7 @@ class Recipe(Settings):
     compare: ComparisonSettings | None = None
     federated: FederatedSettings = FederatedSettings()
     plugins: list[str] = setting([], PLUGINS)
+    raclora: RacLoraSettings | None = None
 
     @model_validator(mode="after")
     def _check_own_settings(self) -> Recipe:
@@ -85,28 +88,82 @@ def recipe_summary(name: str) -> str:
 def load_recipe(name: str, overrides: Tree | None = None, *, variant: str | None = None) -> Recipe:
     """Load the recipe ``name`` (shipped, or the path of a YAML file) with ``overrides`` on top.
 
-    Between the two lie, in this order, the recipe's settings for the task (a key of its ``tasks``)
-    and its variant (a key of its ``variants``, such as ``quick``). A method of the comparison that
-    bears the name of the recipe's ``method`` begins with that one's settings; a layer that only
-    names methods of the comparison means the recipe's entries for them.
+    Between the two lie, in this order, the recipe's settings for the task (a key of its ``tasks``),
+    for the model (a key of its ``models``) and its variant (a key of its ``variants``, such as
+    ``quick``). A method of the comparison that bears the name of the recipe's ``method`` begins
+    with that one's settings; a layer that only names methods of the comparison means the recipe's
+    entries for them. The section ``raclora`` is RAC-LoRA's own configuration, which becomes
+    settings of the others below the overrides.
+
+    A score of a paper stays only where the run is still the one that the recipe gives it for: the
+    recipe's own for that task, with its section ``published_run`` on top.
 
     Raises:
         SettingsError: No such recipe, YAML that cannot be read, an unknown key or a wrong value.
     """
     tree = _read_yaml(name)
-    overrides = overrides or {}
+    raclora = tree.pop("raclora", {}) | (overrides or {}).get("raclora", {})
+    overrides = {key: value for key, value in (overrides or {}).items() if key != "raclora"}
     _import_plugins(overrides.get("plugins", tree.get("plugins", [])))
     overrides = {**overrides, "plugins": loaded_plugins()}
-    for_tasks, variants = (_named_trees(tree, key, name) for key in ("tasks", "variants"))
+    published_run = _named_trees(tree, "published_run", name)
+    for_tasks, variants, for_models = (
+        _named_trees(tree, key, name) for key in ("tasks", "variants", "models")
+    )
     if variant is not None and variant not in variants:
         known = ", ".join(sorted(variants)) or "none"
         raise SettingsError(f"recipe {name} has no variant {variant!r}; it has {known}")
     task = laid_over(tree, overrides).get("task")
     task_name = str(task.get("name")) if isinstance(task, dict) else ""
     tree["method"] = begin_method(tree.get("method", {}))
-    for above in (for_tasks.get(task_name, {}), variants.get(variant or "", {}), overrides):
+    own = _with_layer(tree, for_tasks.get(task_name, {}))
+    model = str(task.get("model")) if isinstance(task, dict) else ""
+    layers = [
+        for_models.get(model, {}),
+        variants.get(variant or "", {}),
+        _of_raclora(raclora, task_name),
+        overrides,
+    ]
+    recipe = _composed(own, layers)
+    if not _has_scores(recipe):
+        return recipe
+    return with_fitting_scores(recipe, _published(own, task_name, published_run))
+
+
+def _composed(tree: Tree, layers: list[Tree]) -> Recipe:
+    for above in layers:
         tree = _with_layer(tree, above)
     return _validated(_with_filled_methods(tree))
+
+
+def _published(own: Tree, task_name: str, published_run: Tree) -> Recipe:
+    """Return the recipe for a task as its scores of papers are meant."""
+    named = {"task": {"name": task_name}} if task_name else {}
+    return _composed(own, [named, published_run])
+
+
+def _has_scores(recipe: Recipe) -> bool:
+    methods = (recipe.method, *(recipe.compare.methods if recipe.compare else ()))
+    return any(method.published or method.published_parameters for method in methods)
+
+
+def _of_raclora(config: Tree, task_name: str) -> Tree:
+    """Return settings that do what RAC-LoRA's own configuration asks for."""
+    if not config:
+        return {}
+    if task_name != "mnist":
+        raise SettingsError(
+            f"raclora: this is the configuration of RAC-LoRA's experiment on MNIST, got task "
+            f"{task_name or 'digits'}: use it with the recipe rac-mnist"
+        )
+    try:
+        RacLoraSettings.model_validate(config)
+    except ValidationError as error:
+        raise SettingsError(explain(error, RacLoraSettings, place="raclora")) from None
+    try:
+        return settings_of_raclora(config)
+    except SettingsError as error:
+        raise SettingsError(f"raclora: {error}") from None
 
 
 def settings_of_run(tree: Tree) -> RunSettings:

@@ -31,7 +31,13 @@ class TrainingSettings(Settings):
     learning_rate: PositiveFloat = setting(
         1e-3, "the highest learning rate, after warm-up", unit="per step"
     )
-    weight_decay: float = setting(0.01, "AdamW's decay of what trains", unit="ratio", ge=0)
+    optimizer: Literal["adamw", "sgd"] = setting(
+        "adamw", "AdamW, or plain gradient steps", is_later=True
+    )
+    momentum: float = setting(
+        0.0, "of training.optimizer sgd", unit="ratio", ge=0, lt=1, is_later=True
+    )
+    weight_decay: float = setting(0.01, "the optimizer's decay of matrices", unit="ratio", ge=0)
     scheduler: Literal["constant", "linear", "cosine"] = setting(
         "constant", "how the learning rate falls after warm-up"
     )
@@ -54,6 +60,12 @@ class TrainingSettings(Settings):
     keep: Literal["last", "best"] = setting(
         "last", "whose weights are kept: the last epoch's, or the best on validation"
     )
+    logging_steps: PositiveInt | None = setting(
+        None,
+        "record loss, learning rate and gradient norm after every so many steps; null: never",
+        unit="steps",
+        is_later=True,
+    )
     report_to: list[str] = setting(
         [], "trackers that Transformers' Trainer reports to, such as tensorboard"
     )
@@ -66,13 +78,21 @@ class TrainingSettings(Settings):
         "trainer", "Transformers' Trainer, or a lean loop for tiny models that does the same"
     )
 
+    @model_validator(mode="after")
+    def _check_momentum(self) -> TrainingSettings:
+        if self.momentum and self.optimizer != "sgd":
+            raise ValueError(
+                f"momentum {self.momentum!r} is of optimizer 'sgd', got {self.optimizer!r}"
+            )
+        return self
+
 
 PLUGINS = "modules of your own that add adapters, inits, tasks and more"
 # What a paper reports, where data lie and who is told change nothing about the run.
 _ELSEWHERE = {
     "method": {"published": True, "published_parameters": True},
     "task": {"data_root": True},
-    "training": {"report_to": True},
+    "training": {"report_to": True, "logging_steps": True},
 }
 # What nobody has tried under torch.func.vmap, such as any adapter of PEFT, is trained alone.
 _STACKABLE = ("full", "lora", "lora_xs", "delora")
@@ -92,6 +112,8 @@ class RunSettings(Settings):
     def name(self) -> str:
         """A readable name that differs where any setting of the run differs."""
         left_out = laid_over(later_defaults(self), _ELSEWHERE)
+        if getattr(self.method.schedule, "sketch", "gradient") != "gradient":
+            left_out = laid_over(left_out, {"method": {"schedule": {"gradient_sampling": True}}})
         settings = self.model_dump_json(exclude=left_out)
         digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
         rate = f"{self.training.learning_rate:g}"
@@ -102,11 +124,16 @@ class RunSettings(Settings):
     def is_stackable(self) -> bool:
         """Whether runs that differ in learning rate and seed alone may be trained in lockstep.
 
-        That takes the lean loop, an adapter of a known kind, and no random numbers while training.
+        That takes the lean loop, AdamW as it is, an adapter of a known kind, no random numbers
+        while training, and nobody who looks at single steps.
         """
-        adapter = self.method.adapter
+        adapter, training = self.method.adapter, self.training
         is_random = getattr(adapter, "dropout", 0.0) > 0
-        return self.training.loop == "lean" and adapter.kind in _STACKABLE and not is_random
+        is_plain = training.optimizer == "adamw" and not getattr(
+            adapter, "gradient_correction", False
+        )
+        is_plain = is_plain and training.logging_steps is None and not is_random
+        return training.loop == "lean" and adapter.kind in _STACKABLE and is_plain
 
     @model_validator(mode="after")
     def _check_loop(self) -> RunSettings:

@@ -34,7 +34,10 @@ def recipe_schema() -> Schema:
         "title": "A recipe of Rankwise",
         "properties": layer["properties"]
         | {
+            "published_run": {"$ref": "#/$defs/Layer"}
+            | {"description": "what a run must have for published scores to be shown beside it"},
             "tasks": layers | {"description": "settings for single tasks, by their names"},
+            "models": layers | {"description": "settings for single models, by their names"},
             "variants": layers | {"description": "settings for --quick, --full and the like"},
         },
         "$defs": definitions,

@@ -20,6 +20,7 @@ from rankwise.training.settings.recipe import Recipe
 def write_recipe(recipe: Recipe) -> str:
     """Return the recipe as YAML."""
     tree = recipe.model_dump(mode="json")
+    del tree["raclora"]  # it has become settings of the others
     if recipe.compare is None:
         del tree["compare"]
     else:
