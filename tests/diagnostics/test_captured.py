@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rankwise.diagnostics.captured import captured_share, captured_share_by_jacobian
+from rankwise.diagnostics.captured import (
+    captured_share,
+    captured_share_by_factors,
+    captured_share_by_jacobian,
+)
 
 
 @pytest.fixture
@@ -93,3 +97,54 @@ def test_a_stack_has_the_share_of_all_its_matrices_by_their_weight(matrices):
     first, second = captured_share(G, B, A), captured_share(G2[1], 2 * B, 2 * A)
     expected = (first * G.square().sum() + second * G2[1].square().sum()) / G2.square().sum()
     torch.testing.assert_close(captured_share(G2, *stacks[1:]), expected)
+
+
+# A product, without its matrix --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trains", ["both", "B", "A", "core"])
+def test_by_factors_it_is_the_closed_form(matrices, trains):
+    G, B, A, R = (matrices[name] for name in "GBAR")
+    factors = {
+        "both": (lambda p: (p["B"], p["A"]), {"B": B, "A": A}),
+        "B": (lambda p: (p["B"], A), {"B": B}),
+        "A": (lambda p: (B, p["A"]), {"A": A}),
+        "core": (lambda p: (B @ p["R"], A), {"R": R}),
+    }
+    share = captured_share_by_factors(G, *factors[trains], tolerance=1e-9)
+    assert share == pytest.approx(float(captured_share(G, B, A, trains=trains)), abs=1e-9)
+
+
+def test_by_factors_of_normalised_terms_it_is_that_by_the_dense_jacobian(matrices):
+    def factors(p):
+        return p["B"] / p["B"].norm(dim=0), p["s"] * p["A"] / p["A"].norm(dim=1, keepdim=True)
+
+    def change(p):
+        left, right = factors(p)
+        return left @ right
+
+    parameters = {"B": matrices["B"], "A": matrices["A"], "s": torch.tensor(2.0).double()}
+    G = matrices["G"]
+    shares = [
+        by(G, function, parameters, tolerance=1e-10, iterations=300)
+        for by, function in (
+            (captured_share_by_factors, factors),
+            (captured_share_by_jacobian, change),
+        )
+    ]
+    assert shares[0] == pytest.approx(shares[1], abs=1e-8)
+
+
+def test_by_factors_a_change_that_cannot_move_follows_nothing(matrices):
+    zero = {"B": torch.zeros(7, 2), "A": torch.zeros(2, 5)}
+    G = matrices["G"].float()
+    assert captured_share_by_factors(G, lambda p: (p["B"], p["A"]), zero) == 0
+    assert captured_share_by_factors(G, lambda _: (matrices["B"], matrices["A"]), zero) == 0
+
+
+def test_by_factors_a_gradient_that_does_not_fit_or_is_zero_is_refused(matrices):
+    factors = {"B": matrices["B"], "A": matrices["A"]}
+    with pytest.raises(ValueError, match=r"shape of L R, \(7, 5\), got \(5, 7\)"):
+        captured_share_by_factors(matrices["G"].T, lambda p: (p["B"], p["A"]), factors)
+    with pytest.raises(ValueError, match="gradient is zero"):
+        captured_share_by_factors(torch.zeros(7, 5), lambda p: (p["B"], p["A"]), factors)

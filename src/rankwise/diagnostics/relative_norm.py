@@ -25,5 +25,20 @@ def relative_norm(B: Tensor, A: Tensor, weight: Tensor) -> Tensor:
             f"and a weight of shape {tuple(weight.shape)}"
         )
     dtype = torch.promote_types(B.dtype, torch.float32)
-    change = torch.linalg.qr(B.to(dtype)).R @ A.to(dtype)
-    return torch.linalg.norm(change) / torch.linalg.vector_norm(weight, dtype=dtype)
+    return product_norm(B, A) / torch.linalg.vector_norm(weight, dtype=dtype)
+
+
+def product_norm(B: Tensor, A: Tensor) -> Tensor:
+    """Return ‖B A‖_F in float32 at least, without the product.
+
+    Of B (out, k) and A (k, in), or of stacks of them all together.
+
+    Example:
+        >>> product_norm(torch.tensor([[1.0]]), torch.tensor([[3.0, 4.0]]))
+        tensor(5.)
+    """
+    dtype = torch.promote_types(B.dtype, torch.float32)
+    B, A = B.to(dtype), A.to(dtype)
+    if B.shape[-1] > min(B.shape[-2], A.shape[-1]):  # a long chain: the product is smaller
+        return torch.linalg.norm(B @ A)
+    return torch.linalg.norm(torch.linalg.qr(B).R @ A)

@@ -98,9 +98,22 @@ def test_a_rank_above_a_layer_and_a_loss_that_reaches_nothing_are_said(seen):
     assert "no gradient reaches what trains: it will not learn" in nothing.warnings
 
 
+def test_a_sketch_whose_step_is_much_longer_than_loras_is_said(seen):
+    frozen = {"name": "rac-lora", "r": 2, "schedule": {"sketch": "gaussian"}}
+    drawn = [w for w in seen(frozen, learning_rate=1e-2).warnings if "frozen sketch" in w]
+    # N(0, 1) against uniform numbers on ±1/√64: √(3 · 64) = 13.9.
+    assert len(drawn) == 1
+    assert "is 14 times as large" in drawn[0] or "is 13 times as large" in drawn[0]
+    assert "set schedule.sketch kaiming" in drawn[0]
+    scaled = {**frozen, "schedule": {"sketch": "kaiming"}}
+    assert not any("frozen sketch" in w for w in seen(scaled, learning_rate=1e-2).warnings)
+    # A step that hardly moves the weights is no reason to warn.
+    assert not any("frozen sketch" in w for w in seen(frozen, learning_rate=1e-5).warnings)
+
+
 def test_a_run_that_cannot_begin_is_refused(seen):
-    with pytest.raises(SettingsError, match="r must be between 1 and 5"):
-        seen({"name": "lora-xs", "r": 6})
+    with pytest.raises(SettingsError, match="r must be between 1 and 64"):
+        seen({"name": "lora-xs", "r": 65})
 
 
 def test_a_reference_is_not_trained_for_it(seen):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
+from rankwise.functional.product import Product
 from rankwise.training.finished import FinishedRun
+from rankwise.training.job import prepare_job
+from rankwise.training.loops.chains import build_chain
 from rankwise.training.probes import during_training
+from rankwise.training.probes.layers import adapted_layers_of
 from rankwise.training.run import train_run
 
 LOOPS = pytest.mark.parametrize("loop", ["lean", "trainer"])
@@ -15,14 +21,15 @@ LOOPS = pytest.mark.parametrize("loop", ["lean", "trainer"])
 @pytest.mark.parametrize("name", ["lora", "rac-lora", "delora"])
 def test_looking_changes_no_weight(settings, output, monkeypatch, loop, name):
     states = []
-    for budget, most in (("seen", during_training.MOST_WEIGHTS), ("unseen", 0)):
-        monkeypatch.setattr(during_training, "MOST_WEIGHTS", most)
+    for budget in ("seen", "unseen"):
+        if budget == "unseen":
+            monkeypatch.setattr(during_training.Diagnostics, "measure", lambda *_: None)
         method = {"budget": budget, "adapter": {"dropout": 0.2}}
         if name == "rac-lora":
             method["schedule"] = {"every_epochs": 1}
         run = settings(name, loop=loop, method=method)
         record = train_run(run, output)
-        assert bool(record.diagnostics) == bool(most)
+        assert bool(record.diagnostics) == (budget == "seen")
         states.append(FinishedRun.below(output, run.name).trained_model().state_dict())
     for key, value in states[0].items():
         assert value.equal(states[1][key]), key
@@ -84,3 +91,28 @@ def test_a_resumed_run_has_the_points_of_before(settings, output, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             train_run(again, output)
     assert train_run(again, output, resume=True).diagnostics == whole
+
+
+@pytest.mark.parametrize("name", ["lora", "rac-lora", "delora", "lora-xs", "full"])
+def test_what_is_a_product_is_watched_at_any_size(settings, output, monkeypatch, name):
+    monkeypatch.setattr(during_training, "MOST_WEIGHTS", 0)
+    points = train_run(settings(name), output).diagnostics
+    assert points[0].captured_share is not None
+    assert points[-1].relative_norm > 0
+
+
+def test_other_changes_are_watched_up_to_a_size(settings, output, monkeypatch):
+    dora = {"adapter": {"peft_type": "LORA", "options": {"use_dora": True}}}
+    assert train_run(settings("peft", method=dora), output).diagnostics
+    monkeypatch.setattr(during_training, "MOST_WEIGHTS", 0)
+    assert not train_run(settings("peft", method=dora, seed=1), output).diagnostics
+
+
+@pytest.mark.parametrize("name", ["lora", "rac-lora", "delora", "lora-xs"])
+def test_no_matrix_of_the_size_of_a_weight_is_formed(settings, output, name):
+    job = prepare_job(settings(name), output / "base")
+    with build_chain(job) or contextlib.nullcontext():
+        for layer in adapted_layers_of(job.model).values():
+            change = layer.change()
+            assert isinstance(change, Product)
+            assert change.left.shape[1] <= min(layer.shape)

@@ -25,16 +25,23 @@ from rankwise.capture.gradients import capture_gradients
 from rankwise.core import runtime
 from rankwise.core.errors import ModelError
 from rankwise.core.seeds import derive_seed
+from rankwise.methods.chain.layer import OpenedLayer
 from rankwise.tasks.splits import Batch
 from rankwise.training.folder import RunFolder
-from rankwise.training.initialization import initialize_adapter, needs_reference
+from rankwise.training.initialization import (
+    initialize_adapter,
+    needs_reference,
+    warning_of_scaling,
+)
 from rankwise.training.job import Job, prepare_job
 from rankwise.training.loops.chains import build_chain
 from rankwise.training.loops.optimization import build_optimizer, trained_parameters
 from rankwise.training.probes.layers import (
     ProbedLayer,
+    Shares,
     adapted_layers_of,
-    captured_share_of_all,
+    distance,
+    norm_of,
     relative_norm_of_all,
 )
 from rankwise.training.settings.run import RunSettings
@@ -42,6 +49,8 @@ from rankwise.training.settings.run import RunSettings
 LARGE_JUMP = 0.1
 LARGE_OUTPUT_CHANGE = 0.1
 LITTLE_CAPTURED = 1e-4
+LARGE_SKETCH = 10.0
+NOTICEABLE_JUMP = 0.01
 TIMED_STEPS = 3
 
 
@@ -106,14 +115,13 @@ def _examined(
     job: Job, batch: Batch, output_change: float, init_seconds: float, warnings: list[str]
 ) -> Findings:
     layers = adapted_layers_of(job.model)
-    gradients = _gradients(job, layers, batch, warnings)
-    shares = {name: layers[name].captured_share(gradient) for name, gradient in gradients.items()}
-    starts = {name: float(layer.change().norm()) for name, layer in layers.items()}
+    shares = _shares(job, layers, batch, warnings)
+    starts = {name: norm_of(layer.change()) for name, layer in layers.items()}
     jumps, norm, step_seconds = _jumps(job, layers, batch)
     method, parts = job.settings.method, []
     for name, layer in layers.items():
         relative_norm, jump = (norms[name] / layer.weight_norm for norms in (starts, jumps))
-        parts.append(LayerFindings(name, shares.get(name), relative_norm, jump))
+        parts.append(LayerFindings(name, shares.by_layer.get(name), relative_norm, jump))
         if method.adapter.kind not in ("full", "peft"):
             warnings += _warnings_of_rank(name, layer)
     findings = Findings(
@@ -122,7 +130,7 @@ def _examined(
         method.budget,
         job.settings.training.learning_rate,
         trainable_parameters=sum(p.numel() for p in job.model.parameters() if p.requires_grad),
-        captured_share=captured_share_of_all(shares, gradients),
+        captured_share=shares.of_all(),
         relative_norm=relative_norm_of_all(starts, layers),
         jump=relative_norm_of_all(jumps, layers),
         output_change=output_change,
@@ -134,6 +142,12 @@ def _examined(
         warnings=warnings,
     )
     warnings += _warnings(findings)
+    warnings += filter(None, [warning_of_scaling(method)])
+    if findings.jump > NOTICEABLE_JUMP and (ratio := _sketch_ratio(job, layers)) > LARGE_SKETCH:
+        warnings.append(
+            f"its frozen sketch is {ratio:.0f} times as large as the A of a fresh LoRA, and its "
+            "first step too: set schedule.sketch kaiming, or lower alpha or training.learning_rate"
+        )
     if findings.jump > LARGE_JUMP:
         warnings.append(_warning_of_jump(job, layers, batch, findings.jump))
     return findings
@@ -149,20 +163,22 @@ def _outputs(model: nn.Module, batch: Batch) -> Tensor:
         return model(**batch)["logits"].float()
 
 
-def _gradients(
+def _shares(
     job: Job, layers: Mapping[str, ProbedLayer], batch: Batch, warnings: list[str]
-) -> dict[str, Tensor]:
-    gradients: dict[str, Tensor] = {}
+) -> Shares:
+    shares = Shares(layers)
+    if not layers:  # only biases train
+        return shares
     try:
         capture_gradients(
             job.model,
             {name: layer.module for name, layer in layers.items()},
             batches=[batch],
-            consume=gradients.__setitem__,
+            consume=shares.add,
         )
     except ModelError as error:
         warnings.append(str(error))
-    return gradients
+    return shares
 
 
 def _jumps(
@@ -183,9 +199,7 @@ def _jumps(
         torch.manual_seed(derive_seed(job.settings.seed, "training"))
         norm, _ = _step(job, optimizer, batch)
         job.model.eval()
-        jumps = {
-            name: float((layer.change() - starts[name]).norm()) for name, layer in layers.items()
-        }
+        jumps = {name: distance(layer.change(), starts[name]) for name, layer in layers.items()}
         seconds = [_step(job, optimizer, batch)[1] for _ in range(TIMED_STEPS)]
     job.model.eval()
     with torch.no_grad():
@@ -225,6 +239,24 @@ def _warnings_of_rank(name: str, layer: ProbedLayer) -> list[str]:
     if rank is None or rank <= size:
         return []
     return [f"rank {rank} is above the size of {name}: rank {size} does the same for less"]
+
+
+def _sketch_ratio(job: Job, layers: Mapping[str, ProbedLayer]) -> float:
+    """Return how much larger the scaled sketches are than PEFT's A; 0 where none is frozen.
+
+    A first step of AdamW is lr times signs, so it moves the weight by a length that goes with the
+    scaling and the root mean square of the other factor: 1 if ``gaussian``, 1/√(3 in) for PEFT's A.
+    """
+    if job.settings.method.side not in ("left", "right"):
+        return 0.0
+    ratios = []
+    for layer in layers.values():
+        if isinstance(layer.module, OpenedLayer):
+            B, A = layer.module.open_parameters()
+            drawn = (B if job.settings.method.side == "left" else A).detach().float()
+            size = layer.module.history.scaling * float(drawn.square().mean().sqrt())
+            ratios.append(size * math.sqrt(3 * layer.shape[1]))
+    return statistics.median(ratios) if ratios else 0.0
 
 
 def _rank(module: object) -> int | None:

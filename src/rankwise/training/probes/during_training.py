@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rankwise.capture.batches import to_device
@@ -26,8 +26,9 @@ from rankwise.core.errors import RankwiseError
 from rankwise.core.modules import device_of
 from rankwise.training.job import Job
 from rankwise.training.probes.layers import (
+    Shares,
     adapted_layers_of,
-    captured_share_of_all,
+    norm_of,
     relative_norm_of_all,
 )
 from rankwise.training.records import DiagnosticPoint
@@ -35,7 +36,7 @@ from rankwise.training.records import DiagnosticPoint
 FIRST_STEPS = (0, 1, 2, 3, 5, 8, 13, 20)
 GRADIENT_STEPS = (0, 1, 3, 8, 20)
 MOST_WEIGHTS = 20_000_000
-"""Weights of the adapted layers up to which a model is probed: ΔW and gradients are dense."""
+"""Weights of those adapted layers whose changes are no products, up to which a model is probed."""
 
 
 class Diagnostics:
@@ -53,8 +54,9 @@ class Diagnostics:
         self.seconds = 0.0
         self._job = job
         self._layers = adapted_layers_of(job.model)
-        weights = sum(layer.shape.numel() for layer in self._layers.values())
-        self._is_active = 0 < weights <= MOST_WEIGHTS
+        dense = [layer.shape for layer in self._layers.values() if not layer.is_factored]
+        weights = sum(shape.numel() for shape in dense)
+        self._is_active = bool(self._layers) and weights <= MOST_WEIGHTS
         rows = job.order(0)[: job.settings.training.batch_size]
         self._batch = job.splits.train.take(rows) if self._is_active else {}
 
@@ -76,7 +78,7 @@ class Diagnostics:
 
     def _relative_norm(self) -> float:
         with _eval_mode(self._job.model):
-            norms = {name: float(layer.change().norm()) for name, layer in self._layers.items()}
+            norms = {name: norm_of(layer.change()) for name, layer in self._layers.items()}
         return relative_norm_of_all(norms, self._layers)
 
     @torch.no_grad()
@@ -86,17 +88,16 @@ class Diagnostics:
             return float(model(**to_device(self._batch, device_of(model)))["loss"])
 
     def _captured_share(self) -> float | None:
-        gradients: dict[str, Tensor] = {}
+        shares = Shares(self._layers)
         modules = {name: layer.module for name, layer in self._layers.items()}
         try:
-            capture_gradients(
-                self._job.model, modules, batches=[self._batch], consume=gradients.__setitem__
-            )
+            with _eval_mode(self._job.model):
+                capture_gradients(
+                    self._job.model, modules, batches=[self._batch], consume=shares.add
+                )
         except RankwiseError:  # no plain mean loss, or a layer without a gradient: nothing to say
             return None
-        with _eval_mode(self._job.model):
-            shares = {name: self._layers[name].captured_share(G) for name, G in gradients.items()}
-        return captured_share_of_all(shares, gradients)
+        return shares.of_all()
 
 
 class DiagnosticsCallback(TrainerCallback):

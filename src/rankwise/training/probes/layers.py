@@ -1,9 +1,10 @@
 """The layers whose weights move while a model trains, by an adapter or themselves.
 
-The change of an adapter layer is a pure function of its parameters. Where ΔW = B A, that product is
-the function. Any other layer of PEFT, whatever it computes, is asked through its forward: a linear
-layer sends the unit matrix to the transpose of its weight, so ΔWᵀ = layer(1) - base(1). Of an open
-chain it is the change that the current block makes.
+The change of an adapter layer is a pure function of its parameters. Where ΔW = B A, it stays these
+two factors whatever is asked of it, so that models of any size can be watched. Any other layer of
+PEFT is asked through its forward: a linear layer sends the unit matrix to the transpose of its
+weight, so ΔWᵀ = layer(1) - base(1). Of an open chain it is the change that the current block makes,
+but for its norm, which counts the history too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -19,12 +22,18 @@ from torch import Tensor, nn
 
 from rankwise.capture.stacks import Source, Stack
 from rankwise.core.errors import ModelError
-from rankwise.diagnostics.captured import captured_share_by_jacobian
+from rankwise.diagnostics.captured import (
+    Trained,
+    captured_share,
+    captured_share_by_factors,
+    captured_share_by_jacobian,
+)
+from rankwise.diagnostics.relative_norm import product_norm
+from rankwise.functional.product import Product
 from rankwise.methods.adapters.bridge import (
     adapted_layers,
     adapter_parameters,
     base_weight,
-    delta,
     factors,
     gradient_source,
 )
@@ -41,7 +50,8 @@ class ProbedLayer:
     Attributes:
         weight_norm: ‖W‖_F of the base weight.
         shape: (out, in) of the weight.
-        change: Returns a copy of the present ΔW (out, in).
+        change: Returns a copy of the present ΔW (out, in): its two factors, or dense.
+        is_factored: Whether nothing that is asked forms a matrix of the size of the weight.
         captured_share: Returns the share of a gradient (out, in) that its next steps can follow;
             None where the change has no derivative that says so.
     """
@@ -49,8 +59,9 @@ class ProbedLayer:
     module: Source
     weight_norm: float
     shape: torch.Size
-    change: Callable[[], Tensor]
+    change: Callable[[], Tensor | Product]
     captured_share: Callable[[Tensor], float | None]
+    is_factored: bool = False
 
 
 def adapted_layers_of(model: nn.Module) -> dict[str, ProbedLayer]:
@@ -67,13 +78,44 @@ def adapted_layers_of(model: nn.Module) -> dict[str, ProbedLayer]:
     }
 
 
-def captured_share_of_all(
-    shares: Mapping[str, float | None], gradients: Mapping[str, Tensor]
+def norm_of(change: Tensor | Product) -> float:
+    """Return ‖ΔW‖_F."""
+    if isinstance(change, Product):
+        return float(product_norm(change.left, change.right))
+    return float(change.norm())
+
+
+def distance(change: Tensor | Product, other: Tensor | Product) -> float:
+    """Return ‖ΔW - ΔW'‖_F of two changes of one layer."""
+    if isinstance(change, Product) and isinstance(other, Product):
+        left = torch.cat([change.left, -other.left], dim=-1)
+        return norm_of(Product(left, torch.cat([change.right, other.right], dim=-2)))
+    assert isinstance(change, Tensor)
+    assert isinstance(other, Tensor)
+    return float((change - other).norm())
+
+
+class Shares:
+    """Takes the gradients of layers, one at a time, and keeps of each but two numbers."""
+
+    def __init__(self, layers: Mapping[str, ProbedLayer]) -> None:
+        self.by_layer: dict[str, float | None] = {}
+        self._layers = layers
+        self._squares: dict[str, float] = {}
+
+    def add(self, name: str, gradient: Tensor) -> None:
+        """Take the gradient (out, in) of one layer."""
+        self.by_layer[name] = self._layers[name].captured_share(gradient)
+        self._squares[name] = float(gradient.double().square().sum())
+
+    def of_all(self) -> float | None:
+        """Return the share of the gradient of all layers together; None if one is not known."""
+        return _weighted_mean(self.by_layer, self._squares)
+
+
+def _weighted_mean(
+    shares: Mapping[str, float | None], squares: Mapping[str, float]
 ) -> float | None:
-    """Return the share of the gradient of all layers together; None if one is not known."""
-    squares = {
-        name: float(gradient.double().square().sum()) for name, gradient in gradients.items()
-    }
     weighted = [(shares[name], square) for name, square in squares.items()]
     known = [(share, square) for share, square in weighted if share is not None]
     if not known or len(known) < len(weighted):
@@ -82,32 +124,42 @@ def captured_share_of_all(
 
 
 def relative_norm_of_all(changes: Mapping[str, float], layers: Mapping[str, ProbedLayer]) -> float:
-    """Return ‖ΔW‖ / ‖W‖ over all layers together, from the norms of the changes."""
+    """Return ‖ΔW‖ / ‖W‖ over all layers together, from the norms of the changes; 0 of none."""
+    if not layers:
+        return 0.0
     return math.hypot(*changes.values()) / math.hypot(*(x.weight_norm for x in layers.values()))
 
 
 def _full_layer(module: nn.Linear) -> ProbedLayer:
-    first = module.weight.detach().clone()
+    # Where there is more room than on an accelerator; read one layer at a time.
+    first = module.weight.detach().to("cpu", copy=True)
     return ProbedLayer(
         module,
         _norm(first),
         first.shape,
-        change=lambda: module.weight.detach() - first,
+        change=lambda: module.weight.detach().cpu() - first,
         captured_share=lambda _: 1.0,
+        is_factored=True,  # no larger than what trains
     )
 
 
 def _adapted_layer(layer: BaseTunerLayer) -> ProbedLayer:
-    change, parameters = change_of(layer)
     weight = base_weight(layer).detach()
     source = gradient_source(layer)
     module: nn.Module = layer  # type: ignore[assignment]
+    if _is_product(layer, "default"):
+        change, share = partial(_present_factors, layer), _share_by_factors(layer)
+    else:
+        function, parameters = change_of(layer)
+        change = partial(_present_change, function, parameters)
+        share = partial(_share_by_jacobian, change=function, parameters=parameters)
     return ProbedLayer(
         source if isinstance(source, Stack) else module,
         _norm(weight),
         weight.shape,
-        change=lambda: _whole_change(layer, change, parameters),
-        captured_share=lambda gradient: _captured_share(gradient, change, parameters),
+        change=change,
+        captured_share=share,
+        is_factored=_is_product(layer, "default"),
     )
 
 
@@ -118,21 +170,71 @@ def _norm(weight: Tensor) -> float:
 
 
 @torch.no_grad()
-def _whole_change(layer: BaseTunerLayer, change: Change, parameters: Parameters) -> Tensor:
-    """Return ΔW, of a chain with its history."""
-    if isinstance(layer, OpenedLayer):
-        return delta(layer, "default").clone()
+def _present_factors(layer: BaseTunerLayer) -> Product:
+    """Return ΔW as two factors, of a chain with its history."""
+    B, A = factors(layer, "default")
+    return Product(B.clone(), A.clone())
+
+
+@torch.no_grad()
+def _present_change(change: Change, parameters: Parameters) -> Tensor:
     return change(parameters).clone()
 
 
-def _captured_share(gradient: Tensor, change: Change, parameters: Parameters) -> float | None:
+def _share_by_factors(layer: BaseTunerLayer) -> Callable[[Tensor], float | None]:
+    """Return the closed form where there is one; else what conjugate gradients find."""
+    function, parameters = _factors_of(layer)
+    trains = _TRAINS.get(frozenset(_trained_parts(layer)))
+
+    def share(gradient: Tensor) -> float | None:
+        if trains is None:
+            return _if_finite(
+                captured_share_by_factors(
+                    gradient, function, parameters, iterations=30, tolerance=0.01
+                )
+            )
+        with torch.no_grad():
+            B, A = function(parameters)
+            if not (B.isfinite().all() and A.isfinite().all() and gradient.isfinite().all()):
+                return None
+            return float(captured_share(gradient, B, A, trains=trains))
+
+    return share
+
+
+_TRAINS: dict[frozenset[str], Trained] = {
+    frozenset({"lora_A", "lora_B"}): "both",
+    frozenset({"lora_A"}): "A",
+    frozenset({"lora_B"}): "B",
+    frozenset({"rankwise_xs_R"}): "core",
+}
+
+
+def _trained_parts(layer: BaseTunerLayer) -> list[str]:
+    parts = adapter_parameters(layer, "default")
+    return [name for name, parameter in parts.items() if parameter.requires_grad]
+
+
+def _share_by_jacobian(gradient: Tensor, *, change: Change, parameters: Parameters) -> float | None:
     try:
         share = captured_share_by_jacobian(
             gradient, change, parameters, iterations=30, tolerance=0.01
         )
     except RuntimeError:  # an operation of PEFT's that autograd cannot derive twice
         return None
+    return _if_finite(share)
+
+
+def _if_finite(share: float) -> float | None:
     return share if math.isfinite(share) else None
+
+
+def _factors_of(
+    layer: BaseTunerLayer, adapter_name: str = "default"
+) -> tuple[Callable[[Parameters], tuple[Tensor, Tensor]], Parameters]:
+    """Return the factors of ΔW as a function of the parameters that train, and these."""
+    function, parameters = _as_function(_FactorsOfLayer(layer, adapter_name), layer, adapter_name)
+    return function, parameters
 
 
 def change_of(layer: BaseTunerLayer, adapter_name: str = "default") -> tuple[Change, Parameters]:
@@ -140,7 +242,12 @@ def change_of(layer: BaseTunerLayer, adapter_name: str = "default") -> tuple[Cha
 
     The layer must be in eval mode: what drops inputs at random is no linear layer.
     """
-    wrapped = _ChangeOfLayer(layer, adapter_name)
+    return _as_function(_ChangeOfLayer(layer, adapter_name), layer, adapter_name)
+
+
+def _as_function(
+    wrapped: nn.Module, layer: BaseTunerLayer, adapter_name: str
+) -> tuple[Callable[[Parameters], Any], Parameters]:
     own = {id(part) for part in adapter_parameters(layer, adapter_name).values()}
     trained: Parameters = {
         name: parameter
@@ -148,10 +255,28 @@ def change_of(layer: BaseTunerLayer, adapter_name: str = "default") -> tuple[Cha
         if parameter.requires_grad and id(parameter) in own
     }
 
-    def change(parameters: Parameters) -> Tensor:
+    def function(parameters: Parameters) -> Any:
         return torch.func.functional_call(wrapped, parameters, ())
 
-    return change, trained
+    return function, trained
+
+
+class _FactorsOfLayer(nn.Module):
+    def __init__(self, layer: BaseTunerLayer, adapter_name: str) -> None:
+        super().__init__()
+        self.layer = layer
+        self._adapter_name = adapter_name
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        return _open_factors(self.layer, self._adapter_name)
+
+
+def _open_factors(layer: Any, adapter_name: str) -> tuple[Tensor, Tensor]:
+    """Return the factors of the change, of an open chain those of its current block."""
+    if isinstance(layer, OpenedLayer):
+        B, A = layer.open_parameters()
+        return layer.history.scaling * B, A
+    return factors(layer, adapter_name)
 
 
 class _ChangeOfLayer(nn.Module):
@@ -162,11 +287,8 @@ class _ChangeOfLayer(nn.Module):
         self._is_product = _is_product(layer, adapter_name)
 
     def forward(self) -> Tensor:
-        if isinstance(self.layer, OpenedLayer):
-            B, A = self.layer.open_parameters()
-            return self.layer.history.scaling * B @ A
         if self._is_product:
-            B, A = factors(self.layer, self._adapter_name)  # type: ignore[arg-type]
+            B, A = _open_factors(self.layer, self._adapter_name)
             return B @ A
         weight = base_weight(self.layer)  # type: ignore[arg-type]
         unit = torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device)
