@@ -14,10 +14,12 @@ from typing import Any, Protocol, cast
 
 # What `rankwise --help` says of each, in the order in which it is shown.
 COMMANDS = {
+    "quickstart": "compare LoRA with the four methods on digits: two minutes, no download",
     "train": "train one run: initialise, train, evaluate, save, record",
     "init": "write an initialised adapter, for any trainer",
     "doctor": "check runs before they start: one batch, one step, warnings",
     "compare": "compare methods × learning rates × seeds on one task",
+    "reproduce": "make a table of a paper: all its tasks, seeds and stages, resumable",
     "federate": "train the recipe's methods over several clients, on Flower",
     "evaluate": "score a run or an adapter on a split of a task",
     "export": "write a run as a plain LoRA or with merged weights",

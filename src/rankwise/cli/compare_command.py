@@ -33,7 +33,7 @@ from rankwise.training.settings.recipe import Recipe, load_recipe
 if TYPE_CHECKING:
     from rankwise.comparison.engines.protocol import Engine
 
-SECTIONS = ("task", "method", "training", "compare")
+SECTIONS = ("task", "method", "training", "compare", "raclora")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,6 +67,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes here, or a Ray cluster",
     )
     parser.add_argument("--address", help="the head of the Ray cluster (default: found by Ray)")
+
+
+def arguments_for(
+    recipe: str,
+    *,
+    output: Path | None,
+    workers: int | None,
+    variant: str | None = None,
+) -> argparse.Namespace:
+    """Return what a command line without further options would give, for commands made of this."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    arguments = parser.parse_args([recipe])
+    arguments.output, arguments.workers, arguments.variant = output, workers, variant
+    return arguments
 
 
 def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
