@@ -12,6 +12,9 @@ from transformers import Mamba2Config, Mamba2ForCausalLM, MixtralConfig, Mixtral
 
 from rankwise.core.errors import ModelError
 from rankwise.methods.adapters.bridge import adapted_layers
+from rankwise.methods.adapters.lora_xs import LoraXSConfig
+from rankwise.methods.inits.initialize import initialize
+from rankwise.methods.inits.update import UpdateApproximation
 from tests.models.adapters import OURS, config
 from tests.models.networks import Network
 
@@ -191,3 +194,15 @@ def test_what_trains_in_full_beside_an_adapter_is_not_told_as_left_out(kind, rec
     adapted = get_peft_model(model, config(kind, r=4, **options))
     assert not [each for each in recwarn if "leaves out" in str(each.message)]
     assert adapted.peft_config["default"].target_modules == {"body"}
+
+
+def test_a_weight_that_zero_3_has_emptied_is_refused_by_name():
+    base = nn.Sequential(nn.Linear(8, 8))
+    base[0].weight.data = torch.empty(0)
+    with pytest.raises(ModelError, match=r"weight of 0 is empty, as DeepSpeed ZeRO-3"):
+        get_peft_model(base, LoraXSConfig(r=2, target_modules=["0"]))
+    model = get_peft_model(nn.Sequential(nn.Linear(8, 8)), LoraConfig(r=2, target_modules=["0"]))
+    model.base_model.model[0].base_layer.weight.data = torch.empty(0)
+    init = UpdateApproximation(lr=1e-3)
+    with pytest.raises(ModelError, match=r"weight of \S+ is empty, as DeepSpeed ZeRO-3"):
+        initialize(model, init, [torch.ones(2, 8)], loss=lambda model, x: model(x).sum())

@@ -70,6 +70,11 @@ def check_adaptable(model: nn.Module, name: str) -> None:
             f"{base.weight.dtype}, but only plain floating-point weights, those of bitsandbytes "
             "and torchao's int8 ones can be adapted: load the model in one of these"
         )
+    if not base.weight.numel():
+        raise ModelError(
+            f"the weight of {name} is empty, as DeepSpeed ZeRO-3 leaves it, and an adapter starts "
+            "from it: load the model without ZeRO-3, and train with DDP or FSDP2"
+        )
 
 
 def choose_linear_layers(config: Any, model: nn.Module, layer_class: type[FactoredWeight]) -> None:

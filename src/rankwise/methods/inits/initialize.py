@@ -35,6 +35,7 @@ from rankwise.methods.adapters.bridge import (
     unpacked_parts,
 )
 from rankwise.methods.adapters.quantised import keep_differentiable
+from rankwise.methods.adapters.stacks import adapted_parameter
 from rankwise.methods.adapters.switching import active_adapter
 from rankwise.methods.inits.progress import Progress, Watch, shown
 from rankwise.methods.inits.report import InitializationReport, LayerStart, Outcome
@@ -167,6 +168,11 @@ def _check_in_memory(layers: Mapping[str, BaseTunerLayer]) -> None:
             raise ModelError(
                 f"an adapter of {name} lies on the meta device, where it has no values: load it, "
                 "and offload the base layers alone"
+            )
+        if not adapted_parameter(layer).numel():
+            raise ModelError(
+                f"the weight of {name} is empty, as DeepSpeed ZeRO-3 leaves it: initialise before "
+                "the model is sharded, or train with DDP or FSDP2"
             )
 
 
