@@ -17,9 +17,9 @@ _PACKAGES = ("rankwise", "torch", "peft", "transformers", "accelerate", "safeten
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a result depends on."""
-    return {"python": platform.python_version()} | {
-        package: metadata.version(package) for package in _PACKAGES
-    }
+    found = {package: metadata.version(package) for package in _PACKAGES}
+    # Which CUDA it was built for is no part of what the metadata of some builds say.
+    return {"python": platform.python_version()} | found | {"torch": str(torch.__version__)}
 
 
 def commit() -> str | None:
