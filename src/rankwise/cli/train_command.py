@@ -44,8 +44,12 @@ def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
 
 def _train(settings: RunSettings, output: Path, *, resume: bool) -> int:
     from rankwise.training.finished import score_test
-    from rankwise.training.run import train_run
+    from rankwise.training.processes import is_main_process
+    from rankwise.training.run import take_part, train_run
 
+    if not is_main_process():
+        take_part(settings, output, resume=resume)
+        return 0
     has_bar = plain_console().is_terminal and settings.training.loop == "trainer"
     record = train_run(
         settings, output, resume=resume, show_progress=has_bar, say=None if has_bar else say

@@ -29,6 +29,11 @@ from rankwise.training.logs import line_of, write_curve, write_steps
 from rankwise.training.loops.lean import train_lean
 from rankwise.training.loops.results import Tell, Trained
 from rankwise.training.loops.trainer import train_with_trainer
+from rankwise.training.processes import (
+    check_processes,
+    one_after_another,
+    part_ways,
+)
 from rankwise.training.recorded import finished_record
 from rankwise.training.records import (
     CurvePoint,
@@ -52,6 +57,9 @@ def train_run(
 ) -> RunRecord:
     """Perform the run below ``output`` and return its record, which is also written there.
 
+    Where a launcher has started several processes (``processes.py``) this is for the main one, and
+    the others :func:`take_part`.
+
     With ``resume``, a finished run is returned as recorded and an interrupted one goes on;
     ``show_progress`` draws the Trainer's progress bars, and ``say`` is given a line an epoch.
 
@@ -60,6 +68,7 @@ def train_run(
             was, and the folder holds an interrupted run of other settings.
     """
     load_plugins(settings.plugins)
+    check_processes(settings)
     folder = RunFolder.below(output, settings.name)
     is_new = not folder.path.exists()
     if not is_new and not resume:
@@ -121,7 +130,7 @@ class OpenRun:
         keep_settings(settings, folder)
         watch = Stopwatch()
         runtime.reset_peak_memory()
-        with watch.part("build"):
+        with watch.part("build"), one_after_another(folder.base):
             job = prepare_job(settings, folder.base)
         return cls(job, folder, watch)
 
@@ -139,6 +148,23 @@ class OpenRun:
             write_curve(self.folder, curve, metric=metric, steps_per_epoch=per_epoch)
             write_steps(self.folder, trained.steps)
         return _record(self, trained, trained_together=trained_together)
+
+
+def take_part(settings: RunSettings, output: Path, *, resume: bool = False) -> None:
+    """Train beside the main process, which performs the run by :func:`train_run`; write nothing.
+
+    Raises:
+        SettingsError: The run cannot be shared among processes.
+    """
+    check_processes(settings)
+    folder = RunFolder.below(output, settings.name)
+    if finished_record(folder) is not None:
+        return
+    with one_after_another(folder.base):
+        job = prepare_job(settings, folder.base)
+    initialize_adapter(job, folder)
+    _train(job, folder.checkpoints, resume=resume)
+    part_ways()
 
 
 def _perform(
@@ -159,6 +185,7 @@ def _perform(
         trained = _train(
             run.job, folder.checkpoints, resume=resume, show_progress=show_progress, tell=tell
         )
+        part_ways()
     return run.end(trained)
 
 

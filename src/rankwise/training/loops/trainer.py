@@ -43,6 +43,7 @@ from rankwise.training.loops.results import (
     is_stalled,
 )
 from rankwise.training.probes.during_training import DiagnosticsCallback
+from rankwise.training.processes import is_main_process, number_of_processes
 from rankwise.training.records import CurvePoint, StepPoint
 
 KEPT_CHECKPOINTS = 2
@@ -94,12 +95,15 @@ class JobTrainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
-        finish_checkpoint(
-            Path(str(self.args.output_dir)),
-            self.state.global_step,
-            keep=KEPT_CHECKPOINTS,
-            best=self.state.best_model_checkpoint,
-        )
+        self.accelerator.wait_for_everyone()
+        if self.is_world_process_zero():
+            finish_checkpoint(
+                Path(str(self.args.output_dir)),
+                self.state.global_step,
+                keep=KEPT_CHECKPOINTS,
+                best=self.state.best_model_checkpoint,
+            )
+        self.accelerator.wait_for_everyone()
 
     def _collate(self, rows: list[int]) -> Batch:
         return self._job.splits.train.take(torch.tensor(rows))
@@ -202,11 +206,11 @@ def train_with_trainer(
 def _arguments(
     job: Job, checkpoints: Path, *, is_fresh: bool, show_progress: bool
 ) -> TrainingArguments:
-    training = job.settings.training
+    training, is_shared = job.settings.training, number_of_processes() > 1
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=training.epochs,
-        per_device_train_batch_size=training.batch_size,
+        per_device_train_batch_size=training.batch_size // number_of_processes(),
         gradient_accumulation_steps=training.accumulation_steps,
         max_grad_norm=training.max_grad_norm or 0.0,
         bf16=training.bf16,
@@ -224,6 +228,7 @@ def _arguments(
         disable_tqdm=not show_progress,
         report_to=training.report_to,
         use_cpu=not torch.cuda.is_available(),
+        ddp_backend="gloo" if is_shared and not torch.cuda.is_available() else None,
     )
     return on_one_device(arguments)
 
@@ -303,5 +308,6 @@ def last_checkpoint(folder: Path) -> str | None:
     for checkpoint in reversed(sort_checkpoints(str(folder))):
         if (Path(checkpoint) / MARK).is_file():
             return checkpoint
-        shutil.rmtree(checkpoint)
+        if is_main_process():
+            shutil.rmtree(checkpoint)
     return None
