@@ -122,6 +122,13 @@ def test_names_alone_pick_the_recipes_entries_for_a_comparison():
         ("lora-sb", 11, "300"),
         ("lora-sb", 24, "1200"),
     ]
+    labelled = load_recipe("digits", {"compare": {"methods": ["lora", "lora+"]}}).compare
+    assert [(method.title, method.r) for method in labelled.methods] == [
+        ("lora", 1),
+        ("lora", 4),
+        ("lora+", 1),
+        ("lora+", 4),
+    ]
     (peft,) = load_recipe("digits", {"compare": {"methods": ["peft"]}}).compare.methods
     assert (peft.name, peft.adapter.kind) == ("peft", "peft")
 

@@ -105,7 +105,7 @@ def test_mistakes_are_named(overrides, message):
         ({"training": {"bf16": True}}, "training.bf16 True needs training.loop 'trainer'"),
         (
             {"compare": {"methods": ["lora", {"name": "lora", "training": {"epochs": "x"}}]}},
-            "compare.methods[5].training.epochs: ",
+            "compare.methods[2].training.epochs: ",
         ),
         (
             {"compare": {"methods": [{"name": "lora", "training": {"bf16": True}}]}},

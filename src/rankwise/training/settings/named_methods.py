@@ -95,12 +95,18 @@ def _is_same_run(method: Tree, own: Tree) -> bool:
 
 
 def select_entries(names: Any, entries: list[Any]) -> Any:
-    """Put the recipe's entries of a method into the place of its mere name in a list of methods."""
+    """Put the recipe's entries of a method into the place of its mere name in a list of methods.
+
+    A name means the entries that tables call so; where there are none, those of the method.
+    """
     if not isinstance(names, list):
         return names
     selected = []
     for item in names:
-        same = [entry for entry in entries if isinstance(item, str) and _is_named(entry, item)]
+        same = []
+        if isinstance(item, str):
+            same = [entry for entry in entries if _title_of(entry) == item]
+            same = same or [entry for entry in entries if _is_named(entry, item)]
         selected += same or [item]
     return selected
 
@@ -115,6 +121,10 @@ def _as_tree(method: Any, place: str) -> Tree:
 
 def _name_of(method: Tree, *, default: str = "lora") -> str:
     return str(method.get("name", default))
+
+
+def _title_of(entry: Any) -> Any:
+    return entry.get("label") or _name_of(entry) if isinstance(entry, dict) else entry
 
 
 def _is_named(entry: Any, name: str) -> bool:
