@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from scipy import stats
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, r2_score
 
 from rankwise.core.errors import DataError
 from rankwise.tasks.answers import Value
@@ -32,17 +32,19 @@ _ROUNDING = float(np.finfo(np.float64).eps ** 0.75)
 
 @dataclass(frozen=True)
 class Metric:
-    """A number between ``low`` and ``high``; higher is better.
+    """A number between ``low`` and ``high``; higher is better, unless it ``falls``.
 
     Attributes:
         compute: Takes predictions and labels, one a row, and returns the number.
         low: The least value it can have.
         high: The greatest value it can have.
+        falls: Whether lower is better; such a metric is shown, and nothing is chosen by it.
     """
 
     compute: Callable[[Predictions, Labels], float]
     low: float
     high: float
+    falls: bool = False
 
 
 def accuracy(predictions: Predictions, labels: Labels) -> float:
@@ -68,6 +70,18 @@ def f1(predictions: Predictions, labels: Labels) -> float:
     if not predicted.any() and not occurring.any():
         return 0.0
     return float(f1_score(occurring, predicted))
+
+
+def macro_f1(predictions: Predictions, labels: Labels) -> float:
+    """Return the mean over the classes that occur of their F1.
+
+    Raises:
+        DataError: There are no rows, or not as many predictions as labels.
+    """
+    predicted = _classes(predictions, labels)
+    return float(
+        f1_score(labels, predicted, labels=sorted(set(labels)), average="macro", zero_division=0.0)
+    )
 
 
 def matthews(predictions: Predictions, labels: Labels) -> float:
@@ -106,6 +120,18 @@ def spearman(predictions: Predictions, labels: Labels) -> float:
     return _coefficient(stats.spearmanr(predicted, right))
 
 
+def r2(predictions: Predictions, labels: Labels) -> float:
+    """Return 1 - Σ (score - label)² / Σ (label - mean label)²; 0 is no better than the mean.
+
+    Raises:
+        DataError: There are no rows, or not as many predictions as labels.
+    """
+    predicted, right = _scores(predictions, labels)
+    if np.ptp(right) == 0:
+        return 0.0
+    return float(r2_score(right, predicted))
+
+
 def likelihood(predictions: Predictions, labels: Labels) -> float:
     """Return exp(Σ log p / Σ tokens), the geometric mean of the right tokens' probabilities.
 
@@ -124,6 +150,16 @@ def likelihood(predictions: Predictions, labels: Labels) -> float:
     return math.exp(min(sum(sums) / tokens, 0.0)) if tokens > 0 else 0.0
 
 
+def perplexity(predictions: Predictions, labels: Labels) -> float:
+    """Return exp(-Σ log p / Σ tokens), 1 / :func:`likelihood`; infinite where that is 0.
+
+    Raises:
+        DataError: There are no rows, or not as many predictions as labels.
+    """
+    found = likelihood(predictions, labels)
+    return 1 / found if found else math.inf
+
+
 METRICS: dict[str, Metric] = {
     "accuracy": Metric(accuracy, 0.0, 1.0),
     "f1": Metric(f1, 0.0, 1.0),
@@ -131,6 +167,9 @@ METRICS: dict[str, Metric] = {
     "pearson": Metric(pearson, -1.0, 1.0),
     "spearman": Metric(spearman, -1.0, 1.0),
     "likelihood": Metric(likelihood, 0.0, 1.0),
+    "macro_f1": Metric(macro_f1, 0.0, 1.0),
+    "r2": Metric(r2, -math.inf, 1.0),
+    "perplexity": Metric(perplexity, 1.0, math.inf, falls=True),
 }
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rankwise.capture.batches import to_device
 from rankwise.capture.losses import count_terms
 from rankwise.core.modules import device_of, in_eval_mode
-from rankwise.evaluation.metrics import METRICS
+from rankwise.evaluation.own_metrics import find_metric
 from rankwise.tasks.answers import Value
 from rankwise.tasks.splits import Batch, Rows
 from rankwise.tasks.table import Task
@@ -94,7 +94,9 @@ class _Found:
     def evaluation(self) -> Evaluation:
         rows = range(len(self._answers))
         predictions, labels = (list(each) for each in zip(*(self._answers[i] for i in rows)))
-        scores = {name: METRICS[name].compute(predictions, labels) for name in self._task.metrics}
+        scores = {
+            name: find_metric(name).compute(predictions, labels) for name in self._task.metrics
+        }
         return Evaluation(self._total / self._terms, scores, predictions, labels)
 
 

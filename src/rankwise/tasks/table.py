@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_ch
 
 from rankwise.tasks.generation import definitions as generation
 from rankwise.tasks.glue.definitions import DEFINITIONS as GLUE
+from rankwise.tasks.own import definitions as own
 from rankwise.tasks.vtab import definitions as vtab
 
 if TYPE_CHECKING:
@@ -87,4 +88,5 @@ TASKS = (
     | {name: TaskFacts(each.version, each.metrics) for name, each in GLUE.items()}
     | {name: TaskFacts(each.version, vtab.METRICS) for name, each in vtab.DEFINITIONS.items()}
     | dict.fromkeys(generation.CORPORA, TaskFacts(generation.VERSION, generation.METRICS))
+    | {name: TaskFacts(own.VERSION, metrics) for name, metrics in own.METRICS.items()}
 )

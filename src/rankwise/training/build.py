@@ -23,7 +23,9 @@ from rankwise.tasks.glue.text import GlueText
 from rankwise.tasks.mnist import MnistTask
 from rankwise.tasks.table import Task
 from rankwise.tasks.vtab.task import VtabTask
+from rankwise.training.own_data import build_own_task
 from rankwise.training.settings.base import Settings
+from rankwise.training.settings.own_data import OWN_DATA
 from rankwise.training.settings.run import RunSettings
 from rankwise.training.settings.task import (
     DigitsSettings,
@@ -96,6 +98,7 @@ BUILDERS: dict[type[Settings], Callable[[Any, int], Task]] = {
     GlueSettings: _glue,
     VtabSettings: _vtab,
     GenerationSettings: _generation,
+    **dict.fromkeys(OWN_DATA, build_own_task),
 }
 """What makes a task of its settings and the seed of the run."""
 

@@ -13,7 +13,7 @@ from rankwise.comparison.analysis.headline import headline
 from rankwise.comparison.analysis.headroom import headroom
 from rankwise.comparison.analysis.statistics import mean_interval
 from rankwise.comparison.analysis.verdict import on_headroom, verdict
-from rankwise.evaluation.metrics import METRICS
+from rankwise.evaluation.own_metrics import find_metric
 from rankwise.training.records import (
     DroppedPoint,
     Protocol,
@@ -95,7 +95,7 @@ def _row(
         error = method.failures()[0].error
         return row.model_copy(update={"status": "failed", "error": error})
     scores = tuple(tests[run.run].score_test for run in runs)
-    metric = METRICS[runs[0].metric]
+    metric = find_metric(runs[0].metric)
     interval = mean_interval(scores, within=(metric.low, metric.high))
     measured = {
         "trainable_parameters": runs[0].trainable_parameters,

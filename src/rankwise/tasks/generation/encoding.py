@@ -43,7 +43,7 @@ def encode_instructions(
     inputs, labels, truncated, left_out = [], [], 0, 0
     for prompt, tokens in zip(prompts.tokens(prompted), prompts.tokens(whole), strict=True):
         tokens.append(prompts.end)
-        unlearned = _shared(prompt, tokens)
+        unlearned = shared_start(prompt, tokens)
         if unlearned >= max_length:
             left_out += 1
             continue
@@ -59,7 +59,7 @@ def encode_instructions(
     return EncodedInstructions(rows, truncated, left_out)
 
 
-def _shared(prompt: Sequence[int], tokens: Sequence[int]) -> int:
+def shared_start(prompt: Sequence[int], tokens: Sequence[int]) -> int:
     """Return how many tokens the prompt alone and the whole row have in common at their start.
 
     Where a tokenizer joins the two at the seam, the token that it makes there is learned.

@@ -22,7 +22,7 @@ from rankwise.core.errors import DataError
 
 _MODES = ("L", "RGB")
 # Pillow knows more, of which some start other programs (EPS) or name other files.
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 SMALLEST, LARGEST = 8, 8192
 # What Pillow raises on broken files, besides OSError for most of them.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
@@ -98,7 +98,7 @@ class FileImages:
         return len(self.files)
 
     def __getitem__(self, row: int) -> Image.Image:
-        return decoded(lambda: Image.open(self.files[row], formats=_FORMATS), str(self.files[row]))
+        return decoded(lambda: Image.open(self.files[row], formats=FORMATS), str(self.files[row]))
 
 
 @dataclass(frozen=True)

@@ -113,8 +113,8 @@ def _walk(section: Schema, *, name: str, of: tuple[str, ...]) -> Iterator[Settin
 
 def _label(section: Schema) -> str:
     """Name one of the kinds of a section: by its tag, or where it has several by its class."""
-    kind = section["properties"].get("kind", {}).get("const")
-    return kind or section["title"].removesuffix("Settings").lower()
+    constants = (section["properties"].get(tag, {}).get("const") for tag in ("kind", "name"))
+    return next(filter(None, constants), section["title"].removesuffix("Settings").lower())
 
 
 def _alternatives(schema: Schema) -> list[Schema]:

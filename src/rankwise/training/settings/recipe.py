@@ -11,8 +11,10 @@ from pydantic import ValidationError, model_validator
 from rankwise.core.errors import SettingsError, nearest_names
 from rankwise.core.plugins import check_plugins, load_plugins, loaded_plugins
 from rankwise.core.yaml_text import LONGEST, read_yaml
+from rankwise.tasks.own.source import is_data
 from rankwise.training.settings.base import Settings, setting
 from rankwise.training.settings.comparison import ComparisonSettings
+from rankwise.training.settings.data_recipe import data_recipe
 from rankwise.training.settings.explain import explain
 from rankwise.training.settings.federated import FederatedSettings
 from rankwise.training.settings.grid import GridPoint
@@ -88,6 +90,8 @@ def recipe_summary(name: str) -> str:
 def load_recipe(name: str, overrides: Tree | None = None, *, variant: str | None = None) -> Recipe:
     """Load the recipe ``name`` (shipped, or the path of a YAML file) with ``overrides`` on top.
 
+    In its place ``name`` may be data of the user's own: a file, a folder or ``hub:OWNER/NAME``.
+
     Between the two lie, in this order, the recipe's settings for the task (a key of its ``tasks``),
     for the model (a key of its ``models``) and its variant (a key of its ``variants``, such as
     ``quick``). A method of the comparison that bears the name of the recipe's ``method`` begins
@@ -100,8 +104,10 @@ def load_recipe(name: str, overrides: Tree | None = None, *, variant: str | None
 
     Raises:
         SettingsError: No such recipe, YAML that cannot be read, an unknown key or a wrong value.
+        DataError: Data cannot be read, or leave in doubt what they are for.
     """
-    tree = _read_yaml(name)
+    own_data = is_own_data(name)
+    tree = data_recipe(name, overrides or {}) if own_data else _read_yaml(name)
     raclora = tree.pop("raclora", {}) | (overrides or {}).get("raclora", {})
     overrides = {key: value for key, value in (overrides or {}).items() if key != "raclora"}
     _import_plugins(overrides.get("plugins", tree.get("plugins", [])))
@@ -164,6 +170,11 @@ def _of_raclora(config: Tree, task_name: str) -> Tree:
         return settings_of_raclora(config)
     except SettingsError as error:
         raise SettingsError(f"raclora: {error}") from None
+
+
+def is_own_data(name: str) -> bool:
+    """Say whether ``name`` is no recipe but data; a recipe that ships goes before a folder."""
+    return name not in recipe_names() and is_data(name)
 
 
 def settings_of_run(tree: Tree) -> RunSettings:

@@ -13,6 +13,14 @@ from rankwise.tasks.table import Dtype
 from rankwise.tasks.vtab.definitions import DEFINITIONS as VTAB
 from rankwise.training.settings.base import Settings, setting
 from rankwise.training.settings.kinds import Kinds
+from rankwise.training.settings.own_data import (
+    OWN_DATA,
+    CausalLmSettings,
+    ImageClassificationSettings,
+    OwnDataSettings,
+    SftSettings,
+    TextClassificationSettings,
+)
 
 if TYPE_CHECKING:
     GlueName = VtabName = GenerationName = str
@@ -136,16 +144,32 @@ class GenerationSettings(Settings):
 
 
 TASK_KINDS = Kinds(
-    "name", DigitsSettings, MnistSettings, GlueSettings, VtabSettings, GenerationSettings
+    "name",
+    DigitsSettings,
+    MnistSettings,
+    GlueSettings,
+    VtabSettings,
+    GenerationSettings,
+    *OWN_DATA,
 )
 TaskSettings = Annotated[
-    DigitsSettings | MnistSettings | GlueSettings | VtabSettings | GenerationSettings, TASK_KINDS
+    DigitsSettings
+    | MnistSettings
+    | GlueSettings
+    | VtabSettings
+    | GenerationSettings
+    | TextClassificationSettings
+    | ImageClassificationSettings
+    | SftSettings
+    | CausalLmSettings,
+    TASK_KINDS,
 ]
 
 
 def dtype_of(task: TaskSettings) -> Dtype:
     """Return the dtype of the base's weights."""
-    return task.dtype if isinstance(task, (GlueSettings, GenerationSettings)) else "float32"
+    has_dtype = isinstance(task, (GlueSettings, GenerationSettings, OwnDataSettings))
+    return task.dtype if has_dtype else "float32"
 
 
 def trains_on_validation(task: TaskSettings) -> bool:

@@ -6,7 +6,7 @@ What is written is read as the same recipe: ``load_recipe`` of the file gives wh
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
@@ -15,6 +15,7 @@ from rankwise.training.settings.layers import Tree
 from rankwise.training.settings.method import MethodSettings
 from rankwise.training.settings.named_methods import fill_method
 from rankwise.training.settings.recipe import Recipe
+from rankwise.training.settings.task import TaskSettings
 
 
 def write_recipe(recipe: Recipe) -> str:
@@ -26,8 +27,13 @@ def write_recipe(recipe: Recipe) -> str:
     else:
         entries = [_entry(method, tree["method"]) for method in tree["compare"]["methods"]]
         tree["compare"]["methods"] = entries
-    task = type(recipe.task).__name__.removesuffix("Settings").lower()
-    return "\n".join(_section(tree, above="", kind=task)) + "\n"
+    return "\n".join(_section(tree, above="", kind=_kind_of(recipe.task))) + "\n"
+
+
+def _kind_of(task: TaskSettings) -> str:
+    """Name the settings of a task as the catalogue does: by their one name, or by their class."""
+    names = get_args(type(task).model_fields["name"].annotation)
+    return names[0] if len(names) == 1 else type(task).__name__.removesuffix("Settings").lower()
 
 
 def as_yaml(value: Any) -> str:

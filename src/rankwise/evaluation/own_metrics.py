@@ -1,0 +1,66 @@
+"""A metric by its name: one of ours, or a function of the user's, ``MODULE:FUNCTION``."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+from rankwise.core.errors import SettingsError, nearest_names
+from rankwise.evaluation.metrics import METRICS, Metric
+
+
+@lru_cache
+def find_metric(name: str) -> Metric:
+    """Return the metric of that name.
+
+    ``MODULE:FUNCTION`` is a function of the user's, in a module that can be imported or lies in the
+    current folder. It takes predictions and labels, one a row, as the metrics of
+    ``evaluation/metrics.py`` do, and returns a number, which grows as models get better.
+
+    Raises:
+        SettingsError: There is none.
+    """
+    module, colon, function = name.partition(":")
+    if not colon:
+        if name not in METRICS:
+            raise SettingsError(f"no metric {name!r}; {nearest_names(name, METRICS)}")
+        return METRICS[name]
+    with _current_folder():
+        try:
+            found = getattr(importlib.import_module(module), function)
+        except (ImportError, AttributeError) as error:
+            raise SettingsError(f"metric {name!r} cannot be imported: {error}") from error
+    if not callable(found):
+        raise SettingsError(f"metric {name!r} must be a function, got {type(found).__name__}")
+    return Metric(_checked(name, found), -math.inf, math.inf)
+
+
+def _checked(name: str, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], float]:
+    def compute(predictions: Any, labels: Any) -> float:
+        value = function(list(predictions), list(labels))
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise SettingsError(f"metric {name!r} must return a number, got {value!r}") from None
+        if not math.isfinite(number):
+            raise SettingsError(f"metric {name!r} must return a finite number, got {number}")
+        return number
+
+    return compute
+
+
+@contextmanager
+def _current_folder() -> Iterator[None]:
+    """Let modules of the current folder be imported, as ``python -m`` does."""
+    folder = os.getcwd()
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)

@@ -1,0 +1,1 @@
+"""Tasks on data of the user's own: files, image folders and data sets of the Hub."""

@@ -1,0 +1,154 @@
+"""Which column is what: as the settings say, or guessed where there is no doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rankwise.core.errors import DataError, nearest_names
+
+TEXT_NAMES = (
+    "text",
+    "sentence",
+    "review",
+    "content",
+    "body",
+    "comment",
+    "document",
+    "tweet",
+    "message",
+    "title",
+    "question",
+)
+PAIR_NAMES = (
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+)
+LABEL_NAMES = (
+    "label",
+    "labels",
+    "class",
+    "category",
+    "target",
+    "sentiment",
+    "intent",
+    "topic",
+    "stars",
+    "rating",
+    "score",
+    "y",
+)
+IMAGE_NAMES = ("image", "img", "picture")
+PROMPT_NAMES = ("prompt", "instruction", "question", "input", "query")
+COMPLETION_NAMES = ("completion", "response", "output", "answer", "chosen")
+MESSAGES_NAMES = ("messages", "conversations", "conversation", "dialogue")
+
+SAMPLES = ({"messages"}, {"prompt", "completion"})
+"""The columns that make rows of supervised fine-tuning."""
+
+
+def check_columns(rows: Any, names: Sequence[str], *, place: str) -> None:
+    """Refuse a column that is not there.
+
+    Raises:
+        DataError: The nearest names are suggested.
+    """
+    for name in names:
+        if name not in rows.column_names:
+            raise DataError(
+                f"{place} has no column {name!r}; {nearest_names(name, rows.column_names)}"
+            )
+
+
+def named_like(rows: Any, names: Sequence[str]) -> str | None:
+    """Return the column that bears one of ``names``, the first of them first; None: there is none.
+
+    Case does not matter.
+    """
+    by_lower = {column.lower(): column for column in rows.column_names}
+    return next((by_lower[name] for name in names if name in by_lower), None)
+
+
+def pair_of(rows: Any) -> tuple[str, str] | None:
+    """Return two columns that are a pair of texts by their names."""
+    for first, second in PAIR_NAMES:
+        pair = named_like(rows, [first]), named_like(rows, [second])
+        if pair[0] is not None and pair[1] is not None:
+            return pair[0], pair[1]
+    return None
+
+
+def is_text(rows: Any, column: str) -> bool:
+    """Say whether the values of a column are strings."""
+    return getattr(rows.features[column], "dtype", None) in ("string", "large_string")
+
+
+def find_label(rows: Any, *, place: str, beside: Sequence[str] = ()) -> str:
+    """Return the column of the labels: by its name, or the one that is left.
+
+    Raises:
+        DataError: There is none, or several could be it.
+    """
+    found = named_like(rows, [name for name in LABEL_NAMES if name not in beside])
+    left = [column for column in rows.column_names if column not in beside]
+    if found is None and beside and len(left) == 1:
+        found = left[0]
+    if found is None:
+        raise DataError(f"{place}: which column is the label? set --task.label to {_shown(left)}")
+    return found
+
+
+def find_texts(rows: Any, *, label: str | None, place: str) -> tuple[str, ...]:
+    """Return the column, or the pair of columns, that the model reads.
+
+    Raises:
+        DataError: There is none, or several could be it.
+    """
+    if (pair := pair_of(rows)) is not None and label not in pair:
+        return pair
+    left = [column for column in rows.column_names if column != label]
+    texts = [column for column in left if is_text(rows, column)]
+    named = named_like(rows, [name for name in TEXT_NAMES if name != (label or "").lower()])
+    if named is not None:
+        return (named,)
+    if len(texts) == 1:
+        return (texts[0],)
+    raise DataError(f"{place}: which column is the text? set --task.text to {_shown(left)}")
+
+
+def find_text(rows: Any, *, place: str) -> str:
+    """Return the column of the texts: by its name, or the only one of texts.
+
+    Raises:
+        DataError: There is none, or several could be it.
+    """
+    named = named_like(rows, TEXT_NAMES)
+    texts = [column for column in rows.column_names if is_text(rows, column)]
+    if named is None and len(texts) != 1:
+        names = ", ".join(rows.column_names)
+        raise DataError(f"{place}: which column is the text? set --task.text to one of {names}")
+    return named or texts[0]
+
+
+def find_sample_columns(rows: Any, *, place: str) -> dict[str, str]:
+    """Return the columns by their names: ``messages``, or ``prompt`` and ``completion``.
+
+    Raises:
+        DataError: There are neither.
+    """
+    if (messages := named_like(rows, MESSAGES_NAMES)) is not None:
+        return {"messages": messages}
+    prompt, completion = named_like(rows, PROMPT_NAMES), named_like(rows, COMPLETION_NAMES)
+    if prompt is None or completion is None:
+        raise DataError(
+            f"{place}: which columns are prompt and completion? set --task.prompt and "
+            f"--task.completion, or --task.messages, to some of {', '.join(rows.column_names)}"
+        )
+    return {"prompt": prompt, "completion": completion}
+
+
+def _shown(columns: Sequence[str]) -> str:
+    return f"one of {', '.join(columns)}" if columns else "its name: there is no other column"

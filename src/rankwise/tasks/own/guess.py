@@ -1,0 +1,95 @@
+"""Which task somebody's data are made for, and which column is what in it.
+
+Messages, or a prompt and a completion, are for fine-tuning; a text beside a label is for
+classification, an image beside one likewise; a text alone is for next tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rankwise.core.errors import DataError
+from rankwise.tasks.own.columns import (
+    COMPLETION_NAMES,
+    IMAGE_NAMES,
+    LABEL_NAMES,
+    MESSAGES_NAMES,
+    PROMPT_NAMES,
+    SAMPLES,
+    find_label,
+    find_sample_columns,
+    find_text,
+    find_texts,
+    named_like,
+)
+from rankwise.tasks.own.definitions import (
+    CAUSAL_LM,
+    IMAGE_CLASSIFICATION,
+    METRICS,
+    SFT,
+    TEXT_CLASSIFICATION,
+)
+from rankwise.tasks.own.source import Source, read_source
+
+Guess = dict[str, Any]
+
+
+def guess_task(source: Source, given: Guess) -> Guess:
+    """Return ``given`` with the name of the task and its columns filled in.
+
+    Raises:
+        DataError: The data cannot be read, or leave a doubt; the setting that ends it is named.
+    """
+    rows, place = read_source(source)["train"], source.data
+    name = given.get("name") or _name_for(rows, given, place)
+    return given | {"name": name} | _columns(rows, name, given, place=place)
+
+
+def _name_for(rows: Any, given: Guess, place: str) -> str:
+    if "image" in given or named_like(rows, IMAGE_NAMES):
+        return IMAGE_CLASSIFICATION
+    if "messages" in given or named_like(rows, MESSAGES_NAMES):
+        return SFT
+    if "label" in given:
+        return TEXT_CLASSIFICATION
+    if {"prompt", "completion"} & given.keys():
+        return SFT
+    if named_like(rows, LABEL_NAMES):
+        return TEXT_CLASSIFICATION
+    if named_like(rows, PROMPT_NAMES) and named_like(rows, COMPLETION_NAMES):
+        return SFT
+    if "text" in given or len(rows.column_names) == 1:
+        return CAUSAL_LM
+    raise DataError(
+        f"{place}: which task is it for? set --task.name to one of {', '.join(METRICS)}, or name "
+        f"what is in the columns, such as --task.text and --task.label; there are "
+        f"{', '.join(rows.column_names)}"
+    )
+
+
+def _columns(rows: Any, name: str, given: Guess, *, place: str) -> Guess:
+    """Return the columns of a task; those that are given stay."""
+    found: Guess = {}
+    if name == TEXT_CLASSIFICATION:
+        texts = given.get("text") or []
+        texts = [texts] if isinstance(texts, str) else texts
+        label = given.get("label") or find_label(rows, place=place, beside=texts)
+        texts = texts or list(find_texts(rows, label=label, place=place))
+        found = {"text": list(texts), "label": label}
+    elif name == IMAGE_CLASSIFICATION:
+        image = given.get("image") or named_like(rows, IMAGE_NAMES)
+        found = {"image": image} if image else {}
+        beside = [image] if image else []
+        found["label"] = given.get("label") or find_label(rows, place=place, beside=beside)
+    elif name == SFT:
+        found = _sample_columns(rows, given, place=place)
+    elif name == CAUSAL_LM:
+        found = {"text": given.get("text") or find_text(rows, place=place)}
+    return found
+
+
+def _sample_columns(rows: Any, given: Guess, *, place: str) -> Guess:
+    named = {key: given[key] for key in ("prompt", "completion", "messages") if given.get(key)}
+    if named.keys() in SAMPLES:
+        return named
+    return find_sample_columns(rows, place=place) | named

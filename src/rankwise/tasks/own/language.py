@@ -1,0 +1,96 @@
+"""A causal model on the user's own texts: what plain text and conversations have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+
+from rankwise.tasks.answers import Answers
+from rankwise.tasks.generation.task import response_likelihood
+from rankwise.tasks.own.definitions import TOKEN_METRICS
+from rankwise.tasks.own.task import OwnTask, own_tokenizer
+from rankwise.tasks.pretrained import padding_id
+from rankwise.tasks.splits import Batch, Splits
+from rankwise.tasks.tokens import TokenSplit
+
+
+class EncodedRows(NamedTuple):
+    """Rows as tokens with the labels of each, -100 where a token does not count, and the facts."""
+
+    inputs: list[list[int]]
+    labels: list[list[int]]
+    facts: dict[str, Any]
+
+    def padded_with(self, padding: int) -> TokenSplit:
+        """Return the rows as a split whose batches are filled up with ``padding``."""
+        return TokenSplit({"input_ids": self.inputs}, self.labels, padding={"input_ids": padding})
+
+
+@dataclass(frozen=True)
+class LanguageTask(OwnTask):
+    """Next tokens of a text; the headline is exp(-loss), the likelihood of a token.
+
+    Attributes:
+        max_length: Tokens a row; None: what the model reads, up to 1,024.
+    """
+
+    max_length: int | None = None
+
+    auto_class = AutoModelForCausalLM
+    answers_with = "tokens"
+    evaluation_batch_size = 8
+
+    @property
+    def default_metrics(self) -> tuple[str, ...]:
+        return TOKEN_METRICS
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Return the model's own; shared by the process, not to be changed."""
+        return _tokenizer(self.model)
+
+    @abstractmethod
+    def texts(self) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
+        """Return the rows of the splits as they are read, and what a record should say of them."""
+
+    @abstractmethod
+    def encoded(self, rows: Sequence[Any], *, place: str) -> EncodedRows:
+        """Return rows as tokens."""
+
+    def splits(self) -> Splits:
+        """Return the rows as tokens.
+
+        Raises:
+            DataError: The data are not as the settings say, or cannot be divided.
+            SettingsError: ``max_length`` is more than the model reads.
+        """
+        return _splits(self)
+
+    def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:
+        """Read per row the log-likelihood of what counts in it, beside its number of tokens."""
+        sums, counts = response_likelihood(output["logits"], batch["labels"])
+        return Answers(sums.tolist(), counts.tolist())
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(name: str) -> PreTrainedTokenizerBase:
+    return own_tokenizer(name)
+
+
+@lru_cache(maxsize=4)
+def _splits(task: LanguageTask) -> Splits:
+    """Read and encode the rows; kept, because many runs of a process read the same."""
+    task.check_metrics()
+    texts, facts = task.texts()
+    padding = padding_id(task.tokenizer())
+    splits: dict[str, TokenSplit] = {}
+    for split, rows in texts.items():
+        encoded = task.encoded(rows, place=f"{task.source.data}, {split}")
+        splits[split] = encoded.padded_with(padding)
+        facts[split] |= encoded.facts | {"source": task.source.data}
+    return Splits(**splits, facts=facts)

@@ -1,0 +1,77 @@
+"""A recipe for data of the user's own, made of what is known of them and of what is said.
+
+The methods are those that Rankwise is about beside LoRA. Rates, epochs and seeds are a beginning
+that fits an afternoon: the grid of rates grows where its edge is best.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rankwise.core.errors import SettingsError
+from rankwise.tasks.own.guess import guess_task
+from rankwise.tasks.own.source import HUB, Source, digest_of
+from rankwise.training.settings.layers import Tree
+
+COLUMNS = ("text", "label", "image", "prompt", "completion", "messages")
+_OF_A_SOURCE = ("config", "train", "validation", "test", "delimiter")
+_METHODS = (
+    {"name": "lora", "r": 8},
+    {"name": "abm-lora", "r": 8},
+    {"name": "rac-lora", "r": 16, "schedule": {"every_epochs": 1}},
+    {"name": "lora-sb", "r": 64},
+    {"name": "delora", "r": 8},
+)
+
+
+def data_recipe(data: str, overrides: Tree) -> Tree:
+    """Return the recipe for ``data`` as a tree of settings; ``overrides`` still go on top.
+
+    Raises:
+        DataError: The data cannot be read, or leave in doubt what they are for.
+        SettingsError: No model is named.
+    """
+    given = overrides.get("task", {})
+    if not isinstance(given, dict) or not given.get("model"):
+        raise SettingsError(
+            f"which model is to be adapted to {data}? set --task.model to its folder or its name "
+            "on the Hub"
+        )
+    place = data if data.startswith(HUB) else str(Path(data).absolute())
+    own = {name: _absolute(given.get(name)) for name in ("validation", "test")}
+    own = {name: value for name, value in own.items() if value is not None}
+    options: dict[str, Any] = {
+        name: value for name in _OF_A_SOURCE if (value := (given | own).get(name)) is not None
+    }
+    source = Source(place, has_quotes=given.get("quotes", True) is not False, **options)
+    known = {name: given[name] for name in ("name", *COLUMNS) if given.get(name)}
+    task = guess_task(source, known)
+    return {
+        "task": {**task, "data": place, "data_digest": digest_of(place), **own},
+        "method": {"name": "lora", "r": 8},
+        "training": {
+            "epochs": 3,
+            "batch_size": 16,
+            "learning_rate": 1e-3,
+            "scheduler": "linear",
+            "warmup_ratio": 0.06,
+            "max_grad_norm": 1.0,
+            "keep": "best",
+        },
+        "compare": {
+            "methods": [dict(method) for method in _METHODS],
+            "learning_rates": [3e-4, 1e-3, 3e-3],
+            "seeds": [0, 1, 2],
+            "sweep_seeds": 1,
+            "widenings": 2,
+            "baseline": "lora",
+        },
+    }
+
+
+def _absolute(named: Any) -> str | None:
+    """Return a file as it is found from anywhere; the name of a split stays."""
+    if named is None:
+        return None
+    return str(Path(named).absolute()) if Path(str(named)).exists() else str(named)

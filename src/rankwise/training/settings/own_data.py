@@ -1,0 +1,114 @@
+"""The settings of the tasks on data of the user's own."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import PositiveInt, field_validator
+
+from rankwise.tasks.table import Dtype
+from rankwise.training.settings.base import Settings, setting
+
+_MAX_LENGTH = "longer texts are cut, and counted in the record; null: what the model reads, up to "
+
+
+class OwnDataSettings(Settings):
+    """What all tasks on the user's own data have in common."""
+
+    data: str = setting(
+        ..., "a CSV, TSV, JSON, JSONL, Parquet or text file, a folder, or hub:OWNER/NAME"
+    )
+    data_digest: str | None = setting(
+        None, "SHA-256 that the data must have; null: not checked", pattern=r"^[0-9a-f]{64}$"
+    )
+    config: str | None = setting(None, "the configuration of a data set of the Hub")
+    train: str | None = setting(
+        None, "the split to train on; null: train, or the only one there is"
+    )
+    validation: str | None = setting(
+        None, "a file or a split; null: the one called so, else cut out of training"
+    )
+    test: str | None = setting(
+        None, "a file or a split; null: the one called so, else cut out of training"
+    )
+    held_out: float = setting(
+        0.1, "share of the rows for each split that is not given", unit="ratio", gt=0, lt=0.5
+    )
+    split_seed: int | None = setting(
+        0, "seed of the cut of the rows; null: the run's own", unit="number", ge=0
+    )
+    max_duplicates: float = setting(
+        0.05,
+        "the greatest share of a given split that may stand in training too",
+        unit="ratio",
+        ge=0,
+        le=1,
+    )
+    rows: PositiveInt | None = setting(None, "training rows; null: all", unit="rows")
+    delimiter: str | None = setting(
+        None, "what parts the cells of a CSV file; null: a tab for .tsv, else a comma"
+    )
+    quotes: bool = setting(True, "whether cells of a CSV file are quoted")
+    metrics: list[str] = setting(
+        [], "the metric to compare by, then others: names, or MODULE:FUNCTION; none: the task's"
+    )
+    model: str = setting(..., "a model's name on the Hub, a local folder, or package:NAME/FOLDER")
+    dtype: Dtype = setting("float32", "dtype of the pretrained weights; what trains is float32")
+
+
+class TextClassificationSettings(OwnDataSettings):
+    """Classes, or numbers, of texts of the user's own."""
+
+    name: Literal["text-classification"] = "text-classification"
+    text: list[str] = setting([], "the column of the text, or two of a pair; none: guessed")
+    label: str | None = setting(None, "the column of the label; null: guessed")
+    target: Literal["classes", "regression"] | None = setting(
+        None, "what labels are; null: their values decide"
+    )
+    max_length: PositiveInt | None = setting(None, f"{_MAX_LENGTH}512", unit="tokens")
+
+    @field_validator("text", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+
+class ImageClassificationSettings(OwnDataSettings):
+    """Classes of images of the user's own."""
+
+    name: Literal["image-classification"] = "image-classification"
+    image: str | None = setting(None, "the column of the image; null: guessed")
+    label: str | None = setting(None, "the column of the class; null: guessed")
+
+
+class SftSettings(OwnDataSettings):
+    """Supervised fine-tuning on prompts and completions, or conversations, of the user's own."""
+
+    name: Literal["sft"] = "sft"
+    prompt: str | None = setting(None, "the column of the prompt; null: guessed")
+    completion: str | None = setting(None, "the column of the completion; null: guessed")
+    messages: str | None = setting(
+        None, "the column of a conversation, a list of role and content; null: guessed"
+    )
+    loss: Literal["completion", "all"] = setting(
+        "completion", "what is learned: completions and the assistant's messages, or all of a row"
+    )
+    max_length: PositiveInt | None = setting(None, f"{_MAX_LENGTH}1,024", unit="tokens")
+
+
+class CausalLmSettings(OwnDataSettings):
+    """Plain text of the user's own, in blocks of one length."""
+
+    name: Literal["causal-lm"] = "causal-lm"
+    text: str | None = setting(None, "the column of the text; null: guessed")
+    max_length: PositiveInt | None = setting(
+        None, "tokens of a block; null: what the model reads, up to 1,024", unit="tokens"
+    )
+
+
+OWN_DATA = (
+    TextClassificationSettings,
+    ImageClassificationSettings,
+    SftSettings,
+    CausalLmSettings,
+)

@@ -1,0 +1,73 @@
+"""Images in a folder a class, in two folders of splits, or in a column."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from rankwise.core.errors import DataError
+from rankwise.tasks.own.division import Cut
+from rankwise.tasks.own.image_classification import ImageClassification
+from rankwise.tasks.own.source import Source
+from tests.models.saved import make_vit
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory):
+    return make_vit(tmp_path_factory.mktemp("vit") / "model")
+
+
+def write_images(folder, *, count=10, start=0):
+    for number, name in enumerate(("dark", "light")):
+        (folder / name).mkdir(parents=True)
+        for n in range(start, start + count):
+            shade = 100 * number + n
+            Image.new("L", (12, 12), shade).save(folder / name / f"{n}.png")
+    return str(folder)
+
+
+def task_of(data, model, **cut):
+    return ImageClassification(Source(data), Cut(**cut), model)
+
+
+def test_a_folder_a_class_is_cut_by_the_seed(tmp_path, vit):
+    task = task_of(write_images(tmp_path / "shades"), vit)
+    splits = task.splits()
+    assert splits.facts["columns"]["classes"] == ["dark", "light"]
+    assert [len(splits.train), len(splits.validation), len(splits.test)] == [16, 2, 2]
+    batch = splits.train.take(slice(0, 16))
+    assert batch["pixel_values"].shape == (16, 3, 16, 16)
+    light = batch["pixel_values"].mean(dim=(1, 2, 3)) > -0.5
+    assert light.long().tolist() == batch["labels"].tolist()
+
+
+def test_folders_of_splits_are_taken_as_they_are(tmp_path, vit):
+    write_images(tmp_path / "shades" / "train")
+    write_images(tmp_path / "shades" / "test", start=50, count=3)
+    splits = task_of(str(tmp_path / "shades"), vit).splits()
+    assert (len(splits.test), splits.facts["test"]["cut"]) == (6, False)
+
+
+def test_the_head_has_the_classes_of_the_folder(tmp_path, vit):
+    folder = tmp_path / "shades"
+    write_images(folder)
+    (folder / "grey").mkdir()
+    for n in range(3):
+        Image.new("L", (12, 12), 70 + n).save(folder / "grey" / f"{n}.png")
+    assert task_of(str(folder), vit).base_model(tmp_path).classifier.out_features == 3
+
+
+def test_a_broken_image_is_named(tmp_path, vit):
+    folder = write_images(tmp_path / "shades")
+    (tmp_path / "shades" / "dark" / "3.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"3\.png cannot be read"):
+        task_of(folder, vit).splits()
+
+
+def test_images_that_are_alike_stay_on_one_side(tmp_path, vit):
+    folder = write_images(tmp_path / "shades")
+    for n in range(100, 105):
+        Image.new("L", (12, 12), 3).save(tmp_path / "shades" / "dark" / f"{n}.png")
+    splits = task_of(folder, vit).splits()
+    assert splits.facts["train"]["repeated"] == 5
+    assert splits.facts["test"]["duplicates_of_train"] == 0
