@@ -17,7 +17,10 @@ ALL_SECTIONS = (*RUN_SECTIONS, "compare", "federated")
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     """Declare the recipe, and say that its settings may follow."""
-    parser.add_argument("recipe", help="the name of a shipped recipe, or a YAML file")
+    parser.add_argument(
+        "recipe",
+        help="a shipped recipe, a YAML file, or data of your own: a file, a folder, hub:OWNER/NAME",
+    )
     parser.epilog = "Any setting of the recipe may follow: --method.r 8 --training.epochs 3"
 
 
@@ -39,7 +42,8 @@ def results_folder(arguments: argparse.Namespace) -> Path:
     Raises:
         SettingsError: It is a file.
     """
-    folder = arguments.output or Path("runs") / Path(arguments.recipe).stem
+    name = Path(arguments.recipe.removeprefix("hub:")).name
+    folder = arguments.output or Path("runs") / (name.partition(".")[0] or name)
     if folder.is_file():
         raise SettingsError(f"the output {folder} is a file: name a folder")
     return folder
@@ -49,14 +53,16 @@ def results_folder(arguments: argparse.Namespace) -> Path:
 def no_folder_if_refused(folder: Path) -> Iterator[None]:
     """Remove what a refused command has made of ``folder``, unless it was there before.
 
-    A base model that was made on the way goes too: the next run makes it again.
+    A base model that was made on the way goes too, and so does the recipe: the next run makes
+    them again.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         yield
     except (SettingsError, DataError, ModelError):
         files = (path for path in folder.rglob("*") if path.is_file())
-        if made and all(path.is_relative_to(folder / "base") for path in files):
+        kept = (folder / "base", folder / "recipe.yaml")
+        if made and all(any(path.is_relative_to(each) for each in kept) for path in files):
             shutil.rmtree(made[0], ignore_errors=True)
             for above in made[1:]:
                 with contextlib.suppress(OSError):  # somebody else has something there by now

@@ -6,6 +6,7 @@ import argparse
 import itertools
 import shlex
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,14 @@ from rankwise.cli.arguments import (
     results_folder,
 )
 from rankwise.cli.overrides import option_words, parse_variations
+from rankwise.cli.own_data import check_own_data, keep_recipe, tell_guesses
+from rankwise.cli.planning import add_planning, planned, with_budget
 from rankwise.cli.progress import ProgressWatcher
 from rankwise.cli.showing import plain_console, say, show_summary
 from rankwise.comparison.ablation import varied_methods
 from rankwise.comparison.folder import report_file, summary_file, write_summary
 from rankwise.comparison.grid import comparison_of
+from rankwise.comparison.plan import counted_runs
 from rankwise.comparison.report.comparison import Comparison
 from rankwise.comparison.report.page import write_report
 from rankwise.core.errors import SettingsError
@@ -67,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes here, or a Ray cluster",
     )
     parser.add_argument("--address", help="the head of the Ray cluster (default: found by Ray)")
+    add_planning(parser)
 
 
 def arguments_for(
@@ -90,11 +95,20 @@ def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     recipe = _recipe(arguments, overrides)
     comparison_of(recipe)
     output = results_folder(arguments)
+    tell_guesses(recipe, arguments, overrides)
+    check_own_data(recipe.run())
     if arguments.address is not None and arguments.engine != "ray":
         raise SettingsError(f"--address {arguments.address} needs --engine ray")
+    recipe = with_budget(recipe, arguments)
+    if arguments.plan or arguments.hours is not None:
+        recipe = planned(recipe, arguments, engine=partial(_engine, arguments))
+    if arguments.plan:
+        return 0
+    say(counted_runs(comparison_of(recipe)))
     if missing := missing_extra("report"):
         say(f"no page will be written: {missing}")
     with no_folder_if_refused(output), sole_use(output):
+        keep_recipe(recipe, arguments, output)
         comparison = _compare(recipe, output, arguments, overrides)
         write_summary(output, comparison.summary)
         if not missing:
@@ -220,4 +234,7 @@ def _command(arguments: argparse.Namespace, output: Path, overrides: dict[str, A
     words = ["rankwise", "compare", arguments.recipe, "--output", str(output)]
     words += [f"--{arguments.variant}"] if arguments.variant else []
     words += [word for variation in arguments.vary for word in ("--vary", variation)]
+    for name in ("budget", "hours"):
+        if (value := getattr(arguments, name)) is not None:
+            words += [f"--{name}", f"{value:g}"]
     return shlex.join(words + option_words(overrides))

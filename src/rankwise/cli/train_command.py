@@ -13,6 +13,7 @@ from rankwise.cli.arguments import (
     no_folder_if_refused,
     results_folder,
 )
+from rankwise.cli.own_data import check_own_data, keep_recipe, tell_guesses
 from rankwise.cli.showing import plain_console, say
 from rankwise.training.settings.recipe import load_recipe
 from rankwise.training.settings.run import RunSettings
@@ -34,11 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Train the run that the recipe describes, read test once, and say where everything is."""
-    settings = load_recipe(arguments.recipe, overrides).run()
-    output = results_folder(arguments)
+    recipe = load_recipe(arguments.recipe, overrides)
+    settings, output = recipe.run(), results_folder(arguments)
+    tell_guesses(recipe, arguments, overrides)
     if arguments.dry_run:
         return _show_dry_run(settings)
+    check_own_data(settings)
     with no_folder_if_refused(output):
+        keep_recipe(recipe, arguments, output)
         return _train(settings, output, resume=arguments.resume)
 
 

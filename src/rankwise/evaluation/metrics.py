@@ -79,9 +79,8 @@ def macro_f1(predictions: Predictions, labels: Labels) -> float:
         DataError: There are no rows, or not as many predictions as labels.
     """
     predicted = _classes(predictions, labels)
-    return float(
-        f1_score(labels, predicted, labels=sorted(set(labels)), average="macro", zero_division=0.0)
-    )
+    options: Any = {"labels": sorted(set(labels)), "average": "macro", "zero_division": 0.0}
+    return float(f1_score(labels, predicted, **options))
 
 
 def matthews(predictions: Predictions, labels: Labels) -> float:

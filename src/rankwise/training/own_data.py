@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rankwise.core.errors import SettingsError
@@ -26,6 +27,13 @@ _TASKS: dict[type[OwnDataSettings], type[OwnTask]] = {
     ImageClassificationSettings: ImageClassification,
     SftSettings: SupervisedFineTuning,
     CausalLmSettings: CausalLm,
+}
+_NOTES = {
+    "repeated": "{:,} repeat another",
+    "duplicates_of_train": "{:,} stand in training too",
+    "truncated": "{:,} are cut to the greatest length",
+    "left_out": "{:,} are left out: no room for a completion",
+    "blocks": "{:,} blocks of tokens",
 }
 _COMMON = OwnDataSettings.model_fields.keys()
 
@@ -90,3 +98,29 @@ def _check_metrics(names: list[str]) -> None:
                 f"task.metrics: {name} falls as models get better, and the first is compared: put "
                 "likelihood, which is 1 / perplexity, before it"
             )
+
+
+def described(facts: Mapping[str, Any]) -> list[str]:
+    """Say of the splits of a task how many rows they have, and what was cut, left out or repeated.
+
+    Args:
+        facts: Of the splits, as a record keeps them.
+    """
+    columns = facts.get("columns", {})
+    sentences = []
+    if classes := columns.get("classes"):
+        shown = ", ".join(classes[:10]) + (", …" if len(classes) > 10 else "")
+        sentences.append(f"{len(classes)} classes: {shown}")
+    for split in ("train", "validation", "test"):
+        found = facts[split]
+        notes = [
+            text.format(count)
+            for name, text in _NOTES.items()
+            if (count := found.get(name)) and isinstance(count, int)
+        ]
+        rows = f"{split}: {found['rows']:,} rows"
+        rows += ", cut out of training" if found.get("cut") else ""
+        sentences.append("; ".join([rows, *notes]))
+    if count := columns.get("contradicting"):
+        sentences.append(f"{count:,} texts bear several labels")
+    return sentences

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from rankwise.core.errors import DataError
 from rankwise.tasks.own.columns import check_columns, find_text
@@ -31,7 +31,7 @@ class CausalLm(LanguageTask):
 
     text: str | None = None
 
-    name = CAUSAL_LM
+    name: ClassVar[str] = CAUSAL_LM
 
     def texts(self) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
         given, place = read_source(self.source), self.source.data

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from PIL import Image
@@ -76,10 +76,16 @@ class ImageClassification(OwnTask):
     image: str | None = None
     label: str | None = None
 
-    name = IMAGE_CLASSIFICATION
-    auto_class = AutoModelForImageClassification
-    head_modules = ("classifier",)
-    answers_with = "classes"
+    name: ClassVar[str] = IMAGE_CLASSIFICATION
+    auto_class: ClassVar[Any] = AutoModelForImageClassification
+
+    @property
+    def head_modules(self) -> tuple[str, ...]:
+        return ("classifier",)
+
+    @property
+    def answers_with(self) -> str:
+        return "classes"
 
     @property
     def rows(self) -> LabelledImages:

@@ -55,7 +55,9 @@ def read_labels(
     for split, values in columns.items():
         _check_filled(values, names, place=f"{place}, {split}")
     if names is not None and target != "regression":
-        found = {split: [names[value] for value in values] for split, values in columns.items()}
+        found = {
+            split: [str(names[value]) for value in values] for split, values in columns.items()
+        }
         return _classes(found, [name for name in names if name in found["train"]], place)
     numbers = {split: _numbers(values) for split, values in columns.items()}
     if target == "regression" or (target is None and _is_scale(numbers["train"])):

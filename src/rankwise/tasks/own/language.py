@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
@@ -42,9 +42,12 @@ class LanguageTask(OwnTask):
 
     max_length: int | None = None
 
-    auto_class = AutoModelForCausalLM
-    answers_with = "tokens"
+    auto_class: ClassVar[Any] = AutoModelForCausalLM
     evaluation_batch_size = 8
+
+    @property
+    def answers_with(self) -> str:
+        return "tokens"
 
     @property
     def default_metrics(self) -> tuple[str, ...]:

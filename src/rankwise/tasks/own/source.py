@@ -72,7 +72,8 @@ def read_source(source: Source) -> dict[str, Any]:
             split is not there.
     """
     found = _read(source, source.data)
-    if source.digest is not None and (digest := digest_of(source.data)) != source.digest:
+    files = (source.data, source.validation, source.test)
+    if source.digest is not None and (digest := digest_of(*files)) != source.digest:
         raise DataError(
             f"{source.data} is not what the recipe was made of: its SHA-256 was "
             f"{source.digest[:12]}… and is {digest[:12] if digest else 'unknown'}…: take the file "
@@ -94,17 +95,23 @@ def read_source(source: Source) -> dict[str, Any]:
     return chosen
 
 
-def digest_of(data: str) -> str | None:
-    """Return the SHA-256 of a file, or of the names and bytes of a folder's; None for the Hub."""
-    if data.startswith(HUB):
-        return None
-    path, digest = Path(data), hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file()):
-        digest.update(str(file.relative_to(path)).encode() + b"\0")
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+def digest_of(*named: str | None) -> str | None:
+    """Return the SHA-256 of files, and of the names and bytes in folders; None if there are none.
+
+    What is no path, a split or a data set of the Hub, does not count.
+    """
+    digest, has_any = hashlib.sha256(), False
+    for name in named:
+        path = Path(name or "")
+        if name is None or name.startswith(HUB) or not path.exists():
+            continue
+        has_any = True
+        for file in [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file()):
+            digest.update(str(file.relative_to(path)).encode() + b"\0")
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest() if has_any else None
 
 
 def kind_of(file: Path) -> Kind | None:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
@@ -39,7 +39,12 @@ class OwnTask(ABC):
         asked_metrics: Names of metrics, the headline first; none: those of the task.
         head_seed: Seed of what the pretrained model lacks.
         dtype: Of the pretrained weights; a head that begins untrained is float32 in any case.
+        name: Of the task, as in ``tasks/table.py``.
+        auto_class: The Auto class of Transformers that builds the model.
     """
+
+    name: ClassVar[str]
+    auto_class: ClassVar[Any]
 
     source: Source
     cut: Cut
@@ -55,18 +60,8 @@ class OwnTask(ABC):
 
     @property
     @abstractmethod
-    def name(self) -> str:
-        """The name of the task, as in ``tasks/table.py``."""
-
-    @property
-    @abstractmethod
     def default_metrics(self) -> tuple[str, ...]:
         """The metrics where none are asked for."""
-
-    @property
-    @abstractmethod
-    def auto_class(self) -> Any:
-        """The Auto class of Transformers that builds the model."""
 
     @property
     def metrics(self) -> tuple[str, ...]:

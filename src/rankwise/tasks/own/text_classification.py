@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from peft.utils.constants import SEQ_CLS_HEAD_NAMES
@@ -63,8 +63,8 @@ class TextClassification(OwnTask):
     target: Target | None = None
     max_length: int | None = None
 
-    name = TEXT_CLASSIFICATION
-    auto_class = AutoModelForSequenceClassification
+    name: ClassVar[str] = TEXT_CLASSIFICATION
+    auto_class: ClassVar[Any] = AutoModelForSequenceClassification
 
     @property
     def rows(self) -> LabelledTexts:

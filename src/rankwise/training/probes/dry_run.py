@@ -13,6 +13,7 @@ from torch import nn
 
 from rankwise.core.errors import ModelError
 from rankwise.methods.adapters import bridge
+from rankwise.tasks.splits import Rehearsal
 from rankwise.training.adapter import attach_adapter
 from rankwise.training.build import build_task
 from rankwise.training.job import steps_of
@@ -56,11 +57,7 @@ def dry_run(settings: RunSettings) -> DryRun:
         ModelError: No configuration of the model is at hand, or the made-up row gives no loss.
         SettingsError: A setting does not fit the architecture.
     """
-    task = build_task(settings)
-    rehearsal = task.rehearse()
-    method = _without_weights(settings.method)
-    model = attach_adapter(rehearsal.model, method, task=task, seed=settings.seed)
-    _freeze_sketches(model, settings.method.schedule)
+    rehearsal, model = rehearsed_model(settings)
     with torch.no_grad():
         loss = model(**rehearsal.batch)["loss"]
     if loss is None or loss.shape != ():
@@ -83,6 +80,21 @@ def _without_weights(method: MethodSettings) -> MethodSettings:
         return method
     options = {key: each for key, each in adapter.options.items() if key != "init_lora_weights"}
     return method.model_copy(update={"adapter": adapter.model_copy(update={"options": options})})
+
+
+def rehearsed_model(settings: RunSettings) -> tuple[Rehearsal, nn.Module]:
+    """Return the rehearsal of a run's task, and its model with the adapter, frozen as in training.
+
+    Raises:
+        ModelError: No configuration of the model is at hand.
+        SettingsError: A setting does not fit the architecture.
+    """
+    task = build_task(settings)
+    rehearsal = task.rehearse()
+    method = _without_weights(settings.method)
+    model = attach_adapter(rehearsal.model, method, task=task, seed=settings.seed)
+    _freeze_sketches(model, settings.method.schedule)
+    return rehearsal, model
 
 
 def _state_bytes(model: nn.Module) -> int:

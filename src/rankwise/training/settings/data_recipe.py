@@ -48,7 +48,7 @@ def data_recipe(data: str, overrides: Tree) -> Tree:
     known = {name: given[name] for name in ("name", *COLUMNS) if given.get(name)}
     task = guess_task(source, known)
     return {
-        "task": {**task, "data": place, "data_digest": digest_of(place), **own},
+        "task": {**task, "data": place, "data_digest": digest_of(place, *own.values()), **own},
         "method": {"name": "lora", "r": 8},
         "training": {
             "epochs": 3,

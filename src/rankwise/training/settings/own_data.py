@@ -19,7 +19,7 @@ class OwnDataSettings(Settings):
         ..., "a CSV, TSV, JSON, JSONL, Parquet or text file, a folder, or hub:OWNER/NAME"
     )
     data_digest: str | None = setting(
-        None, "SHA-256 that the data must have; null: not checked", pattern=r"^[0-9a-f]{64}$"
+        None, "SHA-256 that the files must have; null: not checked", pattern=r"^[0-9a-f]{64}$"
     )
     config: str | None = setting(None, "the configuration of a data set of the Hub")
     train: str | None = setting(

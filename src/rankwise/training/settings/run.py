@@ -114,6 +114,9 @@ class RunSettings(Settings):
         left_out = laid_over(later_defaults(self), _ELSEWHERE)
         if getattr(self.method.schedule, "sketch", "gradient") != "gradient":
             left_out = laid_over(left_out, {"method": {"schedule": {"gradient_sampling": True}}})
+        if getattr(self.task, "data_digest", None) is not None:
+            # The same files in another place are the same data.
+            left_out = laid_over(left_out, {"task": {"data": True}})
         settings = self.model_dump_json(exclude=left_out)
         digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
         rate = f"{self.training.learning_rate:g}"

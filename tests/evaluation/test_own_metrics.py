@@ -1,0 +1,49 @@
+"""A metric is one of ours by its name, or a function of the user's."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from rankwise.core.errors import SettingsError
+from rankwise.evaluation.metrics import macro_f1, perplexity, r2
+from rankwise.evaluation.own_metrics import find_metric
+
+
+def test_macro_f1_weighs_the_classes_that_occur_alike():
+    assert macro_f1([0, 0, 0, 1], [0, 0, 1, 1]) == pytest.approx((0.8 + 2 / 3) / 2)
+    assert macro_f1([2, 2], [0, 0]) == 0.0
+
+
+def test_r2_is_zero_for_the_mean_and_one_for_the_truth():
+    assert r2([2.0, 2.0, 2.0], [1.0, 2.0, 3.0]) == 0.0
+    assert r2([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]) == 1.0
+
+
+def test_perplexity_is_the_inverse_of_the_likelihood():
+    assert perplexity([math.log(0.25)], [2]) == pytest.approx(2.0)
+    assert perplexity([None], [2]) == math.inf
+
+
+def test_a_function_in_the_current_folder_is_a_metric(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_scores.py").write_text(
+        "def right(predictions, labels):\n    return sum(map(int.__eq__, predictions, labels))\n"
+        "def words(predictions, labels):\n    return 'many'\n"
+        "number = 3\n"
+    )
+    assert find_metric("my_scores:right").compute([1, 2], [1, 3]) == 1.0
+    with pytest.raises(SettingsError, match=r"'my_scores:words' must return a number, got 'many'"):
+        find_metric("my_scores:words").compute([1], [1])
+    with pytest.raises(SettingsError, match="'my_scores:number' must be a function, got int"):
+        find_metric("my_scores:number")
+    with pytest.raises(SettingsError, match=r"'my_scores:left' cannot be imported: .* 'left'"):
+        find_metric("my_scores:left")
+    with pytest.raises(SettingsError, match="'nowhere:f' cannot be imported: No module"):
+        find_metric("nowhere:f")
+
+
+def test_an_unknown_name_is_refused_and_the_nearest_named():
+    with pytest.raises(SettingsError, match=r"no metric 'acuracy'; did you mean 'accuracy'\?"):
+        find_metric("acuracy")
