@@ -10,11 +10,14 @@ from rankwise.cli.arguments import (
     RUN_SECTIONS,
     add_recipe,
     add_results,
+    existing_folder,
     no_folder_if_refused,
     results_folder,
 )
 from rankwise.cli.own_data import check_own_data, keep_recipe, tell_guesses
 from rankwise.cli.showing import plain_console, say
+from rankwise.core.errors import SettingsError
+from rankwise.training.settings.layers import laid_over
 from rankwise.training.settings.recipe import load_recipe
 from rankwise.training.settings.run import RunSettings
 
@@ -27,6 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_results(parser)
     parser.add_argument("--resume", action="store_true", help="resume an interrupted run")
     parser.add_argument(
+        "--from",
+        dest="begin",
+        type=Path,
+        metavar="ADAPTER",
+        help="go on from a saved adapter, a run's or any plain LoRA; it decides the method",
+    )
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="build and count everything without data, weights or a network, and train nothing",
@@ -35,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Train the run that the recipe describes, read test once, and say where everything is."""
-    recipe = load_recipe(arguments.recipe, overrides)
+    recipe = load_recipe(arguments.recipe, _with_start(overrides, arguments.begin))
     settings, output = recipe.run(), results_folder(arguments)
     tell_guesses(recipe, arguments, overrides)
     if arguments.dry_run:
@@ -44,6 +54,25 @@ def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     with no_folder_if_refused(output):
         keep_recipe(recipe, arguments, output)
         return _train(settings, output, resume=arguments.resume)
+
+
+def _with_start(overrides: dict[str, Any], begin: Path | None) -> dict[str, Any]:
+    """Lay the method of a saved adapter below what was said.
+
+    Raises:
+        SettingsError: Another method was named, or no run goes on from such an adapter.
+    """
+    if begin is None:
+        return overrides
+    from rankwise.training.continuing import continued_method
+
+    existing_folder(begin)
+    method, change = continued_method(begin), overrides.get("method", {})
+    if not isinstance(change, dict) or change.get("name", method["name"]) != method["name"]:
+        raise SettingsError(
+            f"--from {begin} goes on with method {method['name']!r}: leave out --method.name"
+        )
+    return overrides | {"method": laid_over(method, change)}
 
 
 def _train(settings: RunSettings, output: Path, *, resume: bool) -> int:

@@ -76,7 +76,7 @@ def cut_to_hours(
     Raises:
         SettingsError: One rate, one epoch and one seed still take longer.
     """
-    cut = recipe
+    least = 0.0
     for cut in (recipe, *_cuts(recipe)):
         least = hours_of(cut, costs, workers=workers, grown=True)
         if least <= hours:

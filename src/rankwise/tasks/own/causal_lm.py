@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from rankwise.core.errors import DataError
 from rankwise.tasks.own.columns import check_columns, find_text
@@ -31,7 +31,9 @@ class CausalLm(LanguageTask):
 
     text: str | None = None
 
-    name: ClassVar[str] = CAUSAL_LM
+    @property
+    def name(self) -> str:
+        return CAUSAL_LM
 
     def texts(self) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
         given, place = read_source(self.source), self.source.data

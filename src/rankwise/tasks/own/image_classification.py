@@ -76,8 +76,11 @@ class ImageClassification(OwnTask):
     image: str | None = None
     label: str | None = None
 
-    name: ClassVar[str] = IMAGE_CLASSIFICATION
     auto_class: ClassVar[Any] = AutoModelForImageClassification
+
+    @property
+    def name(self) -> str:
+        return IMAGE_CLASSIFICATION
 
     @property
     def head_modules(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from rankwise.core.errors import DataError
 from rankwise.core.labels import IGNORED_LABEL
@@ -40,7 +40,9 @@ class SupervisedFineTuning(LanguageTask):
     messages: str | None = None
     loss: Loss = "completion"
 
-    name: ClassVar[str] = SFT
+    @property
+    def name(self) -> str:
+        return SFT
 
     def texts(self) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
         given, place = read_source(self.source), self.source.data

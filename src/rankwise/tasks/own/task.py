@@ -39,11 +39,9 @@ class OwnTask(ABC):
         asked_metrics: Names of metrics, the headline first; none: those of the task.
         head_seed: Seed of what the pretrained model lacks.
         dtype: Of the pretrained weights; a head that begins untrained is float32 in any case.
-        name: Of the task, as in ``tasks/table.py``.
         auto_class: The Auto class of Transformers that builds the model.
     """
 
-    name: ClassVar[str]
     auto_class: ClassVar[Any]
 
     source: Source
@@ -57,6 +55,11 @@ class OwnTask(ABC):
     # Every linear layer but the head: PEFT leaves that out.
     target_modules = "all-linear"
     evaluation_batch_size = 32
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Its name, as in ``tasks/table.py``."""
 
     @property
     @abstractmethod

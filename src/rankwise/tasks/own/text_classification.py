@@ -63,8 +63,11 @@ class TextClassification(OwnTask):
     target: Target | None = None
     max_length: int | None = None
 
-    name: ClassVar[str] = TEXT_CLASSIFICATION
     auto_class: ClassVar[Any] = AutoModelForSequenceClassification
+
+    @property
+    def name(self) -> str:
+        return TEXT_CLASSIFICATION
 
     @property
     def rows(self) -> LabelledTexts:
