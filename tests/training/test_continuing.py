@@ -54,11 +54,22 @@ def test_a_plain_lora_from_anywhere_goes_on(digits_of, tmp_path):
     assert train_run(digits_of(method), tmp_path / "out").method.r == 2
 
 
-def test_a_chain_is_to_be_made_one_adapter_before(digits_of, tmp_path):
+def test_a_finished_chain_goes_on_as_the_lora_that_it_was_made(digits_of, tmp_path):
     run = digits_of({"name": "rac-lora", "r": 2, "schedule": {"every_epochs": 1}})
-    train_run(run, tmp_path)
+    before = train_run(run, tmp_path)
+    method = continued_method(RunFolder.below(tmp_path, run.name).path)
+    assert method["name"] == "lora"
+    after = train_run(digits_of(method), tmp_path)
+    assert after.curve[0].validation_loss == pytest.approx(
+        before.curve[-1].validation_loss, rel=1e-5
+    )
+
+
+def test_an_open_chain_is_to_be_made_one_adapter_before(tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2}')
+    (tmp_path / "rankwise_chain.safetensors").touch()
     with pytest.raises(SettingsError, match=r"holds a chain of adapters, .* by rankwise export"):
-        continued_method(RunFolder.below(tmp_path, run.name).path)
+        continued_method(tmp_path)
 
 
 @pytest.mark.parametrize(
