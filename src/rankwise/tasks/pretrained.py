@@ -7,15 +7,22 @@ import importlib.util
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedTokenizerBase,
+    TorchAoConfig,
+)
 from transformers.utils import logging
 
 from rankwise.core.errors import ModelError
 from rankwise.tasks.table import Dtype
+
+Quantization = Literal["nf4", "int8", "int8-torchao"]
 
 _PACKAGE = "package:"
 
@@ -77,6 +84,49 @@ def load_model(
         return kind.from_pretrained(find_model(name), dtype=torch_dtype(dtype), **options)
 
 
+def quantization_options(
+    quantization: Quantization | None, *, dtype: Dtype, heads: Iterable[str]
+) -> dict[str, Any]:
+    """Return the options with which Transformers quantises weights as it loads them.
+
+    nf4 and int8 are bitsandbytes' (nf4 with its double quantisation), int8-torchao is torchao's
+    of weights alone.
+
+    Args:
+        quantization: In what weights are held; None: in ``dtype``.
+        dtype: In which layers compute.
+        heads: Modules that stay as they are, because they train in full.
+
+    Raises:
+        ModelError: torchao is not installed.
+    """
+    if quantization is None:
+        return {}
+    kept = [*heads, "lm_head"]
+    config: Any
+    if quantization == "int8-torchao":
+        try:
+            from torchao.quantization import Int8WeightOnlyConfig
+        except ImportError as error:
+            raise ModelError(
+                f"quantization {quantization} needs torchao ({error}): pip install rankwise[quant]"
+            ) from error
+        config = TorchAoConfig(Int8WeightOnlyConfig(), modules_to_not_convert=kept)
+    elif quantization == "nf4":
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch_dtype(dtype),
+            llm_int8_skip_modules=kept,
+        )
+    else:
+        config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
+    # bitsandbytes puts its weights where they are used as it reads them.
+    place = "cuda:0" if torch.cuda.is_available() else "cpu"
+    return {"quantization_config": config, "device_map": place}
+
+
 def torch_dtype(name: Dtype) -> torch.dtype:
     """Return PyTorch's dtype of this name."""
     return getattr(torch, name)
@@ -108,7 +158,8 @@ def loading_errors(name: str) -> Iterator[None]:
     logging.disable_progress_bar()
     try:
         yield
-    except (OSError, ValueError, KeyError) as error:
+    # A missing quantisation library or attention kernel is an ImportError.
+    except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelError(f"model {name!r} cannot be loaded: {error}") from error
     finally:
         logging.set_verbosity(verbosity)

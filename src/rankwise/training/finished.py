@@ -171,5 +171,7 @@ def score_test(settings: RunSettings, output: Path) -> TestResult:
 
 
 def on_accelerator(model: nn.Module) -> nn.Module:
-    """Return ``model`` on a GPU where there is one."""
+    """Return ``model`` on a GPU where there is one; one that lies on several devices stays."""
+    if len({parameter.device for parameter in model.parameters()}) > 1:
+        return model
     return model.to("cuda" if torch.cuda.is_available() else "cpu")

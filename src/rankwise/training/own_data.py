@@ -61,6 +61,9 @@ def build_own_task(settings: OwnDataSettings, seed: int) -> OwnTask:
         asked_metrics=tuple(settings.metrics),
         head_seed=seed,
         dtype=settings.dtype,
+        quantization=settings.quantization,
+        attn_implementation=settings.attn_implementation,
+        device_map=settings.device_map,
         **own,
     )
 

@@ -55,7 +55,7 @@ class LanguageTask(OwnTask):
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Return the model's own; shared by the process, not to be changed."""
-        return _tokenizer(self.model)
+        return own_tokenizer(self.model)
 
     @abstractmethod
     def texts(self) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
@@ -78,11 +78,6 @@ class LanguageTask(OwnTask):
         """Read per row the log-likelihood of what counts in it, beside its number of tokens."""
         sums, counts = response_likelihood(output["logits"], batch["labels"])
         return Answers(sums.tolist(), counts.tolist())
-
-
-@lru_cache(maxsize=4)
-def _tokenizer(name: str) -> PreTrainedTokenizerBase:
-    return own_tokenizer(name)
 
 
 @lru_cache(maxsize=4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +18,13 @@ from rankwise.tasks.architectures import architecture_names, build_on_meta, read
 from rankwise.tasks.own.definitions import ALLOWED_METRICS, VERSION
 from rankwise.tasks.own.division import Cut
 from rankwise.tasks.own.source import Source
-from rankwise.tasks.pretrained import find_model, load_model, loading_errors
+from rankwise.tasks.pretrained import (
+    Quantization,
+    find_model,
+    load_model,
+    loading_errors,
+    quantization_options,
+)
 from rankwise.tasks.splits import Batch, Rehearsal, Splits
 from rankwise.tasks.table import Dtype
 
@@ -39,6 +46,9 @@ class OwnTask(ABC):
         asked_metrics: Names of metrics, the headline first; none: those of the task.
         head_seed: Seed of what the pretrained model lacks.
         dtype: Of the pretrained weights; a head that begins untrained is float32 in any case.
+        quantization: In what the pretrained weights are held; None: in ``dtype``.
+        attn_implementation: Of attention, as Transformers names it; None: its choice.
+        device_map: Where weights lie, as Accelerate names it; None: on one device.
         auto_class: The Auto class of Transformers that builds the model.
     """
 
@@ -50,6 +60,9 @@ class OwnTask(ABC):
     asked_metrics: tuple[str, ...] = ()
     head_seed: int = field(default=0, compare=False)
     dtype: Dtype = field(default="float32", compare=False)
+    quantization: Quantization | None = field(default=None, compare=False)
+    attn_implementation: str | None = field(default=None, compare=False)
+    device_map: str | None = field(default=None, compare=False)
 
     version = VERSION
     # Every linear layer but the head: PEFT leaves that out.
@@ -118,6 +131,12 @@ class OwnTask(ABC):
             ModelError: There is no such model, or its architecture does not fit the task.
         """
         options: dict[str, Any] = {**self.model_options, **self.loading_options}
+        options |= quantization_options(
+            self.quantization, dtype=self.dtype, heads=self.head_modules
+        )
+        for name in ("attn_implementation", "device_map"):
+            if (value := getattr(self, name)) is not None:
+                options[name] = value
         return load_model(
             self.auto_class, self.model, seed=self.head_seed, dtype=self.dtype, **options
         )
@@ -140,8 +159,11 @@ class OwnTask(ABC):
         return Rehearsal.of(model, rows, len(rows))
 
 
+@lru_cache(maxsize=4)
 def own_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a model, whose end token pads where there is no token for it.
+
+    It is kept, because every run and batch asks for it.
 
     Raises:
         ModelError: There is none, or it has neither token.

@@ -105,7 +105,7 @@ class TextClassification(OwnTask):
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Return the model's own; shared by the process, not to be changed."""
-        return _tokenizer(self.model)
+        return own_tokenizer(self.model)
 
     def splits(self) -> Splits:
         """Return the rows as tokens.
@@ -148,11 +148,6 @@ class _Wanted:
 
 def _without_model(task: TextClassification) -> _Wanted:
     return _Wanted(task.source, task.cut, task.text, task.label, task.target)
-
-
-@lru_cache(maxsize=4)
-def _tokenizer(name: str) -> PreTrainedTokenizerBase:
-    return own_tokenizer(name)
 
 
 @lru_cache(maxsize=4)

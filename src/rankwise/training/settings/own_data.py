@@ -54,6 +54,16 @@ class OwnDataSettings(Settings):
     )
     model: str = setting(..., "a model's name on the Hub, a local folder, or package:NAME/FOLDER")
     dtype: Dtype = setting("float32", "dtype of the pretrained weights; what trains is float32")
+    quantization: Literal["nf4", "int8", "int8-torchao"] | None = setting(
+        None,
+        "hold pretrained weights in 4 or 8 bits, by bitsandbytes or torchao; null: in dtype",
+    )
+    attn_implementation: str | None = setting(
+        None, "attention as Transformers names it, such as sdpa or eager; null: its choice"
+    )
+    device_map: str | None = setting(
+        None, "where weights lie, such as auto for several devices; null: on one"
+    )
 
 
 class TextClassificationSettings(OwnDataSettings):

@@ -166,6 +166,16 @@ class RunSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _check_quantization(self) -> RunSettings:
+        quantization = getattr(self.task, "quantization", None)
+        if self.method.adapter.kind == "full" and quantization is not None:
+            raise ValueError(
+                f"method {self.method.name!r} trains the weights themselves, which cannot be done "
+                f"in task.quantization {quantization!r}: clear it, or name a method with an adapter"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_protocol(self) -> RunSettings:
         chooses = self.training.keep == "best" or self.training.patience is not None
         if trains_on_validation(self.task) and chooses:
