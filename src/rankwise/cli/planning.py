@@ -133,7 +133,7 @@ def _probe(run: RunSettings, folder: Path) -> RunCost | str:
 
 def _show(recipe: Recipe, costs: Sequence[RunCost], workers: int) -> None:
     comparison = comparison_of(recipe)
-    runs, grows = runs_of_a_method(comparison)
+    counts = [runs_of_a_method(comparison, method) for method in comparison.chosen_methods]
     table = Table(
         title=f"{recipe.task.name}: measured on a few steps of each method",
         box=box.SIMPLE_HEAD,
@@ -141,7 +141,7 @@ def _show(recipe: Recipe, costs: Sequence[RunCost], workers: int) -> None:
         collapse_padding=True,
     )
     add_columns(table, _COLUMNS, texts=("method",), no_wrap=True)
-    for method, cost in zip(comparison.chosen_methods, costs, strict=True):
+    for method, cost, (runs, grows) in zip(comparison.chosen_methods, costs, counts, strict=True):
         add_row(
             table,
             method.title,
@@ -156,8 +156,8 @@ def _show(recipe: Recipe, costs: Sequence[RunCost], workers: int) -> None:
             f"{cost.seconds * runs / 3600:.2g}",
         )
     show_table(table)
-    stored = sum(cost.stored_bytes for cost in costs) * runs
-    steps = sum(cost.steps for cost in costs) * runs
+    stored = sum(cost.stored_bytes * runs for cost, (runs, _) in zip(costs, counts, strict=True))
+    steps = sum(cost.steps * runs for cost, (runs, _) in zip(costs, counts, strict=True))
     least, most = (hours_of(recipe, costs, workers=workers, grown=grown) for grown in (False, True))
     span = f"{least:.2g} h" if math.isclose(least, most) else f"{least:.2g} to {most:.2g} h"
     memory = max(cost.peak_memory_bytes for cost in costs) * workers

@@ -6,15 +6,17 @@ rates may grow, then the seeds at every rate, the outer rates, the epochs, and t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rankwise.comparison.grid import comparison_of
 from rankwise.core.errors import SettingsError
 from rankwise.training.probes.cost import RunCost
-from rankwise.training.settings.comparison import ComparisonSettings
+from rankwise.training.settings.comparison import ComparedMethod, ComparisonSettings
+from rankwise.training.settings.grid import RATE
 from rankwise.training.settings.recipe import Recipe
 
+Values = tuple[Any, ...]
 _SECONDS = 3600
 _CUT = (
     "compare.widenings",
@@ -25,29 +27,23 @@ _CUT = (
 )
 
 
-def runs_of_a_method(comparison: ComparisonSettings) -> tuple[int, int]:
-    """Return how many runs each method has, and how many more where its grid of rates grows.
+def runs_of_a_method(comparison: ComparisonSettings, method: ComparedMethod) -> tuple[int, int]:
+    """Return how many runs a method has at most, and how many more where its grid of rates grows.
 
-    >>> from rankwise.training.settings.recipe import load_recipe
-    >>> runs_of_a_method(load_recipe("glue-tutorial").compare)
-    (5, 0)
+    Fewer are made where points of its grid can no longer win.
     """
-    swept = comparison.sweep_seeds or len(comparison.seeds)
-    rates = len(comparison.learning_rates)
-    runs = rates * swept + len(comparison.seeds) - swept
-    return runs, comparison.widenings * swept if rates > 1 else 0
+    swept = len(comparison.swept_seeds)
+    runs = len(comparison.points_of(method)) * swept + len(comparison.seeds) - swept
+    grows = len(comparison.grid_of(method)[RATE]) > 1
+    return runs, comparison.widenings * swept if grows else 0
 
 
 def counted_runs(comparison: ComparisonSettings) -> str:
-    """Say how many runs there will be."""
-    methods, (runs, grows) = len(comparison.chosen_methods), runs_of_a_method(comparison)
-    few = comparison.sweep_seeds not in (None, len(comparison.seeds))
-    swept = f", {comparison.sweep_seeds} of them at every rate" if few else ""
-    more = f", and up to {methods * grows} more where the grid of rates grows" if grows else ""
-    return (
-        f"{methods * runs} runs: {methods} methods, {len(comparison.learning_rates)} learning "
-        f"rates, {len(comparison.seeds)} seeds{swept}{more}"
-    )
+    """Say how many runs there will be at most."""
+    counts = [runs_of_a_method(comparison, each) for each in comparison.chosen_methods]
+    runs, grows = (sum(column) for column in zip(*counts, strict=True))
+    more = f", and up to {grows} more where a grid of rates grows" if grows else ""
+    return f"at most {runs} runs: {len(counts)} methods, {len(comparison.seeds)} seeds{more}"
 
 
 def hours_of(recipe: Recipe, costs: Sequence[RunCost], *, workers: int, grown: bool) -> float:
@@ -59,13 +55,12 @@ def hours_of(recipe: Recipe, costs: Sequence[RunCost], *, workers: int, grown: b
         workers: Runs at once.
         grown: Whether each grid of rates grows as far as it may.
     """
-    comparison = comparison_of(recipe)
-    runs, grows = runs_of_a_method(comparison)
-    seconds = sum(
-        cost.seconds_of(method.training.get("epochs", recipe.training.epochs))
-        for method, cost in zip(comparison.chosen_methods, costs, strict=True)
-    )
-    return seconds * (runs + (grows if grown else 0)) / workers / _SECONDS
+    comparison, seconds = comparison_of(recipe), 0.0
+    for method, cost in zip(comparison.chosen_methods, costs, strict=True):
+        runs, grows = runs_of_a_method(comparison, method)
+        epochs = method.training.get("epochs", recipe.training.epochs)
+        seconds += cost.seconds_of(epochs) * (runs + (grows if grown else 0))
+    return seconds / workers / _SECONDS
 
 
 def cut_to_hours(
@@ -94,24 +89,43 @@ def _cuts(recipe: Recipe) -> Iterator[Recipe]:
     yield recipe
     recipe = _changed(recipe, sweep_seeds=1)
     yield recipe
-    while len(rates := sorted(comparison_of(recipe).learning_rates)) > 2:
-        recipe = _changed(recipe, learning_rates=tuple(_without_an_end(rates)))
+    while max(map(len, _rates(recipe))) > 2:
+        recipe = _with_rates(recipe, _without_an_end)
         yield recipe
     while (epochs := recipe.training.epochs) > 1:
         training = recipe.training.model_copy(update={"epochs": epochs // 2})
         recipe = recipe.model_copy(update={"training": training})
         yield recipe
-    if len(rates) > 1:
-        recipe = _changed(recipe, learning_rates=tuple(rates[:1]))
-        yield recipe
+    recipe = _with_rates(recipe, lambda values: values[:1])
+    yield recipe
     while len(seeds := comparison_of(recipe).seeds) > 1:
         recipe = _changed(recipe, seeds=seeds[:-1])
         yield recipe
 
 
-def _without_an_end(rates: Sequence[float]) -> Sequence[float]:
-    """Leave out the highest rate of an odd number, else the lowest: those inside stay."""
-    return rates[:-1] if len(rates) % 2 else rates[1:]
+def _without_an_end(values: Values) -> Values:
+    """Leave out the highest of an odd number, else the lowest, down to two: those inside stay."""
+    if len(values) <= 2:
+        return values
+    return values[:-1] if len(values) % 2 else values[1:]
+
+
+def _rates(recipe: Recipe) -> list[Values]:
+    comparison = comparison_of(recipe)
+    return [comparison.grid_of(method)[RATE] for method in comparison.chosen_methods]
+
+
+def _with_rates(recipe: Recipe, cut: Callable[[Values], Values]) -> Recipe:
+    """Return the recipe with ``cut`` done to its learning rates, and to those of its methods."""
+    comparison = comparison_of(recipe)
+    methods = tuple(
+        each.model_copy(update={"sweep": {**each.sweep, RATE: cut(tuple(sorted(own)))}})
+        if (own := each.sweep.get(RATE))
+        else each
+        for each in comparison.methods
+    )
+    rates = cut(tuple(sorted(comparison.learning_rates)))
+    return _changed(recipe, learning_rates=rates, methods=methods)
 
 
 def _changed(recipe: Recipe, **settings: Any) -> Recipe:
@@ -126,6 +140,8 @@ def _differences(recipe: Recipe, cut: Recipe) -> list[str]:
         was, now = (getattr(getattr(each, section), setting) for each in (recipe, cut))
         if was != now:
             found.append(f"{name}: {_shown(was)} becomes {_shown(now)}")
+    if _rates(recipe) != _rates(cut) and not comparison_of(recipe).learning_rates:
+        found.append("the learning rates of each method become fewer")
     return found
 
 
