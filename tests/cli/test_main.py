@@ -111,6 +111,8 @@ def test_train_trains_scores_and_says_where_the_results_are(capsys, empty_folder
         "settings.json",
         "record.json",
         "test.json",
+        "test.log",
+        "validation.log",
         "adapter",
     }
     assert folder.name in printed
@@ -151,7 +153,7 @@ def test_train_trains_scores_and_says_where_the_results_are(capsys, empty_folder
         (["compare", "digits", "--output", "a-file"], "the output a-file is a file: name a folder"),
         (["train", "digits", "--output", "a-file/below"], "a file is in the place of a folder"),
         (["train", "digits", "--output", "x" * 300], "File name too long: name it shorter"),
-        (["compare", "digits", "--data", "f.csv"], "did you mean --task.data_root?"),
+        (["compare", "digits", "--data", "f.csv"], "task.data: unknown setting"),
         (["compare", "digits", "--seeds", "3", "--compare.seeds", "3"], "give one of them"),
         (["compare", "digits", "--method.name", "cola"], "--compare.methods lora,lora-sb"),
         (["compare", "rac-glue", "--seed", "1"], "none of seed"),

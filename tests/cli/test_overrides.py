@@ -131,7 +131,6 @@ def test_a_switch_does_not_swallow_what_stands_behind_it():
             ["--epoch", "3"],
             "--epoch: there is no such option or setting; did you mean --training.e",
         ),
-        (["--data", "f.csv"], "did you mean --task.data_root?"),
         (["--compare.seed", "3"], "did you mean --compare.seeds?"),
         (["--wrkers", "3"], "did you mean --workers?"),
         (["--nonsense", "3"], "`rankwise list settings`"),

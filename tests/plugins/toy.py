@@ -85,7 +85,7 @@ class DiagonalModel(FactoredTuner):
     """PEFT's tuner for it."""
 
     prefix = "toy_diagonal_"
-    tuner_layer_cls = DiagonalLinear
+    tuner_layer_cls = linear_class = DiagonalLinear
     target_module_mapping: ClassVar[dict[str, Any]] = {}
 
 

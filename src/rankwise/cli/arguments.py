@@ -12,7 +12,7 @@ from rankwise.core.errors import AdapterError, DataError, ModelError, SettingsEr
 
 # The sections of a recipe: those that make a run, and all.
 RUN_SECTIONS = ("task", "method", "training", "seed", "raclora")
-ALL_SECTIONS = (*RUN_SECTIONS, "compare", "federated")
+ALL_SECTIONS = (*RUN_SECTIONS, "compare", "federated", "plugins")
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:

@@ -21,7 +21,6 @@ from rankwise.cli.arguments import (
 from rankwise.cli.overrides import option_words, parse_variations
 from rankwise.cli.own_data import check_own_data, keep_recipe, tell_guesses
 from rankwise.cli.planning import add_planning, planned, with_budget
-from rankwise.cli.progress import ProgressWatcher
 from rankwise.cli.showing import plain_console, say, show_summary
 from rankwise.comparison.ablation import varied_methods
 from rankwise.comparison.folder import report_file, summary_file, write_summary
@@ -129,6 +128,8 @@ def _compare(
 
     # Absolute, because a worker on another machine stands in a folder of its own.
     absolute = output.resolve()
+    from rankwise.cli.progress import ProgressWatcher
+
     with _engine(arguments, output) as engine, ProgressWatcher(plain_console()) as watcher:
         sweeps = sweep(recipe, absolute, engine=engine, watcher=watcher)
         tests = read_test(sweeps, absolute, engine=engine)

@@ -32,6 +32,7 @@ _SYNONYMS = {
     "num_clients": "clients",
     "num_rounds": "rounds",
 }
+_OF_OTHERS = "raclora."  # a configuration whose words are not ours
 _NO_SETTING = {
     "device": "a run takes the accelerator that PyTorch finds; CUDA_VISIBLE_DEVICES= in front of "
     "the command keeps it to the processor",
@@ -105,7 +106,7 @@ def _least_nested(typed: str, sections: Collection[str]) -> list[str]:
         if leaf in wanted and above[: len(prefix)] == prefix and each.name.split(".")[0] in sections
     }
     # What RAC-LoRA's own configuration calls as others do means the others' setting.
-    found = {name for name in found if not name.startswith("raclora.")} or found
+    found = {name for name in found if not name.startswith(_OF_OTHERS)} or found
     fewest = min((name.count(".") for name in found), default=0)
     return sorted(name for name in found if name.count(".") == fewest)
 
@@ -120,7 +121,11 @@ def _what_is_wrong(typed: str, sections: Collection[str], declared: Collection[s
     if elsewhere:
         section = elsewhere[0].partition(".")[0]
         return f"{_taken(sections)} of {section}"
-    known = [each.name for each in all_settings() if each.name.partition(".")[0] in sections]
+    known = [
+        each.name
+        for each in all_settings()
+        if each.name.partition(".")[0] in sections and not each.name.startswith(_OF_OTHERS)
+    ]
     return f"there is no such option or setting; {_nearest(typed, options + known)}"
 
 

@@ -44,6 +44,7 @@ REFUSED: dict[Case, str] = {
     **{("boundary", "lora", each): "no activation module" for each in FUNCTIONAL},
     **{("boundary", "lora", each): r"experts\.\S+ has positions of shape" for each in WRAPPED},
     ("update", "lora", "qwen3_next"): r"the smaller side of \S+shared_expert_gate",
+    ("chain", "lora", "qwen3_next"): r"the output side of \S+shared_expert_gate",
     ("update", "lora", "gemma3n_text"): "per_layer_projection has no gradient",
     ("update", "lora_xs", "gemma3n_text"): "per_layer_projection has no gradient",
 }

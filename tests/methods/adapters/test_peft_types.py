@@ -31,7 +31,7 @@ def test_a_type_is_found_by_member_and_by_string(peft_type, config_class, tuner_
 
 @pytest.mark.parametrize(("peft_type", "config_class", "tuner_class"), ENTRIES)
 def test_names_are_such_that_loaders_recognise_them(peft_type, config_class, tuner_class):
-    layer_class = tuner_class.tuner_layer_cls
+    layer_class = tuner_class.linear_class
     assert peft_type.name == peft_type.value
     assert tuner_class.prefix == f"{peft_type.value.lower()}_"
     for name in layer_class.adapter_layer_names + layer_class.frozen_names:

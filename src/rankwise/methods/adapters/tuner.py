@@ -69,15 +69,15 @@ class FactoredTuner(BaseTuner, ABC):
         choose_linear_layers(peft_config, model, self.tuner_layer_cls)
 
     def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> PeftConfig:
-        if peft_config.target_modules is None and peft_config.target_parameters:
+        if peft_config.target_modules is None and _parameters_of(peft_config):
             peft_config.target_modules = set()
         return super()._prepare_adapter_config(peft_config, model_config)
 
     def _check_new_adapter_config(self, config: Any) -> None:
         super()._check_new_adapter_config(config)
-        names = set(config.target_parameters or ())
+        names = _parameters_of(config)
         for other_name, other in self.peft_config.items():
-            others = set(getattr(other, "target_parameters", None) or ())
+            others = _parameters_of(other)
             if other is not config and names and others and others != names:
                 raise ModelError(
                     f"adapter {other_name!r} has target_parameters={sorted(others)}, the new one "
@@ -120,7 +120,7 @@ class FactoredTuner(BaseTuner, ABC):
         self, peft_config: Any, model: nn.Module, adapter_name: str, low_cpu_mem_usage: bool
     ) -> list[str]:
         # PEFT's own version knows its one class of such layers by name.
-        names = find_stacks(model, peft_config.target_parameters)
+        names = find_stacks(model, _parameters_of(peft_config))
         for module_name, parameter_name in names:
             with init_empty_weights() if low_cpu_mem_usage else contextlib.nullcontext():
                 layer = self._experts_layer(model, module_name, parameter_name)
@@ -267,6 +267,11 @@ class FactoredTuner(BaseTuner, ABC):
                 f"{missing[0]!r}: it is cut short or was saved from another model"
             )
         return tensors
+
+
+def _parameters_of(config: Any) -> set[str]:
+    """Return which weights that are no layers a config names, if its type can name any."""
+    return set(getattr(config, "target_parameters", None) or ())
 
 
 def _check_untied(model: nn.Module) -> None:
