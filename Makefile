@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test test-all test-lowest test-newest peft-tests test-browser fuzz kill-trials check format bench clean
+.PHONY: demo test test-all test-slow test-slow test-lowest test-newest peft-tests test-browser fuzz kill-trials check format bench clean
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -22,9 +22,12 @@ test: .venv/.ready  ## what runs within one process, offline
 # The page of a comparison is tested in a real browser, where there is one.
 CHROMIUM := $(or $(RANKWISE_CHROMIUM),$(shell command -v chromium))
 
-test-all: .venv/.ready  ## all tests: worker processes, clusters, killed runs and the browser too
+test-all: .venv/.ready  ## all tests but the sweeps: worker processes, clusters, killed runs and the browser too
 	$(if $(CHROMIUM),,@echo "no Chromium here: the tests of the page in a browser are left out")
-	$(PYTEST) $(if $(CHROMIUM),,-m "not browser")
+	$(PYTEST) -m "not slow$(if $(CHROMIUM),, and not browser)"
+
+test-slow: .venv/.ready  ## the sweeps, of which test-all has samples: interrupts at every line, hundreds of comparisons
+	$(PYTEST) -m slow
 
 # Two environments of their own, at the ends of what pyproject.toml allows. What needs no other
 # extras than theirs: mathematics, adapters, inits, chains, exports, and runs by both loops.

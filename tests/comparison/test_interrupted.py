@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -38,7 +39,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     printed, complaints = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert " of 8 runs done, and kept" in printed
+    assert re.search(r"\d of \d runs done, and kept", printed)
     assert complaints.strip() == "interrupted; rerun the same command to resume"
     records = list(tmp_path.glob("runs/*/record.json"))
     assert len(records) < 8
