@@ -52,12 +52,13 @@ def check_adapter_directory(directory: Path) -> dict[str, Tensor]:
 def _check_ranks(directory: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Refuse ranks beyond all sides of the tensors: PEFT would allocate factors of that rank."""
     largest = max((side for each in tensors.values() for side in each.shape), default=0)
+    # An OFT may have blocks of a size instead of a rank.
+    least = 0 if config.get("peft_type") in ("OFT", "BOFT") else 1
     ranks = [config.get("r"), *(config.get("rank_pattern") or {}).values()]
     for rank in ranks:
         if isinstance(rank, list):  # AdaLoRA's: which of its components are left
             rank = len(rank) if all(type(each) is bool for each in rank) else rank
-        # Zero is an OFT whose blocks have a size instead; PEFT itself refuses it elsewhere.
-        if rank is not None and not (type(rank) is int and 0 <= rank <= largest):
+        if rank is not None and not (type(rank) is int and least <= rank <= largest):
             raise AdapterError(
                 f"{directory / CONFIG} names the rank {rank!r:.40}, but no tensor of {WEIGHTS} has "
                 f"more than {largest} rows or columns: it belongs to another adapter"
