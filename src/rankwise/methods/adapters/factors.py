@@ -48,7 +48,8 @@ class Kept:
 
     def __init__(self, sources: Sequence[Tensor], dtype: torch.dtype, values: list[Tensor]) -> None:
         self.values = values
-        self._sources = tuple(sources)  # held, so that no other tensor takes their identity
+        # Held, so that no other tensor takes their identity, and no other values their memory.
+        self._held = (*sources, *(source.detach() for source in sources))
         self._state = self._state_of(sources, dtype)
 
     def is_of(self, sources: Sequence[Tensor], dtype: torch.dtype) -> bool:
