@@ -173,9 +173,10 @@ def test_a_finite_update_that_ruins_the_mean_is_left_out_and_its_norm_is_told(
     without, _ = federate(plan, tmp_path / "b", cache, {(1, 1): "fails"})
     first = record.rounds[1]
     assert first.clients == (0, 2)
+    start = {"lora-sb": 3}.get(method, 2)  # its init begins with a step
     assert re.search(
-        r"under its update alone the validation loss would go from 2\.\d+ to \S+; its update has a "
-        r"norm of \S+e\+\d\d, and the median of the others' is \d",
+        rf"under its update alone the validation loss would go from {start}\.\d+ to \S+; its "
+        r"update has a norm of \S+e\+\d\d, and the median of the others' is \d",
         first.left_out[1],
     )
     assert record.score_test == without.score_test
