@@ -6,7 +6,7 @@ import pytest
 
 from rankwise.cli.main import main
 from rankwise.comparison.loss_curves import LossCurve, as_bars, said_of_starts
-from rankwise.training.records import SummaryRow
+from rankwise.comparison.records import SummaryRow
 from rankwise.training.settings.recipe import load_recipe
 
 SHORT = ["--training.epochs", "2", "--compare.seeds", "0", "--compare.learning_rates", "0.01"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from rankwise.cli.main import main
-from rankwise.comparison.effort import runs_of_method, training_seconds
+from rankwise.comparison.effort import training_seconds
 from rankwise.comparison.experiments import EXPERIMENTS, Experiment
+from rankwise.comparison.records import Protocol, Summary, SummaryRow
 from rankwise.comparison.reproduced import reproduced, reproduced_text
-from rankwise.training.records import Protocol, Summary, SummaryRow
 from rankwise.training.settings.recipe import load_recipe
 from tests.tasks.idx_files import write_mnist
 
@@ -110,4 +110,3 @@ def test_hours_grow_with_weights_and_tokens():
     frozen = training_seconds(**few, is_full=False)
     assert frozen == pytest.approx(4e15 / (989e12 * 0.4))
     assert training_seconds(**few, is_full=True) == pytest.approx(1.5 * frozen)
-    assert runs_of_method(4, 5, None) == 20

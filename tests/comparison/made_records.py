@@ -7,16 +7,14 @@ from functools import cache
 
 from rankwise.comparison.analysis.choice import MethodSweep
 from rankwise.comparison.analysis.contrast import Scored
+from rankwise.comparison.records import Protocol, Summary, SummaryRow
 from rankwise.comparison.report.comparison import Comparison
 from rankwise.training.records import (
     CurvePoint,
     FailedRun,
     MethodIdentity,
-    Protocol,
     RunRecord,
     Seconds,
-    Summary,
-    SummaryRow,
     TestResult,
 )
 from rankwise.training.settings.grid import GridPoint

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from statistics import fmean
 
+from rankwise.comparison.records import Protocol, Summary, SummaryRow
 from rankwise.comparison.report.comparison import Comparison, Run
 from rankwise.methods.inits.report import LayerStart
 from rankwise.training.records import (
@@ -19,10 +20,7 @@ from rankwise.training.records import (
     DiagnosticPoint,
     InitializationRecord,
     MethodIdentity,
-    Protocol,
     RunRecord,
-    Summary,
-    SummaryRow,
 )
 from tests.comparison import made_records as made
 

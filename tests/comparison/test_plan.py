@@ -56,6 +56,19 @@ def test_runs_are_counted_with_those_of_a_grid_that_grows(recipe):
     )
 
 
+@pytest.mark.parametrize(("seeds", "sweep_seeds", "runs"), [(5, None, 20), (5, 1, 8), (1, 3, 4)])
+def test_each_rate_is_on_the_seeds_of_the_sweep_and_the_best_on_the_others(
+    recipe, seeds, sweep_seeds, runs
+):
+    changes = {
+        "learning_rates": (1e-4, 1e-3, 1e-2, 1e-1),
+        "seeds": tuple(range(seeds)),
+        "sweep_seeds": sweep_seeds,
+    }
+    comparison = recipe.compare.model_copy(update=changes)
+    assert runs_of_a_method(comparison, comparison.methods[0])[0] == runs
+
+
 def test_hours_are_shared_by_the_workers(recipe):
     costs = [HOUR] * len(recipe.compare.chosen_methods)
     each = len(costs)

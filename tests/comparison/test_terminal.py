@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
+from rankwise.comparison.records import DroppedPoint
 from rankwise.comparison.terminal import WIDTH, remarks, summary_table, tuning
-from rankwise.training.records import DroppedPoint
 from tests.comparison import made_records as made
 
 

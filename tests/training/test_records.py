@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from rankwise.comparison.records import SummaryRow
 from rankwise.core.errors import AdapterError
 from rankwise.core.records import write_record
 from rankwise.training.records import (
@@ -13,7 +14,6 @@ from rankwise.training.records import (
     FailedRun,
     MethodIdentity,
     RunRecord,
-    SummaryRow,
     read_run,
 )
 
@@ -66,15 +66,6 @@ def test_a_record_of_version_0_1_is_read(tmp_path):
     assert isinstance(read, RunRecord)
     assert read.method.budget == "300"
     assert read.diagnostics == (DiagnosticPoint(step=0, relative_norm=0.25, captured_share=0.5),)
-
-
-@pytest.mark.parametrize(
-    ("old", "status", "error"),
-    [("ok", "done", None), ("failed: the loss became nan", "failed", "the loss became nan")],
-)
-def test_a_row_of_version_0_1_is_read(old, status, error):
-    row = SummaryRow.model_validate({"name": "lora", "budget": "", "status": old})
-    assert (row.status, row.error) == (status, error)
 
 
 @pytest.mark.parametrize(

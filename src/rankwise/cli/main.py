@@ -1,7 +1,8 @@
 """The command ``rankwise``: parses, hands over, and turns errors into one message and an exit code.
 
-Exit codes: 0 success; 1 a comparison in which no method could be scored; 2 a mistake of the user's,
-told in one message; 130 stopped by Ctrl-C. A traceback means a fault of ours.
+Exit codes: 0 success; 1 nothing to show for it (no method could be scored, a judge left answers
+unrated, a count that is not the paper's); 2 a mistake of the user's, told in one message; 130
+stopped by Ctrl-C. A traceback means a fault of ours.
 
 Built on argparse: what it does not know are dotted settings, which pydantic checks; Typer, Click
 and their kind have no place for those, and jsonargparse, which has, would check them a second time.

@@ -1,7 +1,7 @@
 """Settings on the command line, on top of a recipe: ``--training.epochs 3``, ``--lr 0.01``.
 
 Read from the words of a command, and written as such words again, for the command that repeats a
-comparison: ``read_options(option_words(tree)) == tree``.
+comparison: ``split_options(option_words(tree), ...)[0] == tree``.
 """
 
 from __future__ import annotations

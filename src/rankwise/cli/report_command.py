@@ -9,11 +9,11 @@ from typing import Any
 
 from rankwise.cli.showing import show_summary, show_table
 from rankwise.comparison.folder import read_runs, read_summary, report_file
+from rankwise.comparison.records import Summary
 from rankwise.comparison.report.comparison import Comparison
 from rankwise.comparison.report.formats import FORMATS
 from rankwise.comparison.report.page import write_report
 from rankwise.core.errors import SettingsError
-from rankwise.training.records import Summary
 
 SECTIONS = ()
 

@@ -15,16 +15,17 @@ from rankwise.comparison.effort import (
     GPUS,
     UTILISATION,
     Effort,
-    runs_of_method,
     tokens_of_row,
     training_seconds,
 )
 from rankwise.comparison.experiments import EXPERIMENTS, Experiment, find_experiment
 from rankwise.comparison.folder import read_runs, read_summary
+from rankwise.comparison.plan import runs_of_a_method
+from rankwise.comparison.records import Summary
+from rankwise.comparison.report.comparison import Comparison
 from rankwise.comparison.reproduced import reproduced, reproduced_table, reproduced_text
 from rankwise.core.errors import SettingsError, nearest_names
 from rankwise.core.records import write_text
-from rankwise.training.records import RunRecord, Summary
 from rankwise.training.settings.comparison import ComparedMethod
 from rankwise.training.settings.grid import GridPoint
 from rankwise.training.settings.recipe import Recipe, load_recipe
@@ -126,12 +127,12 @@ def _asked(
 
 
 def _chosen_runs(output: Path, summary: Summary) -> dict[str, Path]:
-    """Return the folder of the first run of each method at its chosen rate."""
+    """Return the folder of the first run of each method with the settings chosen for it."""
+    comparison = Comparison(summary, read_runs(output, summary))
     chosen: dict[str, Path] = {}
-    for record in read_runs(output, summary):
-        row = next(row for row in summary.methods if row.identity == record.method.identity)
-        if isinstance(record, RunRecord) and record.learning_rate == row.learning_rate:
-            chosen.setdefault(row.label, output / "runs" / record.run)
+    for row in summary.methods:
+        if runs := comparison.chosen_runs(row):
+            chosen.setdefault(row.label, output / "runs" / runs[0].run)
     return chosen
 
 
@@ -165,6 +166,7 @@ def _show_effort(experiment: Experiment, recipes: dict[str, Recipe], gpu: str) -
 
 
 def _effort(recipe: Recipe, method: ComparedMethod, gpu: str) -> Effort:
+    from rankwise.training.initialization import needs_reference
     from rankwise.training.probes.dry_run import dry_run
 
     comparison = recipe.compare
@@ -172,9 +174,7 @@ def _effort(recipe: Recipe, method: ComparedMethod, gpu: str) -> Effort:
     point = GridPoint(recipe.training.learning_rate)
     settings = method.run(recipe.run(), at=point, seed=recipe.seed)
     found, training = dry_run(settings), settings.training
-    runs = runs_of_method(
-        len(comparison.points_of(method)), len(comparison.seeds), comparison.sweep_seeds
-    )
+    runs, _ = runs_of_a_method(comparison, method)
     rows = found.steps * training.batch_size * training.accumulation_steps
     seconds = training_seconds(
         weights=found.weights,
@@ -184,5 +184,5 @@ def _effort(recipe: Recipe, method: ComparedMethod, gpu: str) -> Effort:
         in_bfloat16=training.bf16,
     )
     # A reference that is trained on the task first is one more run of the same length.
-    times = 2 if getattr(settings.method.init, "reference", "") == "task" else 1
+    times = 2 if needs_reference(settings.method) else 1
     return Effort(runs, found.steps, found.state_bytes, seconds * runs * times)

@@ -14,9 +14,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from rankwise.comparison.records import Summary
 from rankwise.comparison.terminal import remarks, summary_table, tuning
 from rankwise.core.outside_text import one_line
-from rankwise.training.records import Summary
 
 # Of a sentence of ours, which may end in a path or in the message of another library.
 _LONGEST = 2000

@@ -43,16 +43,6 @@ class Effort:
     seconds: float
 
 
-def runs_of_method(rates: int, seeds: int, sweep_seeds: int | None) -> int:
-    """Return the runs of a method: each rate on the seeds of the sweep, the best on the others.
-
-    >>> runs_of_method(4, 5, 1)
-    8
-    """
-    swept = seeds if sweep_seeds is None else sweep_seeds
-    return rates * swept + seeds - swept
-
-
 def training_seconds(
     *, weights: int, tokens: int, gpu: str, is_full: bool, in_bfloat16: bool
 ) -> float:

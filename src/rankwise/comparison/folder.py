@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rankwise.comparison.records import Summary
 from rankwise.training.folder import RunFolder
-from rankwise.training.records import FailedRun, RunRecord, Summary, read_run
+from rankwise.training.records import FailedRun, RunRecord, read_run
 
 
 def report_file(output: Path) -> Path:

@@ -13,8 +13,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from rankwise.comparison.records import Summary, SummaryRow
+from rankwise.comparison.report.comparison import Comparison
 from rankwise.core.outside_text import one_line
-from rankwise.training.records import FailedRun, RunRecord, Summary, SummaryRow
+from rankwise.training.records import FailedRun, RunRecord
 
 _BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 40
@@ -30,16 +32,9 @@ class LossCurve:
 
 def loss_curves(summary: Summary, records: Sequence[RunRecord | FailedRun]) -> list[LossCurve]:
     """Return the curve of each method that was scored, over the epochs that its runs share."""
-    curves = []
+    comparison, curves = Comparison(summary, records), []
     for row in summary.methods:
-        runs = [
-            run
-            for run in records
-            if isinstance(run, RunRecord)
-            and run.method.identity == row.identity
-            and run.learning_rate == row.learning_rate
-        ]
-        if runs:
+        if runs := comparison.chosen_runs(row):
             points = zip(*(run.curve for run in runs), strict=False)
             losses = tuple(fmean(point.validation_loss for point in each) for each in points)
             curves.append(LossCurve(row, losses))

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rankwise.comparison.experiments import Experiment
+from rankwise.comparison.records import Summary
 from rankwise.core.outside_text import one_line
-from rankwise.training.records import Summary
 
 Cell = tuple[float | None, float | None]
 

@@ -16,7 +16,6 @@ from rankwise.comparison.analysis.choice import MethodSweep
 from rankwise.comparison.analysis.race import FEWEST_SEEDS
 from rankwise.comparison.engines.protocol import Engine
 from rankwise.comparison.grid import comparison_of, runs_of, together, widened
-from rankwise.core.plugins import load_plugins
 from rankwise.training.folder import RunFolder
 from rankwise.training.recorded import finished_record, recorded_test
 from rankwise.training.records import FailedRun, RunRecord, TestResult
@@ -149,19 +148,16 @@ class _Runner:
 def _make_base_model(settings: RunSettings, output: Path) -> None:
     from rankwise.training.build import build_task
 
-    load_plugins(settings.plugins)
     build_task(settings).base_model(output / "base")
 
 
 def _perform(settings: Sequence[RunSettings], output: Path) -> list[RunRecord | FailedRun]:
     from rankwise.training.together import run_all_and_record
 
-    load_plugins(settings[0].plugins)
     return run_all_and_record(settings, output)
 
 
 def _score(settings: RunSettings, output: Path) -> TestResult:
     from rankwise.training.finished import score_test
 
-    load_plugins(settings.plugins)
     return score_test(settings, output)

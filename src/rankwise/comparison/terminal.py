@@ -8,9 +8,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from rankwise.comparison.records import Summary, SummaryRow, by_budget
 from rankwise.core.outside_text import one_line
 from rankwise.pages.writing import points
-from rankwise.training.records import Summary, SummaryRow
 
 WIDTH = 100
 _BAR = 21
@@ -38,11 +38,11 @@ def summary_table(summary: Summary) -> Table:
     for heading in (*headings, f"against {baseline}"[:24], ""):
         table.add_column(heading, justify="left" if heading in _LEFT else "right", no_wrap=True)
     scale = _scale(summary.methods)
-    for budget in dict.fromkeys(row.budget for row in summary.methods):
+    for budget, rows in by_budget(summary.methods).items():
         table.add_section()
         if budget:
             table.add_row(Text(f"budget {one_line(budget)}", style="bold"))
-        for row in (row for row in summary.methods if row.budget == budget):
+        for row in rows:
             cells = _cells(row, has_published=has_published)
             width = _BAR_BESIDE_PAPER if has_published else _BAR
             # As text, because a name may hold what Rich would read as its markup.
@@ -137,5 +137,5 @@ def _bar(row: SummaryRow, scale: float, *, width: int) -> str:
     if low is not None and high is not None:
         cells[place(low) : place(high) + 1] = "─" * (place(high) - place(low) + 1)
     cells[middle] = "│" if cells[middle] == " " else "┼"
-    cells[place(mean)] = "●" if row.is_better or row.is_worse else "○"
+    cells[place(mean)] = "●" if row.is_significant else "○"
     return "".join(cells).rstrip()

@@ -13,7 +13,6 @@ from rankwise.comparison.analysis.choice import MethodSweep
 from rankwise.comparison.analysis.headline import headline
 from rankwise.comparison.analysis.simulation import simulated_rates
 from rankwise.comparison.analysis.summary import summarise
-from rankwise.comparison.analysis.verdict import is_better, is_worse
 from rankwise.training.records import TestResult
 from rankwise.training.settings.grid import GridPoint
 from rankwise.training.settings.recipe import load_recipe
@@ -56,7 +55,7 @@ def compared(generator, shift):
 def test_two_identical_methods_are_told_apart_in_at_most_five_percent():
     generator = np.random.default_rng(0)
     rows = [compared(generator, 0.0) for _ in range(COMPARISONS)]
-    told_apart = [row for row in rows if is_better(row) or is_worse(row)]
+    told_apart = [row for row in rows if row.is_significant]
     assert len(told_apart) <= 0.05 * COMPARISONS
     assert all("differs" not in headline([row], baseline="lora") for row in told_apart)
 
@@ -75,7 +74,7 @@ def test_a_true_difference_of_two_deviations_is_found():
 
     shifts = np.linspace(0, 2, 400)
     shift = next(each for each in shifts if score(each) - score(0) >= 2 * deviation)
-    found = [is_better(compared(generator, shift)) for _ in range(COMPARISONS)]
+    found = [compared(generator, shift).is_better for _ in range(COMPARISONS)]
     assert np.mean(found) >= 0.9
 
 

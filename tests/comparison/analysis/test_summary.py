@@ -7,7 +7,8 @@ import pytest
 from rankwise.comparison.analysis.choice import MethodSweep
 from rankwise.comparison.analysis.race import Dropped
 from rankwise.comparison.analysis.summary import summarise, verdict
-from rankwise.training.records import Summary, TestResult
+from rankwise.comparison.records import Summary
+from rankwise.training.records import TestResult
 from rankwise.training.settings.grid import GridPoint
 from rankwise.training.settings.recipe import load_recipe
 from tests.comparison import made_records as made

@@ -8,19 +8,14 @@ from urllib.parse import unquote
 import pytest
 from plotly.offline import get_plotlyjs
 
+from rankwise.comparison.records import ComparedRow, EqualRank, Summary, SummaryRow
 from rankwise.comparison.report.comparison import Comparison
 from rankwise.comparison.report.curves import draw_learning_curves
 from rankwise.comparison.report.formats import as_csv
 from rankwise.comparison.report.page import write_report
 from rankwise.core.errors import SettingsError
 from rankwise.pages import palette
-from rankwise.training.records import (
-    ComparedRow,
-    EqualRank,
-    RunRecord,
-    Summary,
-    SummaryRow,
-)
+from rankwise.training.records import RunRecord
 from tests.comparison import made_records as made
 from tests.comparison.report_records import made_up_comparison, with_rows, with_runs
 from tests.pages.parsed_page import Page, payload_of

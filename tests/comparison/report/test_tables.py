@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from rankwise.comparison.records import ComparedRow, EqualRank
 from rankwise.comparison.report import tables
 from rankwise.comparison.report.tables import Cell, columns, equal_ranks, groups, starts
-from rankwise.training.records import ComparedRow, EqualRank
 from tests.comparison import made_records as made
 from tests.comparison.report_records import made_up_comparison, with_rows, with_runs
 

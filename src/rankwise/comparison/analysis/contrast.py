@@ -11,7 +11,8 @@ from typing import Any
 from rankwise.comparison.analysis.choice import MethodSweep
 from rankwise.comparison.analysis.significance import Difference, differences
 from rankwise.comparison.analysis.statistics import Crossed, Interval
-from rankwise.training.records import RunRecord, SummaryRow, TestResult
+from rankwise.comparison.records import SummaryRow
+from rankwise.training.records import RunRecord, TestResult
 
 
 @dataclass(frozen=True)

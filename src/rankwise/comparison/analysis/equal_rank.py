@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from rankwise.comparison.analysis.contrast import Scored
 from rankwise.comparison.analysis.verdict import statements
-from rankwise.training.records import ComparedRow, EqualRank, SummaryRow
+from rankwise.comparison.records import ComparedRow, EqualRank, SummaryRow
 
 
 def equal_ranks(scored: Scored) -> list[EqualRank]:

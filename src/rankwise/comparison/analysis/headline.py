@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rankwise.comparison.analysis.verdict import NOTHING, is_better, is_worse, name_in
-from rankwise.training.records import ComparedRow
+from rankwise.comparison.analysis.verdict import NOTHING, name_in
+from rankwise.comparison.records import ComparedRow, by_budget
 
 
 def headline(rows: Sequence[ComparedRow], *, baseline: str) -> str:
@@ -14,8 +14,7 @@ def headline(rows: Sequence[ComparedRow], *, baseline: str) -> str:
     Of a budget in which one row is alone, such as full fine-tuning's, nothing is said here.
     """
     findings = []
-    for budget in dict.fromkeys(row.budget for row in rows):
-        group = [row for row in rows if row.budget == budget]
+    for budget, group in by_budget(rows).items():
         compared = [row for row in group if row.difference_low is not None]
         if len(group) > 1 and compared:
             findings.append((budget, _finding(compared, baseline)))
@@ -36,8 +35,8 @@ def headline(rows: Sequence[ComparedRow], *, baseline: str) -> str:
 
 def _finding(rows: Sequence[ComparedRow], baseline: str) -> str:
     """Say which rows of one budget differ and by how much; nothing where none does."""
-    better = sorted(filter(is_better, rows), key=_difference, reverse=True)
-    worse = sorted(filter(is_worse, rows), key=_difference)
+    better = sorted((row for row in rows if row.is_better), key=_difference, reverse=True)
+    worse = sorted((row for row in rows if row.is_worse), key=_difference)
     parts = []
     if better:
         verb = "beats" if len(better) == 1 else "beat"

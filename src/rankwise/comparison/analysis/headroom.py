@@ -6,7 +6,7 @@ Where none is shown, no method can be shown to close it.
 from __future__ import annotations
 
 from rankwise.comparison.analysis.contrast import Scored
-from rankwise.training.records import ComparedRow
+from rankwise.comparison.records import ComparedRow
 
 
 def headroom(scored: Scored) -> list[ComparedRow]:

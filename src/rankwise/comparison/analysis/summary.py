@@ -13,15 +13,9 @@ from rankwise.comparison.analysis.headline import headline
 from rankwise.comparison.analysis.headroom import headroom
 from rankwise.comparison.analysis.statistics import mean_interval
 from rankwise.comparison.analysis.verdict import on_headroom, verdict
+from rankwise.comparison.records import DroppedPoint, Protocol, Summary, SummaryRow
 from rankwise.evaluation.own_metrics import find_metric
-from rankwise.training.records import (
-    DroppedPoint,
-    Protocol,
-    Summary,
-    SummaryRow,
-    TestResult,
-    identity_of,
-)
+from rankwise.training.records import TestResult, identity_of
 from rankwise.training.settings.comparison import ComparisonSettings
 from rankwise.training.settings.grid import RATE, GridPoint
 from rankwise.training.settings.recipe import Recipe

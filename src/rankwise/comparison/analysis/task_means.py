@@ -15,9 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from rankwise.comparison.analysis.statistics import Interval, mean_interval
+from rankwise.comparison.records import Summary, SummaryRow
 from rankwise.core.errors import SettingsError
 from rankwise.tasks.vtab.definitions import DEFINITIONS, GROUPS
-from rankwise.training.records import MethodIdentity, Summary, SummaryRow
+from rankwise.training.records import MethodIdentity
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
+from rankwise.comparison.records import ComparedRow, by_budget
 from rankwise.pages.writing import points
-from rankwise.training.records import ComparedRow
 
 NOTHING = "No method could be compared with the baseline on more than one seed."
 FEW_SEEDS = 30
@@ -20,14 +20,11 @@ def verdict(rows: Sequence[ComparedRow], *, baseline: str) -> list[str]:
     error of 5 %. Of what is significant, it is said what holds for other test rows as well; of the
     rest, what could have been shown.
     """
-    budgets = dict.fromkeys(row.budget for row in rows)
     sentences = [
         sentence
-        for budget in budgets
+        for budget, group in by_budget(rows).items()
         for sentence in statements(
-            [row for row in rows if row.budget == budget],
-            f"Budget {budget}" if budget else "All",
-            baseline=baseline,
+            group, f"Budget {budget}" if budget else "All", baseline=baseline
         )
     ]
     return sentences or [NOTHING]
@@ -38,9 +35,9 @@ def statements(rows: Sequence[ComparedRow], group: str, *, baseline: str) -> lis
     compared = [row for row in rows if row.difference_low is not None]
     if not compared:
         return []
-    better = [row for row in compared if is_better(row)]
-    worse = [row for row in compared if is_worse(row)]
-    rest = [row for row in compared if not is_better(row) and not is_worse(row)]
+    better = [row for row in compared if row.is_better]
+    worse = [row for row in compared if row.is_worse]
+    rest = [row for row in compared if not row.is_significant]
     return [
         f"{group}, against {baseline}: significantly better: {_listed(better, compared)}; "
         f"significantly worse: {_listed(worse, compared)}; no significant difference for "
@@ -62,23 +59,13 @@ def on_headroom(rows: Sequence[ComparedRow], *, baseline: str) -> list[str]:
         between = f"{points(row.difference_low)} to {points(row.difference_high)}"
         consequence = (
             "there is headroom"
-            if is_better(row)
+            if row.is_better
             else "no headroom is shown, so no method can be shown to catch up"
         )
         sentences.append(
             f"{row.name} is {size} points {relation} {baseline}{place} ({between}): {consequence}."
         )
     return sentences
-
-
-def is_better(row: ComparedRow) -> bool:
-    """Say whether a row is significantly better than the baseline."""
-    return row.is_better
-
-
-def is_worse(row: ComparedRow) -> bool:
-    """Say whether a row is significantly worse than the baseline."""
-    return row.is_worse
 
 
 def _beyond_these_rows(significant: Sequence[ComparedRow], rows: Sequence[ComparedRow]) -> str:

@@ -24,6 +24,7 @@ import torch
 from rankwise.comparison.engines.devices import VISIBLE
 from rankwise.core.errors import TrainingError
 from rankwise.core.library_noise import silence_libraries
+from rankwise.core.plugins import load_plugins, loaded_plugins
 
 LOST_POOLS = 3
 """How many pools may be lost one after another before any call comes back."""
@@ -105,12 +106,14 @@ def _start_pool(devices: Sequence[str | None]) -> tuple[ProcessPoolExecutor, Con
         max_workers=len(devices),
         mp_context=context,
         initializer=_prepare_worker,
-        initargs=(their_end, free),
+        initargs=(their_end, free, loaded_plugins()),
     )
     return pool, our_end
 
 
-def _prepare_worker(lifeline: Connection, free: SimpleQueue[str | None]) -> None:
+def _prepare_worker(
+    lifeline: Connection, free: SimpleQueue[str | None], plugins: Sequence[str]
+) -> None:
     # Before CUDA is started, which reads it once.
     if (device := free.get()) is not None:
         os.environ[VISIBLE] = device
@@ -120,6 +123,7 @@ def _prepare_worker(lifeline: Connection, free: SimpleQueue[str | None]) -> None
     torch.set_num_threads(1)
     silence_libraries()
     threading.Thread(target=_leave_with_parent, args=(lifeline,), daemon=True).start()
+    load_plugins(plugins)
 
 
 def _leave_with_parent(lifeline: Connection) -> None:

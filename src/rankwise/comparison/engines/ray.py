@@ -12,7 +12,7 @@ import math
 import os
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from rankwise.core.errors import SettingsError, TrainingError
+from rankwise.core.plugins import load_plugins, loaded_plugins
 
 LOST_TIMES = 3
 """How many times one call may be lost with a worker or a machine."""
@@ -50,12 +51,14 @@ class RayEngine:
         _connect(address)
         self._resources = _resources(workers_per_gpu)
         self._workers = workers or math.inf
-        self._environment = {
+        environment = {
             name: value for name, value in os.environ.items() if name.startswith("RANKWISE_")
         }
         # By its random name a machine is told whose folder only happens to have the same path.
         self._mark = folder.resolve() / f".cluster-{uuid.uuid4().hex}"
         self._mark.touch()
+        # What a call finds wherever it is made.
+        self._surroundings = self._mark, environment, loaded_plugins()
 
     def __enter__(self) -> RayEngine:
         return self
@@ -92,7 +95,8 @@ class RayEngine:
             while waiting or running:
                 while waiting and len(running) < self._workers:
                     i = waiting.popleft()
-                    running[remote.remote(self._mark, self._environment, function, calls[i])] = i
+                    reference = remote.remote(*self._surroundings, function, calls[i])
+                    running[reference] = i
                 (done,), _ = ray.wait(list(running), num_returns=1)
                 i = running.pop(done)
                 try:
@@ -154,7 +158,11 @@ def _check_lost(times: int, error: Exception) -> None:
 
 
 def _call(
-    mark: Path, environment: dict[str, str], function: Callable[..., Any], call: tuple[Any, ...]
+    mark: Path,
+    environment: dict[str, str],
+    plugins: Sequence[str],
+    function: Callable[..., Any],
+    call: tuple[Any, ...],
 ) -> Any:
     """Make one call on a machine of the cluster."""
     if not mark.exists():
@@ -164,4 +172,5 @@ def _call(
         )
     os.environ.update(environment)
     torch.set_num_threads(1)
+    load_plugins(plugins)
     return function(*call)

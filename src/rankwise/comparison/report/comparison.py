@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
+from rankwise.comparison.records import Summary, SummaryRow
 from rankwise.pages.palette import colours_of
-from rankwise.training.records import FailedRun, MethodIdentity, RunRecord, Summary, SummaryRow
+from rankwise.training.records import FailedRun, MethodIdentity, RunRecord
 from rankwise.training.settings.grid import read_point
 
 Run: TypeAlias = RunRecord | FailedRun

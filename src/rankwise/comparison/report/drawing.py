@@ -14,12 +14,12 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from rankwise.comparison.records import SummaryRow
 from rankwise.comparison.report.comparison import Comparison
 from rankwise.comparison.report.series import Series, folds_within
 from rankwise.pages import drawing
 from rankwise.pages.drawing import End
 from rankwise.pages.palette import INK
-from rankwise.training.records import SummaryRow
 
 
 @dataclass(frozen=True)

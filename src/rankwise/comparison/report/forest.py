@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from rankwise.comparison.records import SummaryRow
 from rankwise.comparison.report.comparison import Comparison
 from rankwise.pages.drawing import escaped, figure_of, trace_of
 from rankwise.pages.palette import GRID, MUTED
 from rankwise.pages.writing import listed, points
-from rankwise.training.records import SummaryRow
 
 ROW_HEIGHT = 26
 
@@ -67,7 +67,7 @@ def tell(comparison: Comparison, _view: str | None) -> str:
         [
             f"{row.label}{_aside(row)}: {points(row.difference_mean)} "
             f"({points(row.difference_low)} to {points(row.difference_high)})"
-            + (", significant" if row.is_better or row.is_worse else "")
+            + (", significant" if row.is_significant else "")
             for _, rows in rows_of(comparison)
             for row in rows
         ],
@@ -84,7 +84,6 @@ def _mark(row: SummaryRow, position: int, comparison: Comparison) -> go.Scatter:
     assert row.difference_low is not None
     assert row.difference_high is not None
     colour = comparison.colours[row.name]
-    is_shown = row.is_better or row.is_worse
     return trace_of(
         row.name,
         row.label,
@@ -95,7 +94,7 @@ def _mark(row: SummaryRow, position: int, comparison: Comparison) -> go.Scatter:
         marker={
             "color": colour,
             "size": 10,
-            "symbol": "circle" if is_shown else "circle-open",
+            "symbol": "circle" if row.is_significant else "circle-open",
             "line": {"width": 2, "color": colour},
         },
         error_x={

@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from rankwise.comparison.records import SummaryRow
 from rankwise.comparison.report.comparison import Comparison
 from rankwise.comparison.report.tables import Column, columns, groups, settings_of
-from rankwise.training.records import SummaryRow
 
 Rows = list[list[str]]
 _LATEX = {

@@ -8,13 +8,13 @@ from itertools import cycle
 
 import plotly.graph_objects as go
 
+from rankwise.comparison.records import SummaryRow
 from rankwise.comparison.report.comparison import Comparison
 from rankwise.comparison.report.drawing import Stroke, strokes_of
 from rankwise.comparison.report.series import Series
 from rankwise.pages.drawing import escaped, figure_of, span_of
 from rankwise.pages.palette import MUTED, PAPER
 from rankwise.pages.writing import listed
-from rankwise.training.records import SummaryRow
 
 MARKERS = {"circle": "●", "square": "■", "diamond": "◆", "triangle-up": "▲", "cross": "✚"}
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from rankwise.comparison.records import SummaryRow
 from rankwise.comparison.report.comparison import Comparison
 from rankwise.comparison.report.drawing import Stroke, end_labels, line
 from rankwise.comparison.report.series import Series
 from rankwise.pages.drawing import figure_of, span_of
 from rankwise.pages.writing import listed
-from rankwise.training.records import SummaryRow
 
 
 def lines_of(comparison: Comparison) -> list[tuple[SummaryRow, Series]]:

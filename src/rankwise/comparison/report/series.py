@@ -6,8 +6,9 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from rankwise.comparison.records import SummaryRow
 from rankwise.comparison.report.comparison import Comparison
-from rankwise.training.records import DiagnosticPoint, RunRecord, SummaryRow
+from rankwise.training.records import DiagnosticPoint, RunRecord
 
 Measure = Callable[[DiagnosticPoint], float | None]
 """Reads one quantity from what was measured while a run trained."""

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from rankwise.comparison.records import ComparedRow, SummaryRow, by_budget
 from rankwise.comparison.report.comparison import Comparison, best_of
 from rankwise.methods.inits.report import LayerStart, MonitoredLayer
 from rankwise.pages.writing import duration, signed, size
-from rankwise.training.records import ComparedRow, SummaryRow
 
 ABSENT = "–"
 Bounds = tuple[float | None, float | None]
@@ -238,8 +238,7 @@ def groups(comparison: Comparison, shown: Sequence[Column]) -> list[Group]:
     """Make the table: one group a budget in order of appearance, failed rows at the end of each."""
     scale = _scale(comparison.scored)
     made = []
-    for budget in comparison.budgets:
-        rows = [row for row in comparison.rows if row.budget == budget]
+    for budget, rows in by_budget(comparison.rows).items():
         rows.sort(key=lambda row: math.inf if row.score_mean is None else -row.score_mean)
         best = best_of(rows)
         lines = [

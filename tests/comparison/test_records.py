@@ -1,0 +1,16 @@
+"""The record of a comparison is read as it was written, version 0.1's included."""
+
+from __future__ import annotations
+
+import pytest
+
+from rankwise.comparison.records import SummaryRow
+
+
+@pytest.mark.parametrize(
+    ("old", "status", "error"),
+    [("ok", "done", None), ("failed: the loss became nan", "failed", "the loss became nan")],
+)
+def test_a_row_of_version_0_1_is_read(old, status, error):
+    row = SummaryRow.model_validate({"name": "lora", "budget": "", "status": old})
+    assert (row.status, row.error) == (status, error)
