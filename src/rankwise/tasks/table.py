@@ -58,7 +58,7 @@ class Task(Protocol):
         ...
 
     def rehearse(self) -> Rehearsal:
-        """Return the model without weights and a made-up row; nothing is read or fetched."""
+        """Return the model without weights and a row: made up where the task knows its rows."""
         ...
 
     def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:

@@ -46,7 +46,7 @@ PROMPT_NAMES = ("prompt", "instruction", "question", "input", "query")
 COMPLETION_NAMES = ("completion", "response", "output", "answer", "chosen")
 MESSAGES_NAMES = ("messages", "conversations", "conversation", "dialogue")
 
-SAMPLES = ({"messages"}, {"prompt", "completion"})
+_SAMPLES = ({"messages"}, {"prompt", "completion"})
 """The columns that make rows of supervised fine-tuning."""
 
 
@@ -109,36 +109,35 @@ def find_texts(rows: Any, *, label: str | None, place: str) -> tuple[str, ...]:
     """
     if (pair := pair_of(rows)) is not None and label not in pair:
         return pair
-    left = [column for column in rows.column_names if column != label]
-    texts = [column for column in left if is_text(rows, column)]
-    named = named_like(rows, [name for name in TEXT_NAMES if name != (label or "").lower()])
-    if named is not None:
-        return (named,)
-    if len(texts) == 1:
-        return (texts[0],)
-    raise DataError(f"{place}: which column is the text? set --task.text to {_shown(left)}")
+    return (find_text(rows, label=label, place=place),)
 
 
-def find_text(rows: Any, *, place: str) -> str:
-    """Return the column of the texts: by its name, or the only one of texts.
+def find_text(rows: Any, *, label: str | None = None, place: str) -> str:
+    """Return the column of the texts beside ``label``: by its name, or the only one of texts.
 
     Raises:
         DataError: There is none, or several could be it.
     """
-    named = named_like(rows, TEXT_NAMES)
-    texts = [column for column in rows.column_names if is_text(rows, column)]
+    left = [column for column in rows.column_names if column != label]
+    texts = [column for column in left if is_text(rows, column)]
+    named = named_like(rows, [name for name in TEXT_NAMES if name != (label or "").lower()])
     if named is None and len(texts) != 1:
-        names = ", ".join(rows.column_names)
-        raise DataError(f"{place}: which column is the text? set --task.text to one of {names}")
+        raise DataError(f"{place}: which column is the text? set --task.text to {_shown(left)}")
     return named or texts[0]
 
 
-def find_sample_columns(rows: Any, *, place: str) -> dict[str, str]:
-    """Return the columns by their names: ``messages``, or ``prompt`` and ``completion``.
+def find_sample_columns(rows: Any, given: dict[str, str], *, place: str) -> dict[str, str]:
+    """Return ``messages``, or ``prompt`` and ``completion``: those given, others by their names.
 
     Raises:
         DataError: There are neither.
     """
+    if given.keys() in _SAMPLES:
+        return given
+    return _named_samples(rows, place=place) | given
+
+
+def _named_samples(rows: Any, *, place: str) -> dict[str, str]:
     if (messages := named_like(rows, MESSAGES_NAMES)) is not None:
         return {"messages": messages}
     prompt, completion = named_like(rows, PROMPT_NAMES), named_like(rows, COMPLETION_NAMES)

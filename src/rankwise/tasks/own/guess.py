@@ -15,7 +15,6 @@ from rankwise.tasks.own.columns import (
     LABEL_NAMES,
     MESSAGES_NAMES,
     PROMPT_NAMES,
-    SAMPLES,
     find_label,
     find_sample_columns,
     find_text,
@@ -90,6 +89,4 @@ def _columns(rows: Any, name: str, given: Guess, *, place: str) -> Guess:
 
 def _sample_columns(rows: Any, given: Guess, *, place: str) -> Guess:
     named = {key: given[key] for key in ("prompt", "completion", "messages") if given.get(key)}
-    if named.keys() in SAMPLES:
-        return named
-    return find_sample_columns(rows, place=place) | named
+    return find_sample_columns(rows, named, place=place)

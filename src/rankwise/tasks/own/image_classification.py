@@ -23,7 +23,7 @@ from rankwise.tasks.own.division import Divided, divide
 from rankwise.tasks.own.labels import read_labels
 from rankwise.tasks.own.source import read_source
 from rankwise.tasks.own.task import OwnTask
-from rankwise.tasks.pretrained import find_model, hold_in_float32, loading_errors
+from rankwise.tasks.pretrained import find_model, loading_errors
 from rankwise.tasks.splits import Batch, Splits
 from rankwise.tasks.vtab.images import FORMATS, Part, decoded
 from rankwise.tasks.vtab.rows import ImageRows, Pixels
@@ -118,15 +118,9 @@ class ImageClassification(OwnTask):
         """
         return _splits(self)
 
-    def base_model(self, cache: Path) -> nn.Module:
-        """Return the pretrained model; a head of other classes is drawn anew."""
-        model = super().base_model(cache)
-        if self.dtype != "float32":
-            hold_in_float32(model, self.head_modules)
-        return model
-
     @property
     def loading_options(self) -> dict[str, Any]:
+        """A head of other classes is drawn anew."""
         return {"ignore_mismatched_sizes": True}
 
     def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:

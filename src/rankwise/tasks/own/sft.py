@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from rankwise.core.errors import DataError
 from rankwise.core.labels import IGNORED_LABEL
-from rankwise.tasks.own.columns import SAMPLES, check_columns, find_sample_columns
+from rankwise.tasks.own.columns import check_columns, find_sample_columns
 from rankwise.tasks.own.definitions import SFT
 from rankwise.tasks.own.division import divide
 from rankwise.tasks.own.language import EncodedRows, LanguageTask
@@ -65,7 +65,7 @@ class SupervisedFineTuning(LanguageTask):
         given = {key: column for key, column in named.items() if column is not None}
         if "messages" in given and len(given) > 1:
             raise DataError(f"task.messages and task.prompt exclude one another, got {given}")
-        return given if given.keys() in SAMPLES else find_sample_columns(rows, place=place) | given
+        return find_sample_columns(rows, given, place=place)
 
     def encoded(self, rows: Sequence[Any], *, place: str) -> EncodedRows:
         """Return the rows as tokens; one without room for what counts is left out, and counted."""

@@ -21,6 +21,7 @@ from rankwise.tasks.own.source import Source
 from rankwise.tasks.pretrained import (
     Quantization,
     find_model,
+    hold_in_float32,
     load_model,
     loading_errors,
     quantization_options,
@@ -137,9 +138,12 @@ class OwnTask(ABC):
         for name in ("attn_implementation", "device_map"):
             if (value := getattr(self, name)) is not None:
                 options[name] = value
-        return load_model(
+        model = load_model(
             self.auto_class, self.model, seed=self.head_seed, dtype=self.dtype, **options
         )
+        if self.dtype != "float32":
+            hold_in_float32(model, self.head_modules)
+        return model
 
     def config(self) -> PreTrainedConfig:
         """Return the model's configuration: a shipped one, a folder's, or the Hub's.

@@ -25,7 +25,7 @@ from rankwise.tasks.own.division import Divided, divide
 from rankwise.tasks.own.labels import Labels, Target, read_labels
 from rankwise.tasks.own.source import read_source
 from rankwise.tasks.own.task import OwnTask, filled_texts, length_of, own_tokenizer
-from rankwise.tasks.pretrained import hold_in_float32, padding_id
+from rankwise.tasks.pretrained import padding_id
 from rankwise.tasks.splits import Batch, Splits
 from rankwise.tasks.tokens import TokenSplit
 
@@ -72,7 +72,7 @@ class TextClassification(OwnTask):
     @property
     def rows(self) -> LabelledTexts:
         """The rows as texts."""
-        return _read(_without_model(self))
+        return _read(self.source, self.cut, text=self.text, label=self.label, target=self.target)
 
     @property
     def is_regression(self) -> bool:
@@ -126,8 +126,6 @@ class TextClassification(OwnTask):
         model: Any = super().base_model(cache)
         # Models that read from left to right classify by the last token that is no padding.
         model.config.pad_token_id = padding_id(self.tokenizer())
-        if self.dtype != "float32":
-            hold_in_float32(model, self.head_modules)
         return model
 
     def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:
@@ -135,33 +133,20 @@ class TextClassification(OwnTask):
         return single_output(output, batch) if self.is_regression else largest_logit(output, batch)
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """What decides the rows, whatever the model."""
-
-    source: Any
-    cut: Any
-    text: tuple[str, ...]
-    label: str | None
-    target: Target | None
-
-
-def _without_model(task: TextClassification) -> _Wanted:
-    return _Wanted(task.source, task.cut, task.text, task.label, task.target)
-
-
 @lru_cache(maxsize=4)
-def _read(wanted: _Wanted) -> LabelledTexts:
+def _read(
+    source: Any, cut: Any, *, text: tuple[str, ...], label: str | None, target: Target | None
+) -> LabelledTexts:
     """Read and divide the rows; kept, because many runs of a process read the same."""
-    given, place = read_source(wanted.source), wanted.source.data
+    given, place = read_source(source), source.data
     train = given["train"]
-    label = wanted.label or find_label(train, place=place, beside=wanted.text)
-    texts = wanted.text or find_texts(train, label=label, place=place)
+    label = label or find_label(train, place=place, beside=text)
+    texts = text or find_texts(train, label=label, place=place)
     for split, rows in given.items():
         check_columns(rows, (*texts, label), place=f"{place}, {split}")
     labels = read_labels(
         {split: rows[label][:] for split, rows in given.items()},
-        target=wanted.target,
+        target=target,
         names=getattr(train.features[label], "names", None),
         place=f"{place}, column {label!r}",
     )
@@ -170,8 +155,8 @@ def _read(wanted: _Wanted) -> LabelledTexts:
             LabelledText(tuple(pair), number)
             for *pair, number in zip(
                 *(
-                    filled_texts(rows[text][:], place=f"{place}, {split}, column {text!r}")
-                    for text in texts
+                    filled_texts(rows[column][:], place=f"{place}, {split}, column {column!r}")
+                    for column in texts
                 ),
                 labels.values[split],
                 strict=True,
@@ -181,7 +166,7 @@ def _read(wanted: _Wanted) -> LabelledTexts:
     }
     divided = divide(
         rows,
-        wanted.cut,
+        cut,
         key=_key,
         stratum=None if labels.classes is None else _class_name(labels),
         place=place,
