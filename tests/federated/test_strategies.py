@@ -51,8 +51,8 @@ class Federation:
         weights = weights_of([len(client.job.splits.train) for client in self.clients])
         mean = weighted_mean(uploads, weights)
         strategy = self.server.strategy
-        changes = [strategy.changes(upload) for upload in uploads]
-        self.distances.append(distance(changes, weights, strategy.changes(mean)))
+        *changes, applied = strategy.changes(*uploads, mean)
+        self.distances.append(distance(changes, weights, applied))
         self.state.put(strategy.entries(mean, number), number + 1)
 
 

@@ -98,14 +98,14 @@ def is_unavailable(message: Message) -> bool:
 
 
 def read_update(
-    message: Message, *, round_number: int, like: Mapping[str, Tensor] | None
+    message: Message, *, round_number: int, like: Mapping[str, Tensor]
 ) -> Update | Refusal:
     """Read a reply, or say why it is refused.
 
     Args:
         message: The reply, or the error that Flower gives in its place.
         round_number: The round that was asked for.
-        like: Tensors of the names, shapes and dtypes that are expected; None checks none of it.
+        like: Tensors of the names, shapes and dtypes that are expected.
     """
     if message.has_error():
         return Refusal(f"it failed: {_last_line(message.error.reason)}")
@@ -121,7 +121,7 @@ def read_update(
         return Refusal(f"its update is of round {number}, not of round {round_number}")
     if examples < 1:
         return Refusal(f"it counts {examples} examples")
-    if like is not None and (fault := fault_of(tensors, like)) is not None:
+    if (fault := fault_of(tensors, like)) is not None:
         return Refusal(fault)
     return Update(client, examples, number, tensors)
 

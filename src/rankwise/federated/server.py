@@ -151,10 +151,12 @@ class Server:
 
     def _distance(self, accepted: Accepted) -> float | None:
         """Return how far what is applied is from the mean of the updates."""
-        updates, changes = accepted.updates, self._strategy.changes
+        updates = accepted.updates
         weights = weights_of([update.examples for update in updates])
-        each = [changes(update.tensors) for update in updates]
-        return distance(each, weights, changes(accepted.tensors))
+        *each, applied = self._strategy.changes(
+            *(update.tensors for update in updates), accepted.tensors
+        )
+        return distance(each, weights, applied)
 
     def _row(self, number: int, began: float, **facts: Any) -> Round:
         result = self._participant.job.validate()

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from rankwise.core.errors import SettingsError, TrainingError
 from rankwise.core.seeds import derive_seed
 from rankwise.federated.exchange import Tensors
+from rankwise.functional.sketch_kinds import BOTH
 from rankwise.methods.adapters.bridge import adapted_layers, factors
 from rankwise.methods.adapters.factored_weight import FactoredWeight
 from rankwise.methods.adapters.lora_xs import LoraXSLinear
@@ -73,15 +74,17 @@ class Strategy(ABC):
         return {name: each.detach().clone() for name, each in self._trainable().items()}
 
     @torch.no_grad()
-    def changes(self, tensors: Mapping[str, Tensor]) -> Tensors:
-        """Return the change (float64) of each weight from the present state to ``tensors``.
+    def changes(self, *states: Mapping[str, Tensor]) -> list[Tensors]:
+        """Return the change (float64) of each weight from the present state to each of ``states``.
 
-        ``tensors`` are such as :meth:`trained` returns; the model stays as it is.
+        These are such as :meth:`trained` returns; the model stays as it is.
         """
-        before = self._products()
-        with self.holding(tensors):
-            after = self._products()
-        return {name: after[name] - before[name] for name in before}
+        before, found = self._products(), []
+        for state in states:
+            with self.holding(state):
+                after = self._products()
+            found.append({name: after[name] - before[name] for name in before})
+        return found
 
     @contextlib.contextmanager
     def holding(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
@@ -216,7 +219,7 @@ def check_method(method: MethodSettings) -> None:
     """
     schedule, init = method.schedule, method.init.kind
     if isinstance(schedule, ChainSchedule) and init == "random":
-        if schedule.side in ("both", "both-left") or schedule.sketch == "gradient":
+        if schedule.side in BOTH or schedule.sketch == "gradient":
             raise SettingsError(
                 f"method {method.title!r}: a federated chain needs a frozen sketch that a seed "
                 f"gives, got schedule.side {schedule.side!r} and schedule.sketch "

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rankwise.federated.report import tables
 from rankwise.federated.report.reported import Reported
-from rankwise.federated.table import aggregation_name, remarks, split_name
+from rankwise.federated.table import remarks, split_name
 from rankwise.pages.frame import require_extra, write_page
 from rankwise.training.federation_records import FederationRecord
 
@@ -40,9 +40,6 @@ def write_report(records: Sequence[FederationRecord], path: Path) -> None:
             "federated": federated,
             "task": reported.first.plan.run.task.name,
             "split": split_name(federated),
-            "aggregation": aggregation_name(federated).removeprefix(", ") or "mean",
-            "views": (),
-            "view_noun": "",
             "columns": columns,
             "results": tables.results(reported, columns),
             "clients": tables.clients(reported),
