@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -148,6 +148,11 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(training)
+
+
+def parameter_uses(model: nn.Module) -> Counter[int]:
+    """Count, by ``id``, under how many names ``model`` holds each of its parameters."""
+    return Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -72,6 +72,18 @@ def _share_of_stack(gradient: Tensor, B: Tensor, A: Tensor, trains: Trained) -> 
     return ((torch.stack(shares) * squares).sum() / squares.sum()).to(gradient.dtype)
 
 
+def _unit(gradient: Tensor, shape: tuple[int, ...], *, of: str) -> Tensor:
+    """Return the gradient with its largest number at ±1: squares neither overflow nor vanish."""
+    if tuple(shape) != tuple(gradient.shape):
+        raise ValueError(
+            f"gradient must have the shape of {of}, {tuple(shape)}, got {tuple(gradient.shape)}"
+        )
+    scale = gradient.abs().max()
+    if not scale:
+        raise ValueError("gradient is zero: there is nothing to follow")
+    return gradient / scale
+
+
 def captured_share_by_jacobian(
     gradient: Tensor,
     change: Callable[[Parameters], Tensor],
@@ -107,15 +119,7 @@ def captured_share_by_jacobian(
     leaves = {name: value.detach().requires_grad_() for name, value in parameters.items()}
     with torch.enable_grad():
         value = change(leaves)
-    if value.shape != gradient.shape:
-        raise ValueError(
-            f"gradient must have the shape of the change, {tuple(value.shape)}, got "
-            f"{tuple(gradient.shape)}"
-        )
-    scale = gradient.abs().max()
-    if not scale:
-        raise ValueError("gradient is zero: there is nothing to follow")
-    target = (gradient / scale).to(value.dtype)
+    target = _unit(gradient, value.shape, of="the change").to(value.dtype)
     if not value.requires_grad:
         return 0.0
     jacobian = _Jacobian(value, list(leaves.values()))
@@ -168,18 +172,11 @@ def captured_share_by_factors(
     leaves = {name: value.detach().requires_grad_() for name, value in parameters.items()}
     with torch.enable_grad():
         L, R = factors(leaves)
-        if (*L.shape[:-1], R.shape[-1]) != gradient.shape:
-            raise ValueError(
-                f"gradient must have the shape of L R, {(*L.shape[:-1], R.shape[-1])}, got "
-                f"{tuple(gradient.shape)}"
-            )
+        unit = _unit(gradient, (*L.shape[:-1], R.shape[-1]), of="L R")
         value = torch.cat([L.reshape(-1), R.reshape(-1)])
-    scale = gradient.abs().max()
-    if not scale:
-        raise ValueError("gradient is zero: there is nothing to follow")
     if not value.requires_grad:
         return 0.0
-    jacobian, target = _Jacobian(value, list(leaves.values())), (gradient / scale).to(value.dtype)
+    jacobian, target = _Jacobian(value, list(leaves.values())), unit.to(value.dtype)
     left, right = L.detach(), R.detach()
 
     def transposed(on_left: Tensor, on_right: Tensor) -> list[Tensor]:

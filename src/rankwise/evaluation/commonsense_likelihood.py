@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rankwise.capture.batches import to_device
 from rankwise.core.labels import IGNORED_LABEL
-from rankwise.core.modules import device_of
+from rankwise.core.modules import device_of, in_eval_mode
 from rankwise.tasks.generation.task import response_likelihood
 from rankwise.tasks.tokens import TokenSplit
 
@@ -35,15 +35,12 @@ def answer_likelihoods(
     tokens = [list(row) for row, _ in answers]
     labels = [[IGNORED_LABEL] * start + list(row[start:]) for row, start in answers]
     rows = TokenSplit({"input_ids": tokens}, labels, padding={"input_ids": padding})
-    found, training = torch.zeros(len(answers)), model.training
-    model.eval()
-    try:
+    found = torch.zeros(len(answers))
+    with in_eval_mode(model):
         for index in torch.tensor([len(row) for row in tokens]).argsort().split(batch_size):
             batch = to_device(rows.take(index), device_of(model))
             wanted = batch.pop("labels")
             found[index] = response_likelihood(model(**batch)["logits"], wanted)[0].cpu()
-    finally:
-        model.train(training)
     return found
 
 

@@ -25,7 +25,7 @@ from torch import nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from rankwise.core.errors import SettingsError
-from rankwise.core.modules import device_of
+from rankwise.core.modules import device_of, in_eval_mode
 from rankwise.core.seeds import derive_seed
 from rankwise.methods.temporary_merge import temporarily_merged
 
@@ -112,13 +112,8 @@ class TransformersEngine:
     @contextlib.contextmanager
     def ready(self) -> Iterator[None]:
         """Merge the adapters where that can be done and undone, and switch to eval mode."""
-        training = self.model.training
-        self.model.eval()
-        try:
-            with temporarily_merged(self.model):
-                yield
-        finally:
-            self.model.train(training)
+        with in_eval_mode(self.model), temporarily_merged(self.model):
+            yield
 
     @torch.no_grad()
     def generate(

@@ -51,11 +51,8 @@ def evaluate(model: nn.Module, rows: Rows, task: Task) -> Evaluation:
 
     Rows of like lengths share a batch; the result is in the order of ``rows``.
     """
-    found = _Found(task)
     with in_eval_mode(model):
-        for index, batch, output in _outputs(model, rows, task):
-            found.add(index, batch, output, model)
-    return found.evaluation()
+        return evaluate_all(lambda batch: [model(**batch)], rows, task, model=model)[0]
 
 
 @torch.no_grad()
@@ -67,9 +64,7 @@ def evaluate_all(
     They are in eval mode, and ``model`` is one of them.
     """
     found: list[_Found] = []
-    device = device_of(model)
-    for index in _by_length(rows).split(task.evaluation_batch_size):
-        batch = to_device(rows.take(index), device)
+    for index, batch in _batches(model, rows, task):
         each = outputs(batch)
         found = found or [_Found(task) for _ in each]
         for one, output in zip(found, each, strict=True):
@@ -105,18 +100,19 @@ def mean_loss(model: nn.Module, rows: Rows, task: Task) -> float:
     """Return the loss of :func:`evaluate` alone, which asks for no answers."""
     total, terms = 0.0, 0
     with in_eval_mode(model):
-        for _, batch, output in _outputs(model, rows, task):
+        for _, batch in _batches(model, rows, task):
+            output = model(**batch)
             counted = count_terms(output, batch["labels"])
             total, terms = total + float(output["loss"]) * counted, terms + counted
     return total / terms
 
 
-def _outputs(model: nn.Module, rows: Rows, task: Task) -> Iterator[tuple[Tensor, Batch, Any]]:
-    """Yield the rows of each batch, the batch, and what the model makes of it."""
+def _batches(model: nn.Module, rows: Rows, task: Task) -> Iterator[tuple[Tensor, Batch]]:
+    """Yield the numbers of the rows of each batch, and the batch where the model is."""
     device = device_of(model)
     for index in _by_length(rows).split(task.evaluation_batch_size):
         batch = to_device(rows.take(index), device)
-        yield index, batch, model(**batch)
+        yield index, batch
 
 
 def _by_length(rows: Rows) -> Tensor:

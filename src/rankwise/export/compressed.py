@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from rankwise.core.errors import SettingsError
 from rankwise.core.records import write_text
 from rankwise.functional.compression import compress
-from rankwise.methods.adapters.directory import CONFIG, WEIGHTS, read_config, read_tensors
+from rankwise.methods.adapters.directory import CONFIG, FACTORS, WEIGHTS, read_config, read_tensors
 
-_A, _B = ".lora_A.weight", ".lora_B.weight"
+_A, _B = FACTORS
 
 
 def compress_directory(directory: Path, rank: int) -> dict[str, float]:

@@ -13,10 +13,9 @@ from safetensors.torch import save_file
 
 from rankwise.core.errors import AdapterError
 from rankwise.core.records import write_text
-from rankwise.methods.adapters.directory import CONFIG, WEIGHTS, read_config, read_tensors
+from rankwise.methods.adapters.directory import CONFIG, FACTORS, WEIGHTS, read_config, read_tensors
 
 HEAD = "modules_to_save.safetensors"
-_FACTORS = (".lora_A.weight", ".lora_B.weight")
 
 
 def make_gguf_ready(directory: Path) -> list[str]:
@@ -28,7 +27,7 @@ def make_gguf_ready(directory: Path) -> list[str]:
         AdapterError: The directory cannot be read, or is not what was written.
     """
     tensors = read_tensors(directory / WEIGHTS)
-    apart = {key: tensor for key, tensor in tensors.items() if not key.endswith(_FACTORS)}
+    apart = {key: tensor for key, tensor in tensors.items() if not key.endswith(FACTORS)}
     if apart:
         save_file(apart, directory / HEAD, metadata={"format": "pt"})
         factors = {key: tensor for key, tensor in tensors.items() if key not in apart}

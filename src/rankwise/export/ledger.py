@@ -25,6 +25,7 @@ from rankwise.methods.adapters.directory import (
     WEIGHTS,
     plain_file,
     read_config,
+    read_names,
     read_tensors,
 )
 from rankwise.methods.chain.ledger import ChainIdentity, Ledger, key_of, read_ledger
@@ -70,7 +71,7 @@ def export_ledger(source: Path, directory: Path, *, rank: int | None = None) -> 
             if len(layer) > 4:
                 raise AdapterError(
                     f"{name} is a stack of experts, whose name a ledger does not hold: make "
-                    " the chain anew on the model, load() this directory into it, finish() it "
+                    "the chain anew on the model, load() this directory into it, finish() it "
                     "and export the adapter"
                 )
             factors[name], errors[name] = _joined(ledger, name, rank)
@@ -83,7 +84,7 @@ def export_ledger(source: Path, directory: Path, *, rank: int | None = None) -> 
 def _check_nothing_else(source: Path) -> None:
     if not (source / WEIGHTS).exists():
         return
-    others = [key for key in read_tensors(plain_file(source, WEIGHTS)) if ".lora_A." not in key]
+    others = [key for key in read_names(plain_file(source, WEIGHTS)) if ".lora_A." not in key]
     others = [key for key in others if ".lora_B." not in key]
     if others:
         raise AdapterError(
@@ -159,4 +160,6 @@ def _write(
         expected = B @ A
         change = reread[f"{name}.lora_B.weight"] @ reread[f"{name}.lora_A.weight"]
         if not (change - expected).norm() <= TOLERANCE * expected.norm():
-            raise AdapterError(f"the change of {name} is not finite: use an earlier checkpoint")
+            raise AdapterError(
+                f"the exported change of {name} differs when read back: nothing is exported"
+            )

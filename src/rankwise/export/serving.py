@@ -10,9 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rankwise.core.vllm import DEFAULT_RANK, LARGEST_RANK, max_lora_rank
-from rankwise.methods.adapters.directory import CONFIG, WEIGHTS, read_config, read_tensors
-
-_FACTORS = (".lora_A.weight", ".lora_B.weight")
+from rankwise.methods.adapters.directory import CONFIG, FACTORS, WEIGHTS, read_config, read_names
 
 
 def serving_notes(directory: Path) -> tuple[str, ...]:
@@ -23,7 +21,7 @@ def serving_notes(directory: Path) -> tuple[str, ...]:
     """
     config = read_config(directory)
     notes = [_rank_note(config["r"])]
-    others = sorted(key for key in read_tensors(directory / WEIGHTS) if not key.endswith(_FACTORS))
+    others = sorted(key for key in read_names(directory / WEIGHTS) if not key.endswith(FACTORS))
     embeddings = [key for key in others if not _is_listed(key, config.get("modules_to_save"))]
     if config.get("modules_to_save"):
         notes.append(

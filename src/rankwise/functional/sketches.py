@@ -100,9 +100,11 @@ def _gaussian(size: int, r: int, generator: torch.Generator) -> Tensor:
     return torch.randn(size, r, generator=generator, device=device, dtype=torch.float64)
 
 
-def _orthonormal(size: int, r: int, generator: torch.Generator) -> Tensor:
+def random_frame(size: int, r: int, generator: torch.Generator) -> Tensor:
+    """Draw r orthonormal columns (size, r), float64, uniformly."""
     Q, triangle = torch.linalg.qr(_gaussian(size, r, generator))
-    # QR alone prefers some signs; with a positive diagonal the frame is Haar (Mezzadri 2007).
+    # QR alone prefers some signs; with a positive diagonal the frame is Haar (Mezzadri 2007,
+    # arXiv math-ph/0609050).
     return Q * triangle.diagonal().sign()
 
 
@@ -120,7 +122,7 @@ def _selector(size: int, r: int, generator: torch.Generator) -> Tensor:
 
 _DRAWS: dict[str, Draw] = {
     "gaussian": _gaussian,
-    "orthonormal": _orthonormal,
+    "orthonormal": random_frame,
     "kaiming": _kaiming,
     "selector": _selector,
 }

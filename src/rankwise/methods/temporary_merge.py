@@ -17,6 +17,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from rankwise.core.errors import ModelError
+from rankwise.core.modules import parameter_uses
 from rankwise.methods.adapters.bridge import factors
 from rankwise.methods.adapters.quantised import backend_of
 from rankwise.methods.adapters.stacks import adapted_parameter, adapted_parameter_name
@@ -35,7 +36,7 @@ def temporarily_merged(model: nn.Module) -> Iterator[bool]:
     then acts as it is. An adapter that is merged already, or switched off, stays so.
     """
     layers = [each for each in model.modules() if isinstance(each, BaseTunerLayer)]
-    uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+    uses = parameter_uses(model)
     if not layers or not all(_is_mergeable(layer, uses) for layer in layers):
         yield False
         return

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rankwise.core.errors import TrainingError
 from rankwise.core.seeds import derive_seed
 from rankwise.evaluation.scores import Evaluation, evaluate
 from rankwise.tasks.splits import Batch, Splits
@@ -17,13 +16,14 @@ from rankwise.tasks.table import Task
 from rankwise.training.adapter import attach_adapter
 from rankwise.training.build import build_task
 from rankwise.training.loops.order import epoch_order
+from rankwise.training.loops.results import non_finite_loss
 from rankwise.training.settings.method import ChainSchedule, Sampling
 from rankwise.training.settings.run import RunSettings, TrainingSettings
 
 
 @dataclass(frozen=True)
 class Job:
-    """What both loops take."""
+    """What every loop takes."""
 
     settings: RunSettings
     task: Task
@@ -85,10 +85,7 @@ class Job:
         """
         result = evaluate(self.model, self.splits.validation, self.task)
         if not math.isfinite(result.loss):
-            raise TrainingError(
-                f"the loss on validation became {result.loss}: lower training.learning_rate, "
-                "or set training.max_grad_norm"
-            )
+            raise non_finite_loss(result.loss, place=" on validation")
         return result
 
 

@@ -39,9 +39,9 @@ from rankwise.training.records import (
     CurvePoint,
     FailedRun,
     InitializationRecord,
-    MethodIdentity,
     RunRecord,
     Seconds,
+    identity_of,
 )
 from rankwise.training.saving import save_trained
 from rankwise.training.settings.run import RunSettings
@@ -248,12 +248,9 @@ def failure_of(settings: RunSettings, error: Exception, *, seconds: float) -> Fa
 
 def _identity(settings: RunSettings) -> dict[str, Any]:
     """Return what every record of a run says."""
-    method = settings.method
     return {
         "run": settings.name,
-        "method": MethodIdentity(
-            name=method.title, r=method.rank, side=method.side, budget=method.budget
-        ),
+        "method": identity_of(settings.method),
         "seed": settings.seed,
         "learning_rate": settings.training.learning_rate,
         "settings": settings.model_dump(mode="json"),

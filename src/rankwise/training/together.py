@@ -1,6 +1,7 @@
 """Many runs of a comparison in one call: small ones in lockstep, others one after another.
 
-The runs differ in learning rate and seed alone. A run that fails is no business of the others.
+The runs differ in learning rate and seed alone. A run that fails from its start on
+is no business of the others.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The one door to PEFT's inner classes.
 
 The rest of the house asks this file what it needs to know of any LoRA-like layer, PEFT's included:
-which layers an adapter has, the factors of its change, and how to freeze, write and delete parts of
+which layers an adapter has, the factors of its change, and how to freeze, write and turn parts of
 it. All matrices are in the layout of ``torch.nn.Linear``: weight and change (out, in), B (out, k),
 A (k, in). Layers that store their weight transposed (``Conv1D`` of GPT-2) are turned here and
 nowhere else. Of a stack of matrices, as of experts, all of these begin with (experts, ...); PEFT's
@@ -23,7 +23,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from accelerate.utils import align_module_device
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
@@ -31,10 +30,12 @@ from transformers.pytorch_utils import Conv1D
 
 from rankwise.capture.stacks import Source, Stack
 from rankwise.core.errors import ModelError
+from rankwise.core.modules import device_of, in_memory
 from rankwise.methods.adapters.quantised import dequantised
 from rankwise.methods.adapters.stacks import (
     adapted_parameter,
     adapted_parameter_name,
+    idle_experts,
     is_of_parameter,
     is_stored_transposed,
     number_of_experts,
@@ -143,8 +144,7 @@ def write_factors(
     Plain LoRA gets ΔW = B R A, shared evenly: B √R / √s and √R A / √s with s its scaling. In a
     stack an expert whose B is zero keeps what it has.
     """
-    kept = [expert for expert, each in enumerate(B) if not each.any()] if B.ndim == 3 else []
-    with torch.no_grad(), _kept(layer, adapter_name, kept):
+    with torch.no_grad(), _kept(layer, adapter_name, idle_experts(B)):
         if isinstance(layer, FactoredLayer):
             layer.write_factors(adapter_name, B, R, A)
             return
@@ -210,7 +210,7 @@ def freeze(layer: BaseTunerLayer, adapter_name: str, parts: Iterable[str]) -> No
 def base_weight(layer: BaseTunerLayer) -> Tensor:
     """Return the weight (out, in) of the layer below the adapter, dequantised if need be."""
     base: nn.Module = layer.get_base_layer()  # type: ignore[assignment]
-    with align_module_device(base):
+    with in_memory(base):
         is_module = adapted_parameter_name(layer) == "weight"
         weight = whole(dequantised(base) if is_module else adapted_parameter(layer))
     return weight.mT if is_transposed(layer) else weight
@@ -218,18 +218,14 @@ def base_weight(layer: BaseTunerLayer) -> Tensor:
 
 def device_of_base(layer: BaseTunerLayer) -> torch.device:
     """Return the device on which the layer below the adapter computes."""
-    base: nn.Module = layer.get_base_layer()  # type: ignore[assignment]
-    parameter, hook = adapted_parameter(layer), base.__dict__.get("_hf_hook")
-    if parameter.is_meta and hook is not None and hook.execution_device is not None:
-        return torch.device(hook.execution_device)
-    return parameter.device
+    return device_of(layer.get_base_layer())  # type: ignore[arg-type]
 
 
 def weight_of(module: nn.Module) -> Tensor:
     """Return the weight of a module where it computes."""
     if "_hf_hook" not in module.__dict__:
         return module.weight  # type: ignore[return-value]
-    with align_module_device(module):
+    with in_memory(module):
         return module.weight  # type: ignore[return-value]
 
 

@@ -6,13 +6,15 @@ is compared with the file's size before a tensor is made, and values that are no
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -22,6 +24,7 @@ from rankwise.methods.adapters.peft_types import current_names
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+FACTORS = (".lora_A.weight", ".lora_B.weight")  # how the names of a plain LoRA's tensors end
 LARGEST_CONFIG_BYTES = 2**20
 LARGEST_HEADER_BYTES = 2**24  # some hundred thousand tensors
 _LENGTH_BYTES = 8  # a safetensors file begins with the length of its header
@@ -87,6 +90,17 @@ def read_config(directory: Path) -> dict[str, Any]:
     return config
 
 
+def read_names(path: Path) -> list[str]:
+    """Return the names of the tensors of such a file, and read none of them.
+
+    Raises:
+        AdapterError: The file is damaged, or its header promises more than there is.
+    """
+    check_header(path)
+    with _damage_told(path), safe_open(path, "pt") as file:
+        return list(file.keys())
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file whose header is of a sensible size.
 
@@ -94,8 +108,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         AdapterError: The file is damaged, or its header promises more than there is.
     """
     check_header(path)
-    try:
+    with _damage_told(path):
         return load_file(path)
+
+
+@contextlib.contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise AdapterError(f"{path} is damaged ({error}): use an earlier checkpoint") from None
 

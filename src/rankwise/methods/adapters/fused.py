@@ -82,10 +82,10 @@ def fused_linear(
     """
     linear: Any = base
     B, M, A = factors
-    cast = (B.to(dtype), None if M is None else M.to(dtype), A.to(dtype))
+    narrowed = (B.to(dtype), None if M is None else M.to(dtype), A.to(dtype))
     # A compiled step has no second derivatives, nor what leads to them.
     function = _FusedStep if torch.compiler.is_compiling() else _FusedLinear
-    result: Any = function.apply(x.to(dtype), linear.weight, linear.bias, *cast, dropout)
+    result: Any = function.apply(x.to(dtype), linear.weight, linear.bias, *narrowed, dropout)
     return result[0] if isinstance(result, tuple) else result
 
 

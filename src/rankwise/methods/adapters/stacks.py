@@ -67,3 +67,8 @@ def packed(factor: str, tensor: Tensor) -> Tensor:
     if factor == "A":
         return tensor.reshape(-1, tensor.shape[-1])
     return tensor.permute(1, 2, 0).reshape(tensor.shape[1], -1)
+
+
+def idle_experts(B: Tensor) -> list[int]:
+    """Return the experts of a stack whose update is zero, as no token came to them."""
+    return (~B.any(dim=-1).any(dim=-1)).nonzero().flatten().tolist() if B.ndim == 3 else []

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,6 +24,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
 from rankwise.core.errors import AdapterError, ModelError
+from rankwise.core.modules import parameter_uses
 from rankwise.methods.adapters.bridge import assign
 from rankwise.methods.adapters.experts import FactoredExperts
 from rankwise.methods.adapters.factored import FactoredLinear
@@ -173,9 +173,8 @@ class FactoredTuner(BaseTuner, ABC):
     def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
         super()._cast_adapter_dtype(adapter_name, autocast_adapter_dtype)
         if not autocast_adapter_dtype:
-            for layer in self.model.modules():
-                if isinstance(layer, FactoredWeight):
-                    layer.round_to_base(adapter_name)
+            for _, layer in layers_of(self.model):
+                layer.round_to_base(adapter_name)
 
     def merge_adapter(
         self, adapter_names: list[str] | None = None, safe_merge: bool = False
@@ -280,9 +279,9 @@ def _check_untied(model: nn.Module) -> None:
     Raises:
         ModelError: Naming the layer.
     """
-    uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
-    for name, layer in model.named_modules():
-        if isinstance(layer, FactoredWeight) and uses[id(layer.weight)] > 1:
+    uses = parameter_uses(model)
+    for name, layer in layers_of(model):
+        if uses[id(layer.weight)] > 1:
             raise ModelError(
                 f"{name} shares its weight with another module, which merging would change too: "
                 "use the adapter unmerged, or load the model with tie_word_embeddings=False"

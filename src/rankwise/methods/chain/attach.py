@@ -7,7 +7,6 @@ factors of the end (:func:`plain_factors`). What then changes the layer is short
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from rankwise.core.errors import ModelError
+from rankwise.core.modules import parameter_uses
 from rankwise.methods.adapters.bridge import adapter_parameters, base_shape, freeze, rank
 from rankwise.methods.adapters.fused import FusedLoraLinear, is_lora_linear
 from rankwise.methods.adapters.quantised import is_supported
@@ -48,7 +48,7 @@ def check_layers(model: nn.Module, layers: Mapping[str, BaseTunerLayer], adapter
     Raises:
         ModelError: Naming the first of them.
     """
-    owners = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+    owners = parameter_uses(model)
     for name, layer in layers.items():
         _check_kind(name, layer)
         if owners[id(adapted_parameter(layer))] > 1:

@@ -27,11 +27,10 @@ from rankwise.capture.gradients import Loss, capture_gradients
 from rankwise.capture.losses import summed_loss
 from rankwise.core.errors import ChainError, SettingsError
 from rankwise.core.interrupts import EndsInTwoSteps
-from rankwise.functional.sketches import Kind
+from rankwise.functional.sketch_kinds import BOTH, ChainSide, Kind
 from rankwise.methods.adapters import bridge
 from rankwise.methods.chain.chain import Chain, ChainReport
 from rankwise.methods.chain.optimizers import match_moments
-from rankwise.methods.chain.sketches import Side
 from rankwise.methods.chain.trainer_lookup import find_trainer
 from rankwise.methods.chain.waiting import BaseDevice
 
@@ -80,7 +79,7 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         every: int | None = None,
         every_epochs: int | None = None,
         single_block: bool = False,
-        side: Side = "left",
+        side: ChainSide = "left",
         sketch: Kind | None = None,
         seed: int = 0,
         adapter_name: str = "default",
@@ -240,9 +239,7 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
 
     def _warn_of_no_fold(self, steps: int) -> None:
         if steps <= self._block_steps < sys.maxsize:
-            method = (
-                "a plain LoRA" if self._side in ("both", "both-left") else "AsymmLoRA, not RAC-LoRA"
-            )
+            method = "a plain LoRA" if self._side in BOTH else "AsymmLoRA, not RAC-LoRA"
             warnings.warn(
                 f"this chain will never fold: a block is {self._block_steps} steps long and the "
                 f"training has {steps}, so that it trains {method}. Fold more often (every at most "

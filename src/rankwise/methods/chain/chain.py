@@ -31,7 +31,7 @@ from torch.nn.functional import pad
 from rankwise.core.errors import AdapterError, ChainError, ModelError, SettingsError, TrainingError
 from rankwise.core.interrupts import EndsInTwoSteps, Step, all_or_none, go_back
 from rankwise.functional.compression import compress_each
-from rankwise.functional.sketches import Kind
+from rankwise.functional.sketch_kinds import BOTH, ChainSide, Kind
 from rankwise.methods.adapters import bridge
 from rankwise.methods.adapters.bridge import assign, is_sharded
 from rankwise.methods.adapters.quantised import keep_differentiable
@@ -50,7 +50,7 @@ from rankwise.methods.chain.layer import Factors, History, OpenedLayer, cast_par
 from rankwise.methods.chain.ledger import folder_of, read_ledger, write_ledger
 from rankwise.methods.chain.optimizers import Moments, check_optimizer
 from rankwise.methods.chain.recalling import ledger_of, recall
-from rankwise.methods.chain.sketches import Gradients, Side, Sketcher
+from rankwise.methods.chain.sketches import Gradients, Sketcher
 from rankwise.methods.chain.waiting import BaseDevice, check_base_device, fetched, settle
 
 
@@ -75,7 +75,7 @@ class Chain(EndsInTwoSteps):
     Making it prepares the model at once, so make it before the optimizer. Then train, :meth:`fold`
     after each block and :meth:`finish`; as a context manager it finishes by itself, also after an
     exception. In between the model computes, saves and is copied as it should, and refuses what
-    would go wrong (``merged_history.py``). An adapter that has learned something already,
+    would go wrong (``layer.py``). An adapter that has learned something already,
     by an init or by training, becomes the first block.
 
     It costs a copy of each adapted base weight and all factors, in main memory or on the device,
@@ -117,7 +117,7 @@ class Chain(EndsInTwoSteps):
         self,
         model: nn.Module,
         *,
-        side: Side = "left",
+        side: ChainSide = "left",
         sketch: Kind | None = None,
         seed: int = 0,
         adapter_name: str = "default",
@@ -125,7 +125,7 @@ class Chain(EndsInTwoSteps):
         base_device: BaseDevice = "auto",
     ) -> None:
         super().__init__()
-        kind = sketch or ("kaiming" if side in ("both", "both-left") else "gaussian")
+        kind = sketch or ("kaiming" if side in BOTH else "gaussian")
         self.model = model
         self.adapter_name = adapter_name
         check_base_device(base_device)
@@ -321,7 +321,7 @@ class Chain(EndsInTwoSteps):
     def _set_histories(self, blocks: Mapping[str, list[Factors]]) -> str | None:
         """Give each layer its history; say which layers are not finite with it, if any."""
         for name, base in fetched(self._layers):
-            self._layers[name].set_blocks(blocks[name], *base)
+            self._layers[name].set_blocks(blocks[name], base)
         # Only now, so that no layer's sum waits for that of the one before.
         broken = [name for name, layer in self._layers.items() if not layer.history.is_finite]
         if not broken:

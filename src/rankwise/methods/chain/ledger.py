@@ -14,13 +14,14 @@ import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from rankwise.core.errors import AdapterError
+from rankwise.functional.sketch_kinds import ChainSide
 from rankwise.methods.adapters.directory import check_header
 from rankwise.methods.chain.safetensors_file import save_file
 
@@ -180,9 +181,7 @@ def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) 
 
 def _check_values(path: Path, identity: ChainIdentity) -> None:
     """Refuse a header whose values could not be those of a chain, before anything is allocated."""
-    words = identity.side in ["left", "right", "both", "both-left"] and isinstance(
-        identity.sketch, str
-    )
+    words = identity.side in get_args(ChainSide) and isinstance(identity.sketch, str)
     layers = identity.layers
     if not isinstance(layers, dict):
         raise AdapterError(f"{path} has a damaged header (layers={layers!r})")

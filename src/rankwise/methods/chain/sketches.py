@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Protocol, get_args
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -15,12 +15,10 @@ from torch import Tensor
 from rankwise.capture.stacks import Source
 from rankwise.core.errors import ModelError, SettingsError, nearest_names
 from rankwise.core.seeds import derive_seed
-from rankwise.functional.sketch_kinds import SKETCH_KINDS, Kind
+from rankwise.functional.sketch_kinds import BOTH, SKETCH_KINDS, ChainSide, Kind
 from rankwise.functional.sketches import sketch
 from rankwise.methods.adapters import bridge
 from rankwise.methods.adapters.stacks import number_of_experts
-
-Side = Literal["left", "right", "both", "both-left"]
 
 # Sketches that take no decomposition, whose digits would depend on the threads it has; and the
 # side of a weight from which on drawing takes longer than starting threads.
@@ -47,7 +45,7 @@ class Sketcher:
         fit.
     """
 
-    side: Side
+    side: ChainSide
     kind: Kind
     seed: int
     adapter_name: str
@@ -55,7 +53,7 @@ class Sketcher:
 
     def __post_init__(self) -> None:
         for name, value, known in (
-            ("side", self.side, get_args(Side)),
+            ("side", self.side, get_args(ChainSide)),
             ("sketch", self.kind, SKETCH_KINDS),
         ):
             if value not in known:
@@ -74,7 +72,7 @@ class Sketcher:
     @property
     def is_frozen(self) -> bool:
         """Whether the sketch stays as it was drawn."""
-        return self.side in ("left", "right")
+        return self.side not in BOTH
 
     @property
     def is_recallable(self) -> bool:

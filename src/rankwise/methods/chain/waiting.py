@@ -46,13 +46,13 @@ def waiting_copy(weight: Tensor, place: BaseDevice) -> Tensor:
 
 def settle(layers: Iterable[OpenedLayer], place: BaseDevice) -> None:
     """Move W₀ and the blocks to where the layers compute, if they are to wait there and can."""
-    away = [each for each in layers if _is_away(each) and not is_sharded(_weight(each))]
+    away = [each for each in layers if _is_away(each) and not is_sharded(adapted_parameter(each))]
     if place == "device" or (place == "auto" and _has_room(away)):
         for layer in away:
-            layer.history.move(_weight(layer).device)
+            layer.history.move(adapted_parameter(layer).device)
 
 
-def fetched(layers: Mapping[str, OpenedLayer]) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
+def fetched(layers: Mapping[str, OpenedLayer]) -> Iterator[tuple[str, Tensor | None]]:
     """Yield each layer's name and, if it had to be fetched, its W₀; the next one's is on its way.
 
     What W₀ is wanted for has to be asked of the device before the next layer is taken.
@@ -62,15 +62,15 @@ def fetched(layers: Mapping[str, OpenedLayer]) -> Iterator[tuple[str, tuple[Tens
     try:
         for place, name in enumerate(names):
             for each in names[place : place + 2]:
-                lane = lanes.get(_weight(layers[each]).device)
+                lane = lanes.get(adapted_parameter(layers[each]).device)
                 if lane is not None and each not in coming and _is_pinned(layers[each]):
                     coming[each] = lane.send_for(cast(Tensor, layers[each].history.base))
             if name not in coming:
-                yield name, ()
+                yield name, None
                 continue
-            lane = lanes[_weight(layers[name]).device]
+            lane = lanes[adapted_parameter(layers[name]).device]
             lane.wait_for_next()
-            yield name, (coming[name],)
+            yield name, coming[name]
             lane.free_oldest()
     finally:
         for lane in lanes.values():
@@ -122,18 +122,14 @@ class _Lane:
 def _lanes(layers: Iterable[OpenedLayer]) -> dict[torch.device, _Lane]:
     sizes: dict[torch.device, int] = {}
     for layer in layers:
-        if _is_pinned(layer) and (device := _weight(layer).device).type == "cuda":
+        if _is_pinned(layer) and (device := adapted_parameter(layer).device).type == "cuda":
             sizes[device] = max(sizes.get(device, 0), cast(Tensor, layer.history.base).nbytes)
     return {device: _Lane(device, size) for device, size in sizes.items()}
 
 
-def _weight(layer: OpenedLayer) -> Tensor:
-    return adapted_parameter(layer)
-
-
 def _is_away(layer: OpenedLayer) -> bool:
     base = layer.history.base
-    return base is not None and base.device != _weight(layer).device
+    return base is not None and base.device != adapted_parameter(layer).device
 
 
 def _is_pinned(layer: OpenedLayer) -> bool:
@@ -145,7 +141,7 @@ def _has_room(layers: list[OpenedLayer]) -> bool:
     """Tell whether the devices have room for all that waits elsewhere."""
     needs: Counter[torch.device] = Counter()
     for layer in layers:
-        needs[_weight(layer).device] += layer.history.nbytes
+        needs[adapted_parameter(layer).device] += layer.history.nbytes
     return all(
         device.type == "cuda" and need <= _SHARE_OF_ROOM * torch.cuda.mem_get_info(device)[0]
         for device, need in needs.items()

@@ -18,7 +18,6 @@ from rankwise.core.errors import ModelError
 from rankwise.core.modules import (
     check_usable,
     gradients_on,
-    in_memory,
     preserved_state,
     random_state_kept,
 )
@@ -259,5 +258,4 @@ def _what_trains(name: str, layer: BaseTunerLayer, adapter_name: str) -> Trained
 @torch.no_grad()
 def _strength(layer: BaseTunerLayer, adapter_name: str) -> float:
     B, A = factors(layer, adapter_name)
-    with in_memory(layer.get_base_layer()):
-        return float(relative_norm(B, A, base_weight(layer)))
+    return float(relative_norm(B, A, base_weight(layer)))

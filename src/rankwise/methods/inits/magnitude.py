@@ -9,9 +9,10 @@ that are drawn at random.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rankwise.core.seeds import derive_seed
+from rankwise.functional.sketches import random_frame
 from rankwise.methods.adapters.bridge import adapted_layers, factors, turn_factors
 
 
@@ -28,13 +29,7 @@ def randomise_directions(model: nn.Module, *, seed: int, adapter_name: str = "de
         B, A = factors(layer, adapter_name)
         generator = torch.Generator().manual_seed(derive_seed(seed, name, "directions"))
         left, right = (
-            _orthonormal(rows, min(B.shape[1], rows), like=B, generator=generator)
+            random_frame(rows, min(B.shape[1], rows), generator).to(B.device, B.dtype)
             for rows in (B.shape[0], A.shape[1])
         )
         turn_factors(layer, adapter_name, left, right)
-
-
-def _orthonormal(rows: int, columns: int, *, like: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw a matrix with orthonormal columns uniformly (Mezzadri 2007, arXiv math-ph/0609050)."""
-    Q, R = torch.linalg.qr(torch.randn(rows, columns, generator=generator, dtype=torch.float64))
-    return (Q * R.diagonal().sign()).to(like.device, like.dtype)

@@ -72,7 +72,7 @@ class Monitor:
 
     def activations(self, forward: Callable[[], object]) -> list[Tensor]:
         """Run ``forward`` up to the last monitored call and return the pre-activation of each."""
-        # Looked up now: a reference that is lent wraps layers for a moment.
+        # Looked up now: a reference that is loaded wraps layers for a moment.
         modules = {name: self.model.get_submodule(name) for name in self.names}
         numbers = [call.number for call in self.calls]
         return capture_activations(forward, modules, side=self.side, calls=numbers)

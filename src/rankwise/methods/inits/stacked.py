@@ -33,7 +33,7 @@ class StackedUpdates:
     def expect(self, name: str, gradient: Tensor, r: int) -> list[int]:
         """Make room for the experts of a stack; return those that have a gradient (out, in)."""
         self._stacks[name] = room(gradient.shape, r, gradient.dtype, gradient.device)
-        found = [number for number, each in enumerate(gradient) if each.any()]
+        found = gradient.any(dim=-1).any(dim=-1).nonzero().flatten().tolist()
         self._missing[name] = len(found)
         return found
 
@@ -48,11 +48,6 @@ class StackedUpdates:
         self._missing[name] -= 1
         if not self._missing[name]:
             self._write(name, self._stacks.pop(name))
-
-
-def idle_experts(B: Tensor) -> list[int]:
-    """Return the experts of a stack whose update is zero, as no token came to them."""
-    return [number for number, each in enumerate(B) if not each.any()] if B.ndim == 3 else []
 
 
 def room(shape: tuple[int, ...], r: int, dtype: torch.dtype, device: torch.device) -> Update:

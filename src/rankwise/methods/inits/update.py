@@ -44,22 +44,17 @@ from rankwise.functional.product import Product
 from rankwise.functional.svd import Blocks
 from rankwise.functional.update import ascent_direction
 from rankwise.methods.adapters.bridge import (
+    base_shape,
     device_of_base,
-    factors,
     gradient_source,
     rank,
     write_factors,
 )
+from rankwise.methods.adapters.stacks import idle_experts
 from rankwise.methods.adapters.switching import active_adapter
 from rankwise.methods.inits.progress import Watch
 from rankwise.methods.inits.report import Outcome
-from rankwise.methods.inits.stacked import (
-    Place,
-    StackedUpdates,
-    idle_experts,
-    label_of,
-    room,
-)
+from rankwise.methods.inits.stacked import Place, StackedUpdates, label_of, room
 from rankwise.methods.inits.together import FactoredTogether, Update
 
 
@@ -289,8 +284,7 @@ def _room(layer: BaseTunerLayer, adapter_name: str) -> Update:
 
 
 def _check_rank(name: str, layer: BaseTunerLayer, adapter_name: str) -> None:
-    B, A = factors(layer, adapter_name)
-    limit, r = min(B.shape[-2], A.shape[-1]), rank(layer, adapter_name)
+    limit, r = min(base_shape(layer)), rank(layer, adapter_name)
     if r > limit:
         raise ModelError(
             f"r must be between 1 and {limit} (the smaller side of {name}), got {r}: lower it, or "

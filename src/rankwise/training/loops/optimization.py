@@ -1,4 +1,4 @@
-"""The optimizer and its learning-rate schedule, the same for both loops."""
+"""The optimizer and its learning-rate schedule, the same for all loops."""
 
 from __future__ import annotations
 

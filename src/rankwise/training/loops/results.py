@@ -1,4 +1,4 @@
-"""What both loops share: the learning curve, the count of what trains, the guard of the loss."""
+"""What the loops share: the learning curve, the count of what trains, the guard of the loss."""
 
 from __future__ import annotations
 

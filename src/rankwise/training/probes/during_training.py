@@ -11,19 +11,16 @@ Measuring changes nothing of the training, not even its random numbers.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections.abc import Iterator
 
 import torch
-from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rankwise.capture.batches import to_device
 from rankwise.capture.gradients import capture_gradients
 from rankwise.core.errors import RankwiseError
-from rankwise.core.modules import device_of
+from rankwise.core.modules import device_of, in_eval_mode
 from rankwise.training.job import Job
 from rankwise.training.probes.layers import (
     Shares,
@@ -77,21 +74,22 @@ class Diagnostics:
         return point
 
     def _relative_norm(self) -> float:
-        with _eval_mode(self._job.model):
+        with in_eval_mode(self._job.model):
             norms = {name: norm_of(layer.change()) for name, layer in self._layers.items()}
         return relative_norm_of_all(norms, self._layers)
 
     @torch.no_grad()
     def _batch_loss(self) -> float:
         model = self._job.model
-        with _eval_mode(model):
+        with in_eval_mode(model):
             return float(model(**to_device(self._batch, device_of(model)))["loss"])
 
     def _captured_share(self) -> float | None:
         shares = Shares(self._layers)
         modules = {name: layer.module for name, layer in self._layers.items()}
+        # A layer that drops inputs at random is no linear map.
         try:
-            with _eval_mode(self._job.model):
+            with in_eval_mode(self._job.model):
                 capture_gradients(
                     self._job.model, modules, batches=[self._batch], consume=shares.add
                 )
@@ -153,14 +151,3 @@ class DiagnosticsCallback(TrainerCallback):
 def _if_finite(value: float) -> float | None:
     """Return a number that a record can hold: training that diverged is refused elsewhere."""
     return value if math.isfinite(value) else None
-
-
-@contextlib.contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    """Switch dropout off: a layer that drops inputs at random is no linear map."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from rankwise.functional.sketch_kinds import SKETCH_KINDS, Kind
+from rankwise.functional.sketch_kinds import SKETCH_KINDS, ChainSide, Kind
 from rankwise.training.settings.base import Settings, setting
 from rankwise.training.settings.kinds import Kinds, Names
 
@@ -246,7 +246,7 @@ class ChainSchedule(Settings):
     """A chain of adapters, folded and restarted (COLA: side both; RAC-LoRA: left or right)."""
 
     kind: Literal["chain"] = "chain"
-    side: Literal["left", "right", "both", "both-left"] = setting(
+    side: ChainSide = setting(
         "left",
         "which factor is a frozen sketch: left = B, right = A; both: both train and A begins at "
         "random; both-left: both train and B does",

@@ -7,6 +7,8 @@ data lie or who is told changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rankwise.training.settings.layers import Tree
@@ -31,30 +33,31 @@ def with_fitting_scores(recipe: Recipe, published: Recipe) -> Recipe:
         recipe = _without_counts(recipe, published)
     is_same = _settings(recipe) == _settings(published)
     known = (published.method, *_entries(published))
-    method = _fitting(recipe.method, known, is_same=is_same)
-    if recipe.compare is None:
-        return recipe.model_copy(update={"method": method})
-    methods = tuple(_fitting(entry, known, is_same=is_same) for entry in _entries(recipe))
-    compare = recipe.compare.model_copy(update={"methods": methods})
-    return recipe.model_copy(update={"method": method, "compare": compare})
+    return _with_methods(recipe, partial(_fitting, known=known, is_same=is_same))
 
 
 def _without_counts(recipe: Recipe, published: Recipe) -> Recipe:
     """Drop the counts of parameters that are of another model."""
 
+    known = {each.published_parameters for each in (published.method, *_entries(published))}
+
     def counted(method: Any) -> Any:
-        known = {each.published_parameters for each in (published.method, *_entries(published))}
         count = None if method.published_parameters in known else method.published_parameters
         return method.model_copy(update={"published_parameters": count})
 
-    changed: Tree = {"method": counted(recipe.method)}
+    return _with_methods(recipe, counted)
+
+
+def _with_methods(recipe: Recipe, change: Callable[[Any], Any]) -> Recipe:
+    """Return ``recipe`` with its own method and each that it compares changed."""
+    changed: Tree = {"method": change(recipe.method)}
     if recipe.compare is not None:
-        methods = tuple(map(counted, recipe.compare.methods))
+        methods = tuple(map(change, recipe.compare.methods))
         changed["compare"] = recipe.compare.model_copy(update={"methods": methods})
     return recipe.model_copy(update=changed)
 
 
-def _fitting(method: Any, known: tuple[MethodSettings, ...], *, is_same: bool) -> Any:
+def _fitting(method: Any, *, known: tuple[MethodSettings, ...], is_same: bool) -> Any:
     if method.published is None:
         return method
     of_the_paper = [

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from rankwise.core.errors import SettingsError, nearest_names
+from rankwise.functional.sketch_kinds import BOTH
 from rankwise.training.settings.base import Settings, setting
 
 Tree = dict[str, Any]
@@ -109,7 +110,7 @@ def settings_of_raclora(config: Mapping[str, Any]) -> Tree:
 
 def _schedule(side: str, sketch: str, merge_frequency: int) -> tuple[str, Tree]:
     """Return the method that this is, and its schedule."""
-    trains_both = side in ("both", "both-left")
+    trains_both = side in BOTH
     if not merge_frequency and not trains_both:
         return "asymm-lora", {"kind": "frozen", "side": side, "sketch": sketch}
     chain = {"kind": "chain", "side": side, "sketch": sketch}
