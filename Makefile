@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test test-all test-slow test-slow test-lowest test-newest peft-tests test-browser fuzz kill-trials check format bench clean
+.PHONY: demo test test-all test-slow test-lowest test-newest peft-tests test-browser fuzz kill-trials check format bench clean
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -1,4 +1,4 @@
-"""All benchmarks but the grid of digits and the exports: one table. ``make bench`` runs this.
+"""Training steps, folds and both inits in one table. ``make bench`` runs this.
 
     python benchmarks/all.py [--threads 1] [--tiny]
 

@@ -2,7 +2,8 @@
 
     python benchmarks/digits_grid.py [--tiny]
 
-The grid is the shipped one without widening: methods × 5 learning rates × 3 seeds on all cores.
+The runs are those of the shipped recipe without widening, on all cores: grids race on the seeds
+that sweep, then each chosen point runs on all seeds.
 Beside the wall-clock time stands what the same optimizer steps take on the bare network, without
 adapters, and how many times that is: what adapters, chains and evaluations cost.
 """

@@ -2,9 +2,9 @@
 
     python benchmarks/lockstep.py [--tiny]
 
-For one method of each kind: the runs of its grid (five learning rates × three seeds) from building
-to saving in one call, against the same runs one after another, of which three are timed. The last
-row is all of these methods together.
+For one method of each kind: its runs at the recipe's shared learning rates, on the seeds that
+sweep, from building to saving in one call, against the same runs one after another, of which three
+are timed. The last row is all of these methods together.
 """
 
 from __future__ import annotations
