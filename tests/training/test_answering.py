@@ -198,5 +198,5 @@ def test_grades_count_what_is_no_answer_as_wrong():
     grades = GradeCounts.from_grades(given, available=9, truncated=1)
     assert grades.accuracy == 0.5
     assert grades.correct_as_published == 2
-    assert grades.to_dict()["accuracy_as_published"] == 0.5
+    assert grades.accuracy_as_published == 0.5
     assert (grades.correct, grades.unparsed, grades.truncated) == (2, 1, 1)

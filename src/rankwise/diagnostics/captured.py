@@ -192,6 +192,18 @@ def captured_share_by_factors(
         )
 
     slope = transposed(target @ right.mT, left.mT @ target)
+    x = _conjugate_gradients(normal, slope, iterations=iterations, tolerance=tolerance)
+    return float((_inner(x, slope) / target.square().sum()).clamp(0, 1))
+
+
+def _conjugate_gradients(
+    normal: Callable[[list[Tensor]], list[Tensor]],
+    slope: list[Tensor],
+    *,
+    iterations: int,
+    tolerance: float,
+) -> list[Tensor]:
+    """Solve Jᵀ J x = Jᵀ G from zero, where ``normal`` multiplies by Jᵀ J and Jᵀ G is ``slope``."""
     rest, direction, x = slope, slope, [torch.zeros_like(part) for part in slope]
     square = first = _square(rest)
     for _ in range(iterations):
@@ -203,7 +215,7 @@ def captured_share_by_factors(
         rest = [part - length * along for part, along in zip(rest, pushed)]
         before, square = square, _square(rest)
         direction = [part + square / before * old for part, old in zip(rest, direction)]
-    return float((_inner(x, slope) / target.square().sum()).clamp(0, 1))
+    return x
 
 
 class _Jacobian:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rankwise.core.errors import DataError
 from rankwise.evaluation.arithmetic import (
@@ -128,10 +128,3 @@ class GradeCounts:
             correct_as_published=published,
             **counts,
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the counts and both accuracies for a record."""
-        return asdict(self) | {
-            "accuracy": self.accuracy,
-            "accuracy_as_published": self.accuracy_as_published,
-        }

@@ -46,12 +46,7 @@ def parameter_groups(
     for name, value in (rates | {"weight_decay": weight_decay}).items():
         if value is not None and value < 0:
             raise SettingsError(f"{name} must not be negative, got {value}")
-    left = {id(p): p for p in model.parameters() if p.requires_grad}
-    if not left:
-        raise ModelError(
-            "the model has no trainable parameter: attach an adapter with peft.get_peft_model, "
-            "or load it with is_trainable=True"
-        )
+    left = _trainable(model)
 
     def take(setting: str, what: str, parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
         """Return those of ``parameters`` that train, if a setting says that they are a group."""
@@ -77,6 +72,17 @@ def parameter_groups(
         {"params": strengths, "lr": lambda_lr, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def _trainable(model: nn.Module) -> dict[int, nn.Parameter]:
+    """Return the parameters that train, by identity."""
+    trainable = {id(p): p for p in model.parameters() if p.requires_grad}
+    if not trainable:
+        raise ModelError(
+            "the model has no trainable parameter: attach an adapter with peft.get_peft_model, "
+            "or load it with is_trainable=True"
+        )
+    return trainable
 
 
 def _strengths(model: nn.Module) -> list[nn.Parameter]:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from rankwise.core.errors import SettingsError
-from rankwise.core.records import write_record
+from rankwise.core.records import Record
 from rankwise.evaluation.commonsense_likelihood import answer_likelihoods, likeliest
 from rankwise.evaluation.generation import Decoding
 from rankwise.evaluation.generation_answers import write_alpaca_eval, write_mt_bench
@@ -74,6 +74,25 @@ class GenerationResult:
     errors: tuple[str, ...] = ()
 
 
+class BenchmarkRecord(Record):
+    """What is kept of the answers to a graded benchmark: the counts, and both accuracies."""
+
+    run: str
+    task: str
+    protocol: Protocol
+    seed: int
+    seconds: float
+    rows: int
+    available: int
+    correct: int
+    unparsed: int
+    too_long: int
+    truncated: int
+    correct_as_published: int | None
+    accuracy: float
+    accuracy_as_published: float | None
+
+
 def answer_benchmark(
     model: GenerationModel,
     name: str,
@@ -99,9 +118,16 @@ def answer_benchmark(
         grades = _answer_questions(model, questions, progress=progress, **options)
     seconds = time.perf_counter() - begun
     stem = _stem(name, len(questions), request)
-    content = {"run": model.name, "task": name, "protocol": request.protocol}
-    content |= {"seed": request.seed, "seconds": seconds} | grades.to_dict()
-    write_record(model.folder / f"{stem}.json", content)
+    BenchmarkRecord(
+        run=model.name,
+        task=name,
+        protocol=request.protocol,
+        seed=request.seed,
+        seconds=seconds,
+        accuracy=grades.accuracy,
+        accuracy_as_published=grades.accuracy_as_published,
+        **asdict(grades),
+    ).write(model.folder / f"{stem}.json")
     return GenerationResult(
         name, request.protocol, len(questions), len(every), seconds, grades=grades
     )
@@ -197,26 +223,22 @@ def _answer_dialogues(
     stem = _stem(name, len(questions), request)
     answers = _dialogues(model, questions, name, request=request, progress=progress)
     folder = model.folder / stem
-    result: dict[str, Any] = {
-        "protocol": request.protocol,
-        "seconds": time.perf_counter() - begun,
-        "rows": len(questions),
-    }
+    result = GenerationResult(
+        name, request.protocol, len(questions), available, time.perf_counter() - begun
+    )
     if find_benchmark(name).kind == "alpaca-eval":
         file = folder / "model_outputs.json"
         write_alpaca_eval(file, questions, [turns[0] for turns in answers], model=model.name)
-        return GenerationResult(name, available=available, files=(file,), **result)
+        return replace(result, files=(file,))
     file = folder / f"{model.name}.jsonl"
     write_mt_bench(file, questions, answers, model=model.name, time=time.time())
-    result["files"] = (file,)
-    if request.judge is not None:
-        kept = folder / "judgements.jsonl"
-        found = judge_mt_bench(
-            request.judge, questions, answers, root=model.data_root, file=kept, model=model.name
-        )
-        result["files"] = (file, kept)
-        result |= {"rating": found.score, "errors": tuple(found.errors)}
-    return GenerationResult(name, available=available, **result)
+    if request.judge is None:
+        return replace(result, files=(file,))
+    kept = folder / "judgements.jsonl"
+    found = judge_mt_bench(
+        request.judge, questions, answers, root=model.data_root, file=kept, model=model.name
+    )
+    return replace(result, files=(file, kept), rating=found.score, errors=tuple(found.errors))
 
 
 def _dialogues(

@@ -6,7 +6,8 @@ import pytest
 
 from rankwise.comparison.records import ComparedRow, EqualRank
 from rankwise.comparison.report import tables
-from rankwise.comparison.report.tables import Cell, columns, equal_ranks, groups, starts
+from rankwise.comparison.report.columns import columns
+from rankwise.comparison.report.tables import Cell, equal_ranks, groups, starts
 from tests.comparison import made_records as made
 from tests.comparison.report_records import made_up_comparison, with_rows, with_runs
 
@@ -19,15 +20,6 @@ def cell_of(comparison, title):
     (line, *_) = groups(comparison, shown)[0].lines
     (cell,) = [cell for cell, column in zip(line.cells, shown) if column.title == title]
     return cell
-
-
-def test_a_column_without_a_single_value_is_left_out():
-    titles = [column.title for column in columns(COMPARISON)]
-    assert titles[0] == "Test accuracy"
-    assert "In the paper" not in titles
-    assert "Stored" in titles
-    published = made.comparison([made.row(published=0.7)])
-    assert "In the paper" in [column.title for column in columns(published)]
 
 
 def test_rows_are_grouped_by_budget_best_first_and_failed_last():

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rankwise.comparison.records import SummaryRow
+from rankwise.comparison.report.columns import Column, columns
 from rankwise.comparison.report.comparison import Comparison
-from rankwise.comparison.report.tables import Column, columns, groups, settings_of
+from rankwise.comparison.report.tables import groups, settings_of
 
 Rows = list[list[str]]
 _LATEX = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rankwise.comparison.report import tables
+from rankwise.comparison.report.columns import columns
 from rankwise.comparison.report.comparison import Comparison
 from rankwise.comparison.report.formats import downloads
 from rankwise.pages.frame import require_extra, write_page
@@ -25,7 +26,7 @@ def write_report(comparison: Comparison, path: Path) -> None:
     from rankwise.comparison.report.charts import CHARTS
     from rankwise.pages.chart import shown_charts
 
-    columns = tables.columns(comparison)
+    measured = columns(comparison)
     start_headings, starts = tables.starts(comparison)
     rank_headings, ranks = tables.equal_ranks(comparison)
     write_page(
@@ -39,8 +40,8 @@ def write_report(comparison: Comparison, path: Path) -> None:
             "comparison": comparison,
             "summary": comparison.summary,
             "protocol": comparison.summary.protocol.model_dump(mode="json"),
-            "columns": columns,
-            "groups": tables.groups(comparison, columns),
+            "columns": measured,
+            "groups": tables.groups(comparison, measured),
             "rank_headings": rank_headings,
             "ranks": ranks,
             "settings_of": tables.settings_of,

@@ -113,12 +113,7 @@ def initialize(
             f"init must be UpdateApproximation(...) or BoundaryMatching(...), got {init!r}"
         )
     started = time.perf_counter()
-    layers = adapted_layers(model, adapter_name)
-    for layer in layers.values():
-        factors(layer, adapter_name)  # refuses what is not LoRA-like before anything runs
-    check_usable(model)
-    keep_differentiable(model)
-    _check_in_memory(layers)
+    layers = _usable_layers(model, adapter_name)
     collected = _collected(batches, most=init.batches_at_most, is_ours=loss is None)
     with (
         gradients_on(),
@@ -131,17 +126,7 @@ def initialize(
         outcome = init.run(
             model, layers, adapter_name=adapter_name, batches=collected, loss=loss, watch=watch
         )
-        after = measured() if measure else {}
-        starts = tuple(
-            LayerStart(
-                name,
-                rank(layer, adapter_name),
-                _strength(layer, adapter_name),
-                captured_before=before.get(name),
-                captured_after=after.get(name),
-            )
-            for name, layer in layers.items()
-        )
+        starts = _starts(layers, adapter_name, before=before, after=measured() if measure else {})
         return InitializationReport(
             init=type(init).__name__,
             adapter_name=adapter_name,
@@ -149,6 +134,37 @@ def initialize(
             outcome=outcome,
             layers=starts,
         )
+
+
+def _usable_layers(model: nn.Module, adapter_name: str) -> Mapping[str, BaseTunerLayer]:
+    """Return the adapted layers, or refuse before anything runs."""
+    layers = adapted_layers(model, adapter_name)
+    for layer in layers.values():
+        factors(layer, adapter_name)  # refuses what is not LoRA-like
+    check_usable(model)
+    keep_differentiable(model)
+    _check_in_memory(layers)
+    return layers
+
+
+def _starts(
+    layers: Mapping[str, BaseTunerLayer],
+    adapter_name: str,
+    *,
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+) -> tuple[LayerStart, ...]:
+    """Say of each layer how it starts; what was measured before and after is by layer."""
+    return tuple(
+        LayerStart(
+            name,
+            rank(layer, adapter_name),
+            _strength(layer, adapter_name),
+            captured_before=before.get(name),
+            captured_after=after.get(name),
+        )
+        for name, layer in layers.items()
+    )
 
 
 def _collected(batches: Iterable[Any], *, most: int | None, is_ours: bool) -> list[Any]:
