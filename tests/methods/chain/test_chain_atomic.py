@@ -36,10 +36,10 @@ def fail_at(monkeypatch):
     def arrange(call: int) -> None:
         calls = iter(range(1, 1000))
 
-        def failing(layer, blocks):
+        def failing(layer, *arguments):
             if next(calls) == call:
                 raise MemoryError
-            set_blocks(layer, blocks)
+            set_blocks(layer, *arguments)
 
         monkeypatch.setattr(FoldedLinear, "set_blocks", failing)
 

@@ -51,14 +51,12 @@ class RayEngine:
         _connect(address)
         self._resources = _resources(workers_per_gpu)
         self._workers = workers or math.inf
-        environment = {
+        self._environment = {
             name: value for name, value in os.environ.items() if name.startswith("RANKWISE_")
         }
         # By its random name a machine is told whose folder only happens to have the same path.
         self._mark = folder.resolve() / f".cluster-{uuid.uuid4().hex}"
         self._mark.touch()
-        # What a call finds wherever it is made.
-        self._surroundings = self._mark, environment, loaded_plugins()
 
     def __enter__(self) -> RayEngine:
         return self
@@ -89,13 +87,14 @@ class RayEngine:
         # Retried here and not by Ray, whose retries do not bring back the result of a lost machine.
         as_remote: Any = ray.remote
         remote = as_remote(max_retries=0, **self._resources)(_call)
+        surroundings = self._mark, self._environment, loaded_plugins()
         calls = list(calls)
         waiting, running, lost = deque(range(len(calls))), {}, Counter()
         try:
             while waiting or running:
                 while waiting and len(running) < self._workers:
                     i = waiting.popleft()
-                    reference = remote.remote(*self._surroundings, function, calls[i])
+                    reference = remote.remote(*surroundings, function, calls[i])
                     running[reference] = i
                 (done,), _ = ray.wait(list(running), num_returns=1)
                 i = running.pop(done)
