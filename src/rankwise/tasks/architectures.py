@@ -18,7 +18,7 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 from rankwise.core.errors import ModelError, nearest_names
-from rankwise.tasks.pretrained import Dtype, find_model, loading_errors, torch_dtype
+from rankwise.tasks.pretrained import Dtype, find_model, from_pretrained, torch_dtype
 
 _SUFFIX = ".json"
 
@@ -40,8 +40,7 @@ def read_architecture(name: str, **options: Any) -> PreTrainedConfig:
     """
     found = Path(find_model(name))
     if found.is_dir() or (found.suffix == _SUFFIX and found.is_file()):
-        with loading_errors(name):
-            return AutoConfig.from_pretrained(str(found), **options)
+        return from_pretrained(AutoConfig, str(found), **options)
     if name not in (known := architecture_names()):
         raise ModelError(
             f"no configuration of {name!r} ships, and it is no config.json or folder of one "

@@ -6,16 +6,15 @@ dimension as a 32-bit big-endian integer. The rows follow, and nothing after the
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
-import zlib
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from rankwise.core.errors import DataError
+from rankwise.tasks.packed import PACKING_ERRORS, open_packed
 
 _UNSIGNED_BYTE = 8
 
@@ -50,9 +49,9 @@ def read_idx(path: Path) -> Tensor:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
+        with open_packed(path) as file:
+            return file.read()
     except FileNotFoundError:
         raise DataError(f"no file {path}: check the folder of the data") from None
-    except (OSError, EOFError, zlib.error) as error:
+    except PACKING_ERRORS as error:
         raise DataError(f"{path} cannot be unpacked ({error}): fetch it again") from None

@@ -49,6 +49,16 @@ def find_model(name: str) -> str:
     return str(path)
 
 
+def from_pretrained(kind: Any, name: str, **options: Any) -> Any:
+    """Return what ``kind``, a class of Transformers, loads for ``name``; code beside it never runs.
+
+    Raises:
+        ModelError: There is no such thing, or it needs code of its own.
+    """
+    with loading_errors(name):
+        return kind.from_pretrained(find_model(name), trust_remote_code=False, **options)
+
+
 @lru_cache(maxsize=4)
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Return the tokenizer of the model ``name``; kept, because every run and batch asks for it.
@@ -56,8 +66,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     Raises:
         ModelError: There is none, or it has no token for padding.
     """
-    with loading_errors(name):
-        tokenizer = AutoTokenizer.from_pretrained(find_model(name))
+    tokenizer = from_pretrained(AutoTokenizer, name)
     if tokenizer.pad_token_id is None:
         raise ModelError(f"the tokenizer of {name} has no padding token: give it a pad_token")
     return tokenizer
@@ -79,9 +88,9 @@ def load_model(
     Raises:
         ModelError: There is no such model, or its architecture has no such head.
     """
-    with loading_errors(name), torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return kind.from_pretrained(find_model(name), dtype=torch_dtype(dtype), **options)
+        return from_pretrained(kind, name, dtype=torch_dtype(dtype), **options)
 
 
 def quantization_options(
@@ -160,6 +169,11 @@ def loading_errors(name: str) -> Iterator[None]:
         yield
     # A missing quantisation library or attention kernel is an ImportError.
     except (OSError, ValueError, KeyError, ImportError) as error:
+        if "trust_remote_code" in str(error):
+            raise ModelError(
+                f"model {name!r} needs code that comes with it, which Rankwise does not run: take "
+                "a model of an architecture that Transformers has"
+            ) from error
         raise ModelError(f"model {name!r} cannot be loaded: {error}") from error
     finally:
         logging.set_verbosity(verbosity)

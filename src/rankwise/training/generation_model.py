@@ -24,7 +24,7 @@ from rankwise.evaluation.vllm_engine import VllmEngine
 from rankwise.export.lora import export_lora
 from rankwise.tasks.generation.prompts import Prompts
 from rankwise.tasks.generation.small import SMALL
-from rankwise.tasks.pretrained import find_model
+from rankwise.tasks.pretrained import find_model, from_pretrained
 from rankwise.training.evaluating import CausalAdapter, find_causal
 
 EngineName = Literal["transformers", "vllm"]
@@ -110,7 +110,6 @@ def _vllm(adapter: CausalAdapter, folder: Path, end: int) -> tuple[VllmEngine, i
     if adapter.run is not None:
         export_lora(adapter.run.trained_model(), folder)
         directory = folder
-    folder_or_name = find_model(name)
-    engine = VllmEngine.open(folder_or_name, directory, end=end, dtype=adapter.task.dtype)
-    config = AutoConfig.from_pretrained(folder_or_name)
+    engine = VllmEngine.open(find_model(name), directory, end=end, dtype=adapter.task.dtype)
+    config = from_pretrained(AutoConfig, name)
     return engine, getattr(config, "max_position_embeddings", None)

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from rankwise.tasks.architectures import read_architecture
-from rankwise.tasks.pretrained import Dtype, find_model, load_model, loading_errors
+from rankwise.tasks.pretrained import Dtype, from_pretrained, load_model
 
 
 class CausalBase(Protocol):
@@ -70,5 +70,4 @@ class PretrainedBase:
 
 @lru_cache(maxsize=4)
 def _tokenizer(name: str) -> PreTrainedTokenizerBase:
-    with loading_errors(name):
-        return AutoTokenizer.from_pretrained(find_model(name))
+    return from_pretrained(AutoTokenizer, name)

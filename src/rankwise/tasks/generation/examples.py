@@ -6,15 +6,13 @@ theirs.
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import json
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from rankwise.core.errors import DataError
+from rankwise.tasks.packed import PACKING_ERRORS, open_packed
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 
@@ -82,12 +80,9 @@ def read_examples(path: Path, *, name: str | None = None) -> list[Example]:
     is_array = path.name.removesuffix(".gz").endswith(".json")
     read = _elements if is_array else _lines
     try:
-        with contextlib.ExitStack() as stack:
-            file: Any = stack.enter_context(path.open("rb"))
-            if path.suffix == ".gz":
-                file = stack.enter_context(gzip.open(file))
+        with open_packed(path) as file:
             examples = list(read(file, name))
-    except (OSError, EOFError, zlib.error) as error:
+    except PACKING_ERRORS as error:
         raise DataError(f"{path} cannot be read ({error}): fetch it again") from None
     if not examples:
         raise DataError(f"{path} holds no rows: fetch it again")

@@ -7,8 +7,6 @@ task; one that holds a part only is named so in the source of the rows.
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +20,7 @@ from rankwise.tasks.glue.definitions import (
     Split,
 )
 from rankwise.tasks.glue.examples import NO_TEST_LABELS, Example, Part
+from rankwise.tasks.packed import PACKING_ERRORS, open_packed
 
 _SUFFIXES = (".tsv", ".tsv.gz")
 
@@ -135,13 +134,13 @@ def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
     number = 0
     try:
         # Only a line feed ends a row: texts hold other characters that Python takes for line ends.
-        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
+        with open_packed(file) as lines:
             for number, line in enumerate(lines, start=1):
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                 yield number, text.removesuffix("\n").removesuffix("\r").split("\t")
     except UnicodeDecodeError as error:
         raise DataError(f"{file}, line {number} is no UTF-8 ({error}): convert it") from None
-    except (OSError, EOFError, zlib.error) as error:
+    except PACKING_ERRORS as error:
         raise DataError(
             f"{file} cannot be read after line {number} ({error}): fetch it again"
         ) from None

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import json
-import lzma
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
 
 from rankwise.core.errors import DataError
+from rankwise.tasks.packed import PACKING_ERRORS, open_packed
 
-_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _SHOWN = 60  # characters of a line
 
 
@@ -30,7 +26,7 @@ def check_file(file: Path, kind: str) -> None:
         else:
             for _ in _lines(file):
                 pass
-    except (OSError, EOFError, lzma.LZMAError) as error:
+    except PACKING_ERRORS as error:
         raise DataError(f"{file} cannot be read ({error})") from None
 
 
@@ -66,7 +62,7 @@ def _check_array(file: Path, text: str) -> None:
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
     """Yield the lines with their numbers, from 1."""
-    with _opened(file) as stream:
+    with open_packed(file) as stream:
         for number, line in enumerate(stream, start=1):
             try:
                 yield number, line.decode("utf-8")
@@ -75,11 +71,6 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
                     f"{file}, line {number} is not UTF-8 (byte 0x{line[error.start]:02x} at "
                     f"position {error.start + 1}): save the file as UTF-8"
                 ) from None
-
-
-def _opened(file: Path) -> IO[bytes]:
-    opener: Callable[..., Any] = _OPENERS.get(file.suffix.lower(), open)
-    return opener(file, "rb")
 
 
 def _shown(line: str) -> str:

@@ -23,7 +23,7 @@ from rankwise.tasks.own.division import Divided, divide
 from rankwise.tasks.own.labels import read_labels
 from rankwise.tasks.own.source import read_source
 from rankwise.tasks.own.task import OwnTask
-from rankwise.tasks.pretrained import find_model, loading_errors
+from rankwise.tasks.pretrained import from_pretrained
 from rankwise.tasks.splits import Batch, Splits
 from rankwise.tasks.vtab.images import FORMATS, Part, decoded
 from rankwise.tasks.vtab.rows import ImageRows, Pixels
@@ -191,8 +191,7 @@ def _bytes_of(image: Mapping[str, Any]) -> bytes:
 def _splits(task: ImageClassification) -> Splits:
     task.check_metrics()
     rows = task.rows
-    with loading_errors(task.model):
-        processor = AutoImageProcessor.from_pretrained(find_model(task.model), backend="pil")
+    processor = from_pretrained(AutoImageProcessor, task.model, backend="pil")
     pixels = Pixels(processor)
     splits: dict[str, ImageRows] = {}
     facts: dict[str, Any] = {"columns": rows.facts}

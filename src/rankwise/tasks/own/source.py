@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from rankwise.core.errors import DataError, nearest_names
 from rankwise.tasks.own.faults import check_file
+from rankwise.tasks.packed import PACKED
 
 Kind = Literal["csv", "json", "parquet", "text", "imagefolder"]
 HUB = "hub:"
@@ -30,7 +31,6 @@ _KINDS: dict[str, Kind] = {
     ".parquet": "parquet",
     ".txt": "text",
 }
-_PACKED = (".gz", ".bz2", ".xz")
 _SPLIT_NAMES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
@@ -135,7 +135,7 @@ def is_image_folder(data: str) -> bool:
 
 
 def _suffixes(file: Path) -> str:
-    return (Path(file.stem) if file.suffix.lower() in _PACKED else file).suffix.lower()
+    return (Path(file.stem) if file.suffix.lower() in PACKED else file).suffix.lower()
 
 
 def _read(source: Source, data: str) -> dict[str, Any]:

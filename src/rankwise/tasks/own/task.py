@@ -20,10 +20,9 @@ from rankwise.tasks.own.division import Cut
 from rankwise.tasks.own.source import Source
 from rankwise.tasks.pretrained import (
     Quantization,
-    find_model,
+    from_pretrained,
     hold_in_float32,
     load_model,
-    loading_errors,
     quantization_options,
 )
 from rankwise.tasks.splits import Batch, Rehearsal, Splits
@@ -153,8 +152,7 @@ class OwnTask(ABC):
         """
         if self.model in architecture_names():
             return read_architecture(self.model, **self.model_options)
-        with loading_errors(self.model):
-            return AutoConfig.from_pretrained(find_model(self.model), **self.model_options)
+        return from_pretrained(AutoConfig, self.model, **self.model_options)
 
     def rehearse(self) -> Rehearsal:
         """Return the architecture without weights, and the first training row."""
@@ -172,8 +170,7 @@ def own_tokenizer(name: str) -> PreTrainedTokenizerBase:
     Raises:
         ModelError: There is none, or it has neither token.
     """
-    with loading_errors(name):
-        tokenizer = AutoTokenizer.from_pretrained(find_model(name))
+    tokenizer = from_pretrained(AutoTokenizer, name)
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise ModelError(

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from rankwise.core.errors import DataError
+from rankwise.tasks.packed import check_unpacked, most_unpacked
 from rankwise.tasks.vtab.definitions import Definition
 from rankwise.tasks.vtab.images import ArrayImages, FileImages, Part
 
@@ -113,6 +114,9 @@ def _read_labels(definition: Definition, file: Path) -> dict[str, int]:
 
 def _of_arrays(definition: Definition, file: Path) -> Part:
     try:
+        with zipfile.ZipFile(file) as packed:
+            unpacked = sum(each.file_size for each in packed.infolist())
+            check_unpacked(file, unpacked, most=most_unpacked())
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, TypeError) as error:

@@ -27,7 +27,7 @@ from rankwise.core.errors import ModelError
 from rankwise.core.seeds import derive_seed
 from rankwise.tasks.answers import Answers, largest_logit
 from rankwise.tasks.architectures import build_on_meta, read_architecture
-from rankwise.tasks.pretrained import find_model, load_model, loading_errors
+from rankwise.tasks.pretrained import from_pretrained, load_model
 from rankwise.tasks.splits import Batch, Rehearsal, Splits
 from rankwise.tasks.vtab.definitions import (
     METRICS,
@@ -156,8 +156,7 @@ def _splits(task: VtabTask) -> Splits:
         protocol=task.protocol,
         split_seed=task.split_seed,
     )
-    with loading_errors(task.model):
-        processor = AutoImageProcessor.from_pretrained(find_model(task.model), backend="pil")
+    processor = from_pretrained(AutoImageProcessor, task.model, backend="pil")
     pixels = Pixels(processor)
     facts = {
         split: {"rows": len(part.images), "source": part.source}
