@@ -109,6 +109,10 @@ def test_what_does_not_pass_is_reported(judge, endpoint, reply, requests, messag
     assert len(judge.requests) == requests
 
 
+def test_the_key_is_in_no_text_about_the_judge(judge):
+    assert "secret" not in repr(Endpoint(judge.url, "judge-1", key="secret"))
+
+
 def test_without_a_key_the_client_sends_a_placeholder(judge):
     judge.replies = [reply_with("fine")]
     assert Endpoint(judge.url, "judge-1").complete(MESSAGES).text == "fine"

@@ -8,7 +8,7 @@ reported.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from rankwise.core.errors import SettingsError
@@ -43,7 +43,7 @@ class Endpoint:
 
     url: str
     model: str
-    key: str | None = None
+    key: str | None = field(default=None, repr=False)
     attempts: int = 5
     timeout: float = 120.0
 

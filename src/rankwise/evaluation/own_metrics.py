@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import importlib
 import math
-import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 from rankwise.core.errors import SettingsError, nearest_names
+from rankwise.core.plugins import check_plugins
 from rankwise.evaluation.metrics import METRICS, Metric
 
 
@@ -19,8 +17,8 @@ from rankwise.evaluation.metrics import METRICS, Metric
 def find_metric(name: str) -> Metric:
     """Return the metric of that name.
 
-    ``MODULE:FUNCTION`` is a function of the user's, in a module that can be imported or lies in the
-    current folder. It takes predictions and labels, one a row, as the metrics of
+    ``MODULE:FUNCTION`` is a function of the user's, in a module that they named: see
+    ``core/plugins.py``. It takes predictions and labels, one a row, as the metrics of
     ``evaluation/metrics.py`` do, and returns a number, which grows as models get better.
 
     Raises:
@@ -31,11 +29,10 @@ def find_metric(name: str) -> Metric:
         if name not in METRICS:
             raise SettingsError(f"no metric {name!r}; {nearest_names(name, METRICS)}")
         return METRICS[name]
-    with _current_folder():
-        try:
-            found = getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError) as error:
-            raise SettingsError(f"metric {name!r} cannot be imported: {error}") from error
+    check_plugins([module], what=f"metric {name!r}")
+    found = getattr(importlib.import_module(module), function, None)
+    if found is None:
+        raise SettingsError(f"metric {name!r}: {module} has no {function!r}")
     if not callable(found):
         raise SettingsError(f"metric {name!r} must be a function, got {type(found).__name__}")
     return Metric(_checked(name, found), -math.inf, math.inf)
@@ -53,14 +50,3 @@ def _checked(name: str, function: Callable[[Any, Any], Any]) -> Callable[[Any, A
         return number
 
     return compute
-
-
-@contextmanager
-def _current_folder() -> Iterator[None]:
-    """Let modules of the current folder be imported, as ``python -m`` does."""
-    folder = os.getcwd()
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError, model_validator
 
 from rankwise.core.errors import SettingsError, nearest_names
-from rankwise.core.plugins import check_plugins, load_plugins, loaded_plugins
+from rankwise.core.plugins import check_plugins, load_plugins, loaded_plugins, modules_of_metrics
 from rankwise.core.yaml_text import LONGEST, read_yaml
 from rankwise.tasks.own.source import is_data
 from rankwise.training.settings.base import Settings, setting
@@ -111,6 +112,8 @@ def load_recipe(name: str, overrides: Tree | None = None, *, variant: str | None
     raclora = tree.pop("raclora", {}) | (overrides or {}).get("raclora", {})
     overrides = {key: value for key, value in (overrides or {}).items() if key != "raclora"}
     _import_plugins(overrides.get("plugins", tree.get("plugins", [])))
+    for layer in (tree, overrides):
+        load_plugins(_modules_of_metrics(layer))
     overrides = {**overrides, "plugins": loaded_plugins()}
     published_run = _named_trees(tree, "published_run", name)
     for_tasks, variants, for_models = (
@@ -225,6 +228,14 @@ def _import_plugins(names: Any) -> None:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise SettingsError(f"plugins must be a list of modules, got {names!r}")
     load_plugins(names)
+
+
+def _modules_of_metrics(layer: Tree) -> Iterator[str]:
+    """Yield the modules of the user's own metrics, of the recipe's task and of each method's."""
+    for part in (layer, *_entries_of(layer)):
+        task = part.get("task") if isinstance(part, dict) else None
+        if isinstance(task, dict):
+            yield from modules_of_metrics(task.get("metrics"))
 
 
 def _validated(tree: Tree) -> Recipe:
