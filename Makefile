@@ -51,7 +51,7 @@ fuzz: .venv/.ready  ## the readers of files against thousands of mutated ones
 	RANKWISE_FUZZ_EXAMPLES=3000 $(BIN)/python -m pytest tests/robustness/test_fuzzed_files.py
 
 kill-trials: .venv/.ready  ## runs and comparisons killed at random moments, resumed, and held against whole ones
-	RANKWISE_KILL_TRIALS=25 $(BIN)/python -m pytest tests/robustness/test_kill_trials.py tests/robustness/test_killed_comparison.py
+	RANKWISE_KILL_TRIALS=50 $(BIN)/python -m pytest tests/robustness/test_kill_trials.py tests/robustness/test_killed_comparison.py
 
 check: .venv/.ready  ## format, lint, types, imports
 	scripts/check $(BIN)

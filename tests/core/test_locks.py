@@ -28,6 +28,7 @@ def test_a_folder_serves_one_command_after_another(tmp_path):
     for _ in range(2):
         with sole_use(tmp_path / "output"):
             (tmp_path / "output" / "summary.json").touch()
+    assert (tmp_path / "output" / "summary.json").exists()
 
 
 def test_nothing_is_left_of_a_command_that_could_not_begin(tmp_path):
@@ -39,6 +40,7 @@ def test_nothing_is_left_of_a_command_that_could_not_begin(tmp_path):
 def test_a_folder_that_is_removed_meanwhile_is_no_error(tmp_path):
     with sole_use(tmp_path / "output"):
         shutil.rmtree(tmp_path / "output")
+    assert not (tmp_path / "output").exists()
 
 
 def test_a_second_command_is_refused_in_the_same_process_too(tmp_path):

@@ -1,7 +1,6 @@
 """Many runs of a comparison in one call: small ones in lockstep, others one after another.
 
-The runs differ in learning rate and seed alone. A run that fails from its start on
-is no business of the others.
+The runs differ in learning rate and seed alone. One that fails is no business of the others.
 """
 
 from __future__ import annotations
@@ -75,15 +74,19 @@ class _Together:
 
     def _train_references(self, runs: Sequence[OpenRun]) -> list[OpenRun]:
         """Train the references of all runs, and return the runs that have one."""
-        jobs = [
-            prepare_job(reference_settings(run.job.settings), run.folder.base, task=run.job.task)
-            for run in runs
-        ]
-        trained = self._trained(runs, jobs)
-        for i, (run, _, seconds) in trained.items():
-            save_trained(jobs[i].model, run.folder.reference)
-            run.watch.add("init", seconds)
-        return [run for run, _, _ in trained.values()]
+        prepared: list[tuple[OpenRun, Job]] = []
+        for run in runs:
+            settings, task = reference_settings(run.job.settings), run.job.task
+            with self._failure_recorded(run.job.settings):
+                prepared.append((run, prepare_job(settings, run.folder.base, task=task)))
+        ready, jobs = [run for run, _ in prepared], [job for _, job in prepared]
+        kept: list[OpenRun] = []
+        for i, (run, _, seconds) in self._trained(ready, jobs).items():
+            with self._failure_recorded(run.job.settings):
+                save_trained(jobs[i].model, run.folder.reference)
+                run.watch.add("init", seconds)
+                kept.append(run)
+        return kept
 
     def _initialize(self, run: OpenRun) -> None:
         """Give a run its start; where no learning rate has a part in it, once for each seed."""
