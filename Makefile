@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test test-all test-slow test-lowest test-newest peft-tests test-browser fuzz kill-trials check format bench clean
+.PHONY: demo test test-all test-slow test-cuda test-lowest test-newest peft-tests test-browser fuzz kill-trials check format bench clean
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -17,14 +17,17 @@ demo: .venv/.ready  ## compare every method on real data; writes runs/digits/
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test: .venv/.ready  ## what runs within one process, offline
-	$(PYTEST) -m "not processes and not browser and not slow"
+	$(PYTEST) -m "not processes and not browser and not slow and not cuda"
 
 # The page of a comparison is tested in a real browser, where there is one.
 CHROMIUM := $(or $(RANKWISE_CHROMIUM),$(shell command -v chromium))
 
 test-all: .venv/.ready  ## all tests but the sweeps: worker processes, clusters, killed runs and the browser too
 	$(if $(CHROMIUM),,@echo "no Chromium here: the tests of the page in a browser are left out")
-	$(PYTEST) -m "not slow$(if $(CHROMIUM),, and not browser)"
+	$(PYTEST) -m "not slow and not cuda$(if $(CHROMIUM),, and not browser)"
+
+test-cuda: .venv/.ready  ## what needs a GPU: where bases wait, and the same numbers there
+	$(BIN)/python -m pytest -m cuda
 
 test-slow: .venv/.ready  ## the sweeps, of which test-all has samples: interrupts at every line, hundreds of comparisons
 	$(PYTEST) -m slow
@@ -39,7 +42,7 @@ ENDS := tests/core tests/functional tests/capture tests/diagnostics tests/method
 	touch $@
 
 test-lowest test-newest: test-%: .venv-%/.ready  ## the core at the lowest and newest versions allowed
-	OMP_NUM_THREADS=1 .venv-$*/bin/python -m pytest --numprocesses 2 --dist worksteal -m "not processes and not slow" $(ENDS)
+	OMP_NUM_THREADS=1 .venv-$*/bin/python -m pytest --numprocesses 2 --dist worksteal -m "not processes and not slow and not cuda" $(ENDS)
 
 peft-tests: .venv/.ready  ## PEFT's own tests of adapters, with our configs
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/peft_tests/run.py

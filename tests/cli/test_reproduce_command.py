@@ -49,7 +49,7 @@ def test_a_dry_run_says_steps_memory_and_hours(name, capsys):
     assert main(["reproduce", name, "--dry-run", "--gpu", "a100"]) == 0
     text = capsys.readouterr().out
     assert "hours on one a100 at 40% of its peak" in text
-    assert "lora" in text
+    assert "lora r=" in text
 
 
 @pytest.mark.processes

@@ -26,6 +26,7 @@ from rankwise.comparison.report.comparison import Comparison
 from rankwise.comparison.reproduced import reproduced, reproduced_table, reproduced_text
 from rankwise.core.errors import SettingsError, nearest_names
 from rankwise.core.records import write_text
+from rankwise.training.records import identity_of
 from rankwise.training.settings.comparison import ComparedMethod
 from rankwise.training.settings.grid import GridPoint
 from rankwise.training.settings.recipe import Recipe, load_recipe
@@ -149,7 +150,7 @@ def _show_effort(experiment: Experiment, recipes: dict[str, Recipe], gpu: str) -
             add_row(
                 table,
                 task,
-                method.title,
+                identity_of(method).label,
                 str(effort.runs),
                 f"{effort.steps:,}",
                 f"{effort.state_bytes / 1e9:.2f}",
@@ -167,13 +168,13 @@ def _show_effort(experiment: Experiment, recipes: dict[str, Recipe], gpu: str) -
 
 def _effort(recipe: Recipe, method: ComparedMethod, gpu: str) -> Effort:
     from rankwise.training.initialization import needs_reference
-    from rankwise.training.probes.dry_run import dry_run
+    from rankwise.training.probes.dry_run import count_run
 
     comparison = recipe.compare
     assert comparison is not None
     point = GridPoint(recipe.training.learning_rate)
     settings = method.run(recipe.run(), at=point, seed=recipe.seed)
-    found, training = dry_run(settings), settings.training
+    found, training = count_run(settings), settings.training
     runs, _ = runs_of_a_method(comparison, method)
     rows = found.steps * training.batch_size * training.accumulation_steps
     seconds = training_seconds(

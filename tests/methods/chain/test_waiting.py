@@ -19,7 +19,6 @@ from rankwise.methods.chain.callback import ChainCallback
 from rankwise.methods.chain.chain import Chain
 from tests.models.chains import base_weights, build, chained, layers, outputs
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 PLACES = ("auto", "cpu", "device")
 
 
@@ -135,7 +134,7 @@ def states(place, *, dtype=torch.float32, move_later=False, folds=3):
     return weights, devices
 
 
-@needs_cuda
+@pytest.mark.cuda
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("move_later", [False, True])
 def test_all_places_give_the_same_weights_on_an_accelerator(dtype, move_later):
@@ -146,7 +145,7 @@ def test_all_places_give_the_same_weights_on_an_accelerator(dtype, move_later):
     assert [found[place][1] for place in PLACES] == [{"cuda"}, {"cpu"}, {"cuda"}]
 
 
-@needs_cuda
+@pytest.mark.cuda
 def test_where_there_is_no_room_it_waits_in_pinned_memory(monkeypatch):
     monkeypatch.setattr(waiting, "_SHARE_OF_ROOM", 0.0)
     weights, devices = states("auto")
@@ -154,14 +153,14 @@ def test_where_there_is_no_room_it_waits_in_pinned_memory(monkeypatch):
     torch.testing.assert_close(weights, states("device")[0], rtol=0, atol=0)
 
 
-@needs_cuda
+@pytest.mark.cuda
 def test_what_waits_on_the_cpu_is_pinned():
     model = on_cuda()
     Chain(model, base_device="cpu")
     assert all(layer.history.base.is_pinned() for layer in adapted_layers(model).values())
 
 
-@needs_cuda
+@pytest.mark.cuda
 def test_weights_differ_from_those_of_a_cpu_by_rounding_alone():
     model = on_cuda().cpu()
     chain = Chain(model)

@@ -62,6 +62,20 @@ def dry_run(settings: RunSettings) -> DryRun:
         loss = model(**rehearsal.batch)["loss"]
     if loss is None or loss.shape != ():
         raise ModelError(f"the model returned no loss for a row, got {loss}")
+    return _counted(settings, rehearsal, model)
+
+
+def count_run(settings: RunSettings) -> DryRun:
+    """Return what :func:`dry_run` counts, without going through a row.
+
+    Raises:
+        ModelError: No configuration of the model is at hand.
+        SettingsError: A setting does not fit the architecture.
+    """
+    return _counted(settings, *rehearsed_model(settings))
+
+
+def _counted(settings: RunSettings, rehearsal: Rehearsal, model: nn.Module) -> DryRun:
     parameters = count_parameters(model)
     weights = sum(parameter.numel() for parameter in model.parameters())
     return DryRun(
