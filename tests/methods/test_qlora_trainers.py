@@ -10,7 +10,7 @@ from trl import SFTConfig, SFTTrainer
 
 from rankwise.methods.adapters.bridge import adapted_layers
 from rankwise.methods.chain.callback import ChainCallback
-from tests.methods.chain.test_callback import StopAt
+from tests.models.chain_trainers import StopAt
 from tests.models.language import options, tokenizer
 from tests.models.quantised import attach, logits
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -70,3 +71,8 @@ def chained(model: nn.Module, folds: int = 3, **options) -> Chain:
         chain.fold(optimizer)
     train(model, optimizer)
     return chain
+
+
+def same(first: Iterable[Tensor], second: Iterable[Tensor]) -> bool:
+    """Say whether two lists of tensors are equal bit for bit."""
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))

@@ -1,4 +1,6 @@
-"""A chain under Trainer: when it folds, what it leaves, and that it resumes exactly."""
+"""A chain under Trainer: when it folds, what it leaves, and what is refused."""
+
+from __future__ import annotations
 
 import functools
 import warnings
@@ -6,14 +8,21 @@ import warnings
 import pytest
 import torch
 from peft import LoraConfig, PeftModel
-from torch.utils.data import Dataset, IterableDataset
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback
 from transformers.trainer_utils import set_seed
 
 from rankwise.core.errors import AdapterError, ChainError, ModelError, SettingsError
-from rankwise.methods.adapters import bridge
 from rankwise.methods.chain.callback import ChainCallback
 from rankwise.methods.chain.chain import Chain
+from tests.models.chain_trainers import (
+    ROWS,
+    Endless,
+    Rows,
+    StopAt,
+    Watch,
+    changes,
+    make_trainer,
+)
 from tests.models.chains import (
     base_weights,
     build,
@@ -21,89 +30,11 @@ from tests.models.chains import (
     layers,
     optimizer_of,
     outputs,
+    same,
     trained,
 )
 
-ROWS = 12
-
-
-class Rows(Dataset):
-    def __init__(self, broken_at: int | None = None) -> None:
-        self.x = torch.randn(ROWS, 7, generator=torch.Generator().manual_seed(2))
-        self.broken_at, self.read = broken_at, 0
-
-    def __len__(self) -> int:
-        return ROWS
-
-    def __getitem__(self, row: int) -> dict[str, torch.Tensor]:
-        self.read += 1
-        if self.read == self.broken_at:
-            raise KeyboardInterrupt
-        return {"x": self.x[row], "labels": torch.tensor(row % 5)}
-
-
-class Endless(IterableDataset):
-    def __iter__(self):
-        while True:
-            yield {"x": torch.ones(7), "labels": torch.tensor(0)}
-
-
-class Watch(TrainerCallback):
-    """Notes the number of folds and what the adapter has learned after each step."""
-
-    def __init__(self, chain: ChainCallback) -> None:
-        self.chain, self.folds, self.learned = chain, [], []
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.folds.append(self.chain.chain.folds)
-        self.learned.append(changes(self.chain.chain.model))
-
-
-class StopAt(TrainerCallback):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            control.should_training_stop = control.should_save = True
-
-
-def changes(model):
-    return [bridge.delta(layer, "default").detach().clone() for layer in layers(model).values()]
-
-
-def make_trainer(model, folder, *, callbacks, data=None, optimizers=(None, None), **options):
-    arguments = TrainingArguments(
-        **{
-            "output_dir": str(folder),
-            "use_cpu": True,
-            "report_to": [],
-            "disable_tqdm": True,
-            "per_device_train_batch_size": 4,
-            "learning_rate": 0.05,
-            "max_steps": 9,
-            "save_strategy": "no",
-            "label_names": ["labels"],
-            "optim": "adamw_torch",
-            **options,
-        }
-    )
-    data = data or Rows()
-    return Trainer(
-        model,
-        arguments,
-        train_dataset=data,
-        eval_dataset=data,
-        callbacks=callbacks,
-        optimizers=optimizers,
-    )
-
-
-def same(first, second):
-    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-
-
-# --- when it folds -------------------------------------------------------------------------------
+# --- when it folds -----------------------------------------------------------------------------
 
 
 def folds_of(folder, *, chain, **options):
@@ -191,7 +122,7 @@ def test_a_single_block_that_is_asked_for_is_not_warned_of(tmp_path):
     assert report.blocks == 1
 
 
-# --- what it leaves ------------------------------------------------------------------------------
+# --- what it leaves ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("side", ["left", "right", "both"])
@@ -320,7 +251,7 @@ def test_the_best_checkpoint_of_an_adapter_of_another_name_is_loaded(tmp_path):
     torch.testing.assert_close(best.state_dict(), stopped.state_dict(), rtol=0, atol=0)
 
 
-# --- the optimizer -------------------------------------------------------------------------------
+# --- the optimizer -----------------------------------------------------------------------------
 
 
 class Rates(TrainerCallback):
@@ -362,99 +293,7 @@ def trained_by_left(model):
     return [layer.lora_A["default"].weight for layer in layers(model).values()]
 
 
-# --- resuming ------------------------------------------------------------------------------------
-
-
-def batches():
-    return [{"x": Rows().x[:4], "labels": torch.arange(4)}]
-
-
-def run(folder, *, chain, callbacks=(), resume=None, **options):
-    """Train a model made afresh, as another process would."""
-    set_seed(5)
-    model = build()
-    chain = {key: value() if key == "batches" else value for key, value in chain.items()}
-    callback = ChainCallback(model, **chain)
-    trainer = make_trainer(model, folder, callbacks=[callback, *callbacks], **options)
-    trainer.train(resume_from_checkpoint=resume)
-    return model
-
-
-CHAINS = {
-    "left": {"every": 3, "side": "left", "warmup_steps": 2},
-    "both": {"every_epochs": 1, "side": "both"},
-    "kept": {"every": 2, "side": "right", "reset_optimizer": False, "sketch": "orthonormal"},
-    "gradient": {"every": 3, "sketch": "gradient", "batches": batches},
-}
-
-
-@pytest.fixture(scope="module")
-def run_of(tmp_path_factory):
-    """Return the model that an uninterrupted run ends with, trained once a chain."""
-
-    @functools.cache
-    def run_whole(name):
-        return run(tmp_path_factory.mktemp("whole"), chain=CHAINS[name])
-
-    return run_whole
-
-
-@pytest.mark.parametrize(
-    ("name", "step"),
-    [("left", 2), ("left", 3), ("left", 4), ("left", 7), ("both", 3), ("kept", 5), ("gradient", 6)],
-)
-def test_a_run_that_was_stopped_and_resumed_ends_bit_for_bit_as_one_that_was_not(
-    tmp_path, run_of, name, step
-):
-    run(tmp_path, chain=CHAINS[name], callbacks=[StopAt(step)])
-    resumed = run(tmp_path, chain=CHAINS[name], resume=True).state_dict()
-    whole = run_of(name).state_dict()
-    assert whole.keys() == resumed.keys()
-    for key, value in whole.items():
-        assert torch.equal(value, resumed[key]), key
-
-
-def test_a_resumed_run_reads_the_directory_that_train_is_given(tmp_path, run_of):
-    run(tmp_path, chain=CHAINS["left"], callbacks=[StopAt(5)])
-    (tmp_path / "checkpoint-5").rename(tmp_path / "elsewhere")
-    resumed = run(tmp_path / "new", chain=CHAINS["left"], resume=str(tmp_path / "elsewhere"))
-    assert same(changes(resumed), changes(run_of("left")))
-
-
-def resume_with_late_callback(folder, resume):
-    model = build()
-    trainer = make_trainer(model, folder, callbacks=[])
-    with ChainCallback(model, **CHAINS["left"]) as callback:
-        trainer.add_callback(callback)
-        trainer.train(resume_from_checkpoint=str(resume))
-    return model
-
-
-def test_a_callback_that_joins_later_resumes_from_the_output_directory(tmp_path, run_of):
-    run(tmp_path, chain=CHAINS["left"], callbacks=[StopAt(5)])
-    resumed = resume_with_late_callback(tmp_path, tmp_path / "checkpoint-5")
-    assert same(changes(resumed), changes(run_of("left")))
-
-
-def test_a_ledger_beside_other_weights_is_refused(tmp_path):
-    run(tmp_path / "one", chain=CHAINS["left"], callbacks=[StopAt(5)])
-    run(tmp_path / "two", chain=CHAINS["left"], callbacks=[StopAt(5)], learning_rate=0.01)
-    with pytest.raises(ChainError, match="checkpoint-5 is not the checkpoint that the Trainer has"):
-        resume_with_late_callback(tmp_path / "two", tmp_path / "one" / "checkpoint-5")
-
-
-def test_resuming_with_another_chain_is_refused(tmp_path):
-    run(tmp_path, chain=CHAINS["left"], callbacks=[StopAt(4)])
-    with pytest.raises(AdapterError, match="a chain with seed=0, this one has 1"):
-        run(tmp_path, chain={**CHAINS["left"], "seed": 1}, resume=True)
-
-
-def test_resuming_from_nothing_is_refused_by_the_trainer(tmp_path):
-    with pytest.raises(ValueError, match="No valid checkpoint found"):
-        run(tmp_path, chain=CHAINS["left"], resume=True)
-
-
-# --- what is refused -----------------------------------------------------------------------------
+# --- what is refused ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

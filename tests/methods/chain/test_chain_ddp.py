@@ -7,7 +7,7 @@ from peft import PeftModel
 from rankwise.methods.chain.callback import ChainCallback
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
-from tests.methods.chain.test_callback import changes, make_trainer
+from tests.models.chain_trainers import changes, make_trainer
 from tests.models.chains import base_weights, build, outputs
 from tests.two_processes import run_in_two
 

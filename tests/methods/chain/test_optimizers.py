@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 from rankwise.core.errors import ChainError, ModelError, TrainingError
 from rankwise.methods.chain.callback import ChainCallback
 from rankwise.methods.chain.chain import Chain
-from tests.methods.chain.test_callback import make_trainer
+from tests.models.chain_trainers import make_trainer
 from tests.models.chains import (
     build,
     chained,

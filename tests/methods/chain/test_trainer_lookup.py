@@ -7,7 +7,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from rankwise.methods.chain.callback import ChainCallback
 from rankwise.methods.chain.trainer_lookup import find_trainer
-from tests.methods.chain.test_callback import make_trainer
+from tests.models.chain_trainers import make_trainer
 from tests.models.chains import build
 from tests.models.language import language_model, sft_trainer_of, trainer_of
 
