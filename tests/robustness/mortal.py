@@ -1,9 +1,10 @@
 """A process that runs ``rankwise`` in children and kills each at a chosen moment of its program.
 
-A moment is a place in the program, how often it was entered, and a number of function calls from
-there on: a count and not a time, so that a trial is the same on every machine. Run as a module it
-reads one JSON object a line, ``{"words", "moment"}``, and answers with the exit code of a child
-that ran ``rankwise <words>``, -9 if it was killed. All is imported once, by the parent.
+A moment is a place in the program, how often it was entered, a number of function calls from there
+on (a count and not a time, so that a trial is the same on every machine), and the signal that
+arrives then. Run as a module it reads one JSON object a line, ``{"words", "moment"}``, and answers
+with the exit code of a child that ran ``rankwise <words>``: minus the number of the signal that
+ended it, 130 after Ctrl-C. All is imported once, by the parent.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ from typing import Any, TextIO
 
 from rankwise.cli import main as cli
 
-Moment = tuple[str, int, int]  # place, entry, calls
+Moment = tuple[str, int, int, int]  # place, entry, calls, signal
+
+# What ends a process: its user by force, a job system, the terminal's Ctrl-C, the terminal's end.
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+AFTER_CTRL_C = 130
 
 # Where a moment may lie: a function's file and name, and how often the run of the trials enters it.
 PLACES = {
@@ -34,8 +39,8 @@ PLACES = {
 
 
 def die_at(moment: Moment) -> None:
-    """Kill this process at ``moment``."""
-    place, entries, calls = moment
+    """Send this process the signal at ``moment``."""
+    place, entries, calls, sent = moment
     file, name, _ = PLACES[place]
 
     def count(frame: FrameType, event: str, _: Any) -> None:
@@ -47,9 +52,17 @@ def die_at(moment: Moment) -> None:
         elif event in ("call", "c_call"):
             calls -= 1
             if calls < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                sys.setprofile(None)
+                os.kill(os.getpid(), sent)
 
     sys.setprofile(count)
+
+
+def listen() -> None:
+    """Hear all signals as in a terminal, also where these tests run in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_DFL)
 
 
 def serve(answers: TextIO) -> None:
@@ -58,10 +71,12 @@ def serve(answers: TextIO) -> None:
         order = json.loads(line)
         child = os.fork()
         if not child:
+            listen()
             if order["moment"] is None:
                 os._exit(cli.main(order["words"]))
             die_at(order["moment"])
-            cli.main(order["words"])
+            if cli.main(order["words"]) == AFTER_CTRL_C:
+                os._exit(AFTER_CTRL_C)
             os.kill(os.getpid(), signal.SIGKILL)  # the moment lay after its end
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), file=answers, flush=True)

@@ -1,4 +1,4 @@
-"""A run that is killed at any moment and resumed ends as one that was never interrupted.
+"""A run that any signal ends at any moment, and that is resumed, ends as one never interrupted.
 
 ``make kill-trials`` makes more of them; RANKWISE_KILL_TRIALS says how many.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 
 from rankwise.core.records import read_record
 
-from .mortal import PLACES, Moment, Parent
+from .mortal import AFTER_CTRL_C, PLACES, SIGNALS, Moment, Parent
 
 pytestmark = pytest.mark.processes
 TRIALS = int(os.environ.get("RANKWISE_KILL_TRIALS", "4"))
@@ -30,11 +31,22 @@ LONGEST = 3000  # calls from the place on: about as many as a step of the traine
 
 
 def moment_of(trial: int) -> Moment:
-    """Draw a moment: the places take turns, so that what is short is hit as often as the rest."""
+    """Draw a moment: the places take turns, so that what is short is hit as often as the rest.
+
+    Signals take turns too, so that 32 trials have each of the four at each of the eight places.
+    """
     generator = random.Random(trial)
     place = list(PLACES)[trial % len(PLACES)]
     entry = generator.randint(1, PLACES[place][2])
-    return place, entry, int(math.exp(generator.uniform(0, math.log(LONGEST))))
+    calls = int(math.exp(generator.uniform(0, math.log(LONGEST))))
+    return place, entry, calls, SIGNALS[(trial + trial // len(PLACES)) % len(SIGNALS)]
+
+
+def assert_ends(parent: Parent, words: list[str], moment: Moment) -> None:
+    """Run to ``moment`` and hold the exit code to what its signal does."""
+    sent = moment[-1]
+    of_signal = AFTER_CTRL_C if sent == signal.SIGINT else -sent
+    assert parent.run(words, moment) in (of_signal, -signal.SIGKILL)  # the latter after its end
 
 
 def without_costs(content: Any) -> Any:
@@ -74,9 +86,9 @@ def whole(parent, tmp_path_factory) -> dict[str, Any]:
 @pytest.mark.parametrize("trial", range(TRIALS))
 def test_a_killed_run_resumes_to_the_same_end(parent, whole, tmp_path, trial):
     words = [*WORDS, "--output", str(tmp_path)]
-    assert parent.run(words, moment_of(trial)) == -9
+    assert_ends(parent, words, moment_of(trial))
     if trial % 5 == 4:  # every fifth dies once more on its way
-        assert parent.run([*words, "--resume"], moment_of(trial + 1000)) == -9
+        assert_ends(parent, [*words, "--resume"], moment_of(trial + 1000))
     assert parent.run([*words, "--resume"]) == 0
     found = results(tmp_path)
     assert found["record"] == whole["record"]

@@ -1,4 +1,4 @@
-"""A comparison that is killed goes on where it stood, and ends as one that was never killed.
+"""A comparison that any signal ends goes on where it stood, and ends as one never interrupted.
 
 ``make kill-trials`` makes more of them; RANKWISE_KILL_TRIALS says how many, five for one here.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ import pytest
 
 from rankwise.cli.main import main
 from rankwise.comparison.folder import read_summary
+
+from .mortal import SIGNALS, listen
 
 pytestmark = pytest.mark.processes
 WORDS = [
@@ -48,12 +49,14 @@ def test_the_table_is_the_same(tmp_path, whole, trial):
     generator = random.Random(trial)
     records, pause = 1 + generator.randrange(7), generator.uniform(0, 0.3)
     command = [sys.executable, "-m", "rankwise.cli.main", "compare", "digits", *WORDS]
-    process = subprocess.Popen([*command, "--output", str(tmp_path)], start_new_session=True)
+    process = subprocess.Popen(
+        [*command, "--output", str(tmp_path)], start_new_session=True, preexec_fn=listen
+    )
     while len(list(tmp_path.glob("runs/*/record.json"))) < records:
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.01)
     time.sleep(pause)  # into the middle of the next run, or of the table
-    os.killpg(process.pid, signal.SIGKILL)
+    os.killpg(process.pid, SIGNALS[trial % len(SIGNALS)])
     process.wait()
     assert main(["compare", "digits", *WORDS, "--output", str(tmp_path)]) == 0
     assert table(tmp_path) == whole
