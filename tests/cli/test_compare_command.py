@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+
 import pytest
 
+from rankwise.cli import compare_command
 from rankwise.cli.compare_command import _seeds, _with_seeds
 from rankwise.cli.main import main
+from rankwise.comparison import sweep
+from tests.comparison.made_up_runs import MadeUpEngine, best_at
 
 
 class Arguments:
@@ -39,3 +45,22 @@ def test_what_is_no_number_of_seeds_is_refused(capsys, typed):
     with pytest.raises(SystemExit):
         main(["compare", "digits", f"--seeds={typed}"])
     assert "takes how many seeds, 1 or more, or a list" in capsys.readouterr().err
+
+
+def test_runs_that_are_removed_meanwhile_are_not_summed_up(capsys, monkeypatch, tmp_path):
+    class Removing(MadeUpEngine):
+        """Loses what was trained so far where test is read."""
+
+        def run(self, function, calls):
+            if function is sweep._score:
+                shutil.rmtree(tmp_path / "out" / "runs")
+            yield from super().run(function, calls)
+
+    engine = contextlib.nullcontext(Removing(best_at(1e-2)))
+    monkeypatch.setattr(compare_command, "_engine", lambda *_: engine)
+    monkeypatch.setattr(sweep, "_make_base_model", lambda *_: None)
+    words = ["compare", "digits", "--output", str(tmp_path / "out"), "--compare.widenings", "0"]
+    words += ["--compare.methods", "lora,delora", "--compare.seeds", "0,1"]
+    assert main([*words, "--compare.learning_rates", "1e-3,1e-2"]) == 2
+    assert "32 of 32 runs are no longer in" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "summary.json").exists()

@@ -23,7 +23,12 @@ from rankwise.cli.own_data import check_own_data, keep_recipe, tell_guesses
 from rankwise.cli.planning import add_planning, planned, with_budget
 from rankwise.cli.showing import plain_console, say, show_summary
 from rankwise.comparison.ablation import varied_methods
-from rankwise.comparison.folder import report_file, summary_file, write_summary
+from rankwise.comparison.folder import (
+    check_runs_are_there,
+    report_file,
+    summary_file,
+    write_summary,
+)
 from rankwise.comparison.grid import comparison_of
 from rankwise.comparison.plan import counted_runs
 from rankwise.comparison.report.comparison import Comparison
@@ -133,6 +138,8 @@ def _compare(
     with _engine(arguments, output) as engine, ProgressWatcher(plain_console()) as watcher:
         sweeps = sweep(recipe, absolute, engine=engine, watcher=watcher)
         tests = read_test(sweeps, absolute, engine=engine)
+    records = [record for method in sweeps for record in method.records]
+    check_runs_are_there(absolute, records)
     summary = summarise(
         recipe,
         sweeps,
@@ -140,7 +147,7 @@ def _compare(
         command=_command(arguments, output, overrides),
         varied=list(parse_variations(arguments.vary)),
     )
-    return Comparison(summary, [record for method in sweeps for record in method.records])
+    return Comparison(summary, records)
 
 
 def _recipe(arguments: argparse.Namespace, overrides: dict[str, Any]) -> Recipe:

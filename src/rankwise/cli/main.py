@@ -11,7 +11,6 @@ and their kind have no place for those, and jsonargparse, which has, would check
 from __future__ import annotations
 
 import argparse
-import errno
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -19,27 +18,11 @@ from typing import Any
 from rankwise.cli import completion
 from rankwise.cli.commands import COMMANDS, Command, load_command
 from rankwise.cli.overrides import split_options
+from rankwise.core.disk import complaint_of_disk
 from rankwise.core.errors import RankwiseError
 from rankwise.core.library_noise import silence_libraries
 from rankwise.core.outside_text import one_line
 from rankwise.core.plugins import load_plugins
-
-_ROOM = "make room, then rerun the same command to resume"
-_WRITABLE = "name a folder that can be written"
-_IN_THE_PLACE = "a file is in the place of a folder, or a folder in that of a file: move it away"
-# What the user can see to; any other error of the system is a fault of ours.
-_FACTS_OF_THE_DISK = {
-    errno.ENOSPC: _ROOM,
-    errno.EDQUOT: _ROOM,
-    errno.EFBIG: "the file may not be that large here: raise the limit (ulimit -f)",
-    errno.EACCES: _WRITABLE,
-    errno.EPERM: _WRITABLE,
-    errno.EROFS: _WRITABLE,
-    errno.ENAMETOOLONG: "name it shorter",
-    errno.ENOTDIR: _IN_THE_PLACE,
-    errno.EEXIST: _IN_THE_PLACE,
-    errno.EISDIR: _IN_THE_PLACE,
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,14 +86,14 @@ def _run(
         return command.run(known, overrides)
     except RankwiseError as error:
         return _refuse(str(error))
-    except OSError as error:
-        if error.errno not in _FACTS_OF_THE_DISK:
-            raise
-        hint = _FACTS_OF_THE_DISK[error.errno]
-        return _refuse(f"{error.filename or 'a file'}: {error.strerror}: {hint}")
     except KeyboardInterrupt:
         print("interrupted; rerun the same command to resume", file=sys.stderr)
         return 130
+    except Exception as error:
+        complaint = complaint_of_disk(error)
+        if complaint is None:
+            raise
+        return _refuse(complaint)
 
 
 def _refuse(message: str) -> int:

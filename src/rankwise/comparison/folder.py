@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rankwise.comparison.records import Summary
+from rankwise.core.errors import AdapterError
 from rankwise.training.folder import RunFolder
 from rankwise.training.records import FailedRun, RunRecord, read_run
 
@@ -31,6 +33,20 @@ def read_summary(output: Path) -> Summary:
         AdapterError: It is missing, damaged, or written by a newer version.
     """
     return Summary.read(summary_file(output))
+
+
+def check_runs_are_there(output: Path, runs: Sequence[RunRecord | FailedRun]) -> None:
+    """Refuse to sum up runs whose records something has removed meanwhile.
+
+    Raises:
+        AdapterError: Some of them are gone.
+    """
+    gone = [run.run for run in runs if not RunFolder.below(output, run.run).record.exists()]
+    if gone:
+        raise AdapterError(
+            f"{len(gone)} of {len(runs)} runs are no longer in {output / 'runs'}, such as "
+            f"{gone[0]}: leave the folder alone, and rerun the same command to repeat them"
+        )
 
 
 def read_runs(output: Path, summary: Summary) -> list[RunRecord | FailedRun]:

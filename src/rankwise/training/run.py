@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from rankwise.core import runtime
+from rankwise.core.disk import is_want_of_room
 from rankwise.core.errors import RankwiseError, SettingsError
 from rankwise.core.plugins import load_plugins
 from rankwise.core.seeds import derive_seed
@@ -94,7 +95,8 @@ def run_and_record(settings: RunSettings, output: Path) -> RunRecord | FailedRun
     """Perform the run unless it is done; whatever stops it becomes a record that says why.
 
     One run of many must not take the others down, so here every exception is caught: one that is
-    not a mistake in the settings keeps its traceback in the record.
+    not a mistake in the settings keeps its traceback in the record. Only want of room on the disk
+    is none of the run's, and is raised.
     """
     folder = RunFolder.below(output, settings.name)
     if (finished := finished_record(folder)) is not None:
@@ -103,6 +105,8 @@ def run_and_record(settings: RunSettings, output: Path) -> RunRecord | FailedRun
     try:
         record: RunRecord | FailedRun = _perform(settings, folder, resume=True)
     except Exception as error:
+        if is_want_of_room(error):
+            raise
         record = failure_of(settings, error, seconds=time.perf_counter() - begun)
     record.write(folder.record)
     return record

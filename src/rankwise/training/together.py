@@ -14,6 +14,7 @@ from pathlib import Path
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor
 
+from rankwise.core.disk import is_want_of_room
 from rankwise.training.folder import RunFolder
 from rankwise.training.initialization import needs_reference, reference_settings
 from rankwise.training.job import Job, prepare_job
@@ -137,11 +138,13 @@ class _Together:
 
     @contextmanager
     def _failure_recorded(self, settings: RunSettings) -> Iterator[None]:
-        """Record whatever stops a run."""
+        """Record whatever stops a run, but for want of room on the disk, which stops all."""
         begun = time.perf_counter()
         try:
             yield
         except Exception as error:
+            if is_want_of_room(error):
+                raise
             failure = failure_of(settings, error, seconds=time.perf_counter() - begun)
             self._record(failure, settings)
 
