@@ -8,9 +8,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
 from rankwise.core.errors import ModelError, SettingsError
+from rankwise.functional.core_gradient import corrected_core_gradient
 from rankwise.methods.adapters.bridge import adapted_layers, delta
 from rankwise.methods.adapters.delora import DeloraConfig
-from rankwise.methods.adapters.lora_xs import LoraXSConfig
+from rankwise.methods.adapters.lora_xs import LoraXSConfig, correct_core_gradients
 from rankwise.methods.chain.chain import Chain
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
@@ -222,3 +223,25 @@ def test_a_lora_of_peft_on_a_matrix_by_its_parameter_is_taken_too():
     (layer,) = adapted_layers(model).values()
     assert delta(layer, "default").shape == (3, 4)
     assert delta(layer, "default").abs().max() > LR / 2
+
+
+@pytest.mark.parametrize("scaling", [None, 8.0])
+def test_the_cores_of_experts_are_corrected_one_by_one(scaling):
+    model = attach("lora_xs", lora_alpha=scaling)
+    loss(model, inputs()).backward()
+    layers = adapted_layers(model).values()
+    before = [layer.parts("default")[0].grad.clone() for layer in layers]
+    correct_core_gradients(model)
+    for layer, plain in zip(layers, before, strict=True):
+        core, B, A = layer.parts("default")
+        for expert in range(EXPERTS):
+            expected = corrected_core_gradient(
+                plain[expert], B[expert], A[expert], scaling=layer.scaling["default"]
+            )
+            assert torch.equal(core.grad[expert], expected)
+            assert not torch.allclose(expected, plain[expert])
+
+
+def test_a_model_without_cores_is_refused():
+    with pytest.raises(ModelError, match=r"has no LoRA-XS layer.*attach rankwise\.LoraXSConfig"):
+        correct_core_gradients(attach("delora"))

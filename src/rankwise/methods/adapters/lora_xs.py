@@ -214,6 +214,8 @@ def _matrices(tensor: Tensor) -> Sequence[Tensor]:
 def correct_core_gradients(model: nn.Module) -> None:
     """Correct the gradients of all cores in place, so that their step is nearest to the weight's.
 
+    Those of experts are corrected expert by expert.
+
     LoRA-SB's Theorem 3 (arXiv 2411.19557): g_R* = s⁻² (BᵀB)⁺ g_R (AAᵀ)⁺. It matters where α differs
     from r or the frozen factors are not orthonormal; a step of SGD then does not depend on s
     (Theorem 5). Call it between the backward pass and the step, or hang it on an optimizer:
@@ -222,17 +224,24 @@ def correct_core_gradients(model: nn.Module) -> None:
         >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
         >>> hook = optimizer.register_step_pre_hook(lambda *_: correct_core_gradients(model))
         ... # doctest: +SKIP
+
+    Raises:
+        ModelError: ``model`` has no LoRA-XS layer.
     """
-    for layer in model.modules():
-        if not isinstance(layer, LoraXSLinear):
-            continue
+    layers = [layer for layer in model.modules() if isinstance(layer, LoraXSWeight)]
+    if not layers:
+        raise ModelError(
+            f"{type(model).__name__} has no LoRA-XS layer, and of no other adapter is there a core "
+            "to correct: attach rankwise.LoraXSConfig first"
+        )
+    for layer in layers:
         for adapter_name in layer.r:
             core, B, A = layer.parts(adapter_name)
             if core.grad is not None:
-                corrected = corrected_core_gradient(
-                    core.grad.float(), B.float(), A.float(), scaling=layer.scaling[adapter_name]
-                )
-                core.grad.copy_(corrected)
+                scaling = layer.scaling[adapter_name]
+                for gradient, *factors in zip(*map(_matrices, (core.grad, B, A)), strict=True):
+                    g, left, right = (each.float() for each in (gradient, *factors))
+                    gradient.copy_(corrected_core_gradient(g, left, right, scaling=scaling))
 
 
 class LoraXSModel(FactoredTuner):
