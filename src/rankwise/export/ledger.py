@@ -3,12 +3,15 @@
     ΔW = s Σ Bᵢ Aᵢ        over all blocks, the open one included
 
 Sketches that the ledger leaves out are drawn again from its seed (``methods/chain/sketches.py``).
+The layers are named as in the chain's own config, by which PEFT has found them once; ledgers of 0.1
+do not hold it, and there they are named in full.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig
@@ -19,7 +22,7 @@ from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.core.seeds import derive_seed
 from rankwise.export.lora import PREFIX, write_lora
 from rankwise.export.serving import serving_notes
-from rankwise.functional.compression import compress, without_excess_rank
+from rankwise.functional.compression import compress_each, without_excess_rank
 from rankwise.functional.sketches import sketch
 from rankwise.methods.adapters.directory import (
     WEIGHTS,
@@ -28,6 +31,7 @@ from rankwise.methods.adapters.directory import (
     read_names,
     read_tensors,
 )
+from rankwise.methods.adapters.stacks import unpacked
 from rankwise.methods.chain.ledger import ChainIdentity, Ledger, key_of, read_ledger
 
 TOLERANCE = 1e-5
@@ -66,17 +70,13 @@ def export_ledger(source: Path, directory: Path, *, rank: int | None = None) -> 
     with draft_of(directory) as draft:
         _check_nothing_else(source)
         ledger = read_ledger(source)
+        base = read_config(source).get("base_model_name_or_path")
         factors, errors = {}, {}
-        for name, layer in ledger.identity.layers.items():
-            if len(layer) > 4:
-                raise AdapterError(
-                    f"{name} is a stack of experts, whose name a ledger does not hold: make "
-                    "the chain anew on the model, load() this directory into it, finish() it "
-                    "and export the adapter"
-                )
+        for name in ledger.identity.layers:
             factors[name], errors[name] = _joined(ledger, name, rank)
-        width = max(len(A) for _, A in factors.values())
-        _write(draft, factors, width, base=read_config(source).get("base_model_name_or_path"))
+        width = max(A.shape[-2] for _, A in factors.values())
+        write_lora(draft, _config(ledger, width, base=base), factors, {})
+        _check_reread(draft, factors)
         notes = serving_notes(draft)
     return LedgerExport(directory, width, ledger.folds + 1, errors, notes)
 
@@ -97,14 +97,14 @@ def _joined(ledger: Ledger, name: str, rank: int | None) -> tuple[tuple[Tensor, 
     """Return B and A of all blocks of a layer, the scaling in B, and what compression loses."""
     scaling = ledger.identity.layers[name][3]
     blocks = [_block(ledger, name, block) for block in range(ledger.folds + 1)]
-    B = torch.cat([B.float() * scaling for B, _ in blocks], dim=1)
-    A = torch.cat([A.float() for _, A in blocks])
+    B = torch.cat([B.float() * scaling for B, _ in blocks], dim=-1)
+    A = torch.cat([A.float() for _, A in blocks], dim=-2)
     if not (torch.isfinite(B).all() and torch.isfinite(A).all()):
         raise AdapterError(f"the change of {name} is not finite: use an earlier checkpoint")
     B, A = without_excess_rank(B, A)
-    if rank is None or rank >= len(A):
+    if rank is None or rank >= A.shape[-2]:
         return (B, A), 0.0
-    B, A, error = compress([(B, A)], rank)
+    B, A, error = compress_each(B, A, rank)
     return (B, A), error
 
 
@@ -120,45 +120,71 @@ def _block(ledger: Ledger, name: str, block: int) -> tuple[Tensor, Tensor]:
     B, A = pair["B"], pair["A"]
     assert B is not None
     assert A is not None
-    out_features, in_features, r, _ = ledger.identity.layers[name]
-    if B.shape != (out_features, r) or A.shape != (r, in_features):
+    out_features, in_features, r, _, *stack = ledger.identity.layers[name]
+    if B.shape != (*stack, out_features, r) or A.shape != (*stack, r, in_features):
         raise AdapterError(
             f"{name} has B {tuple(B.shape)} and A {tuple(A.shape)} in block {block}, which do not "
-            f"fit [out, in, r] = {[out_features, in_features, r]}: the ledger is damaged"
+            f"fit [experts, out, in, r] = {[*stack, out_features, in_features, r]}: the ledger is "
+            "damaged"
         )
     return B, A
 
 
 def _drawn(identity: ChainIdentity, name: str, block: int) -> Tensor:
-    out_features, in_features, r, _ = identity.layers[name]
+    stack = identity.layers[name][4:]
     try:
-        return sketch(
-            (int(out_features), int(in_features)),
-            int(r),
-            side="left" if identity.side == "left" else "right",
-            kind=identity.sketch,  # type: ignore[arg-type]
-            generator=torch.Generator().manual_seed(derive_seed(identity.seed, name, block)),
-        )
+        if not stack:
+            return _drawn_matrix(identity, name, block)
+        experts = range(int(stack[0]))
+        return torch.stack([_drawn_matrix(identity, name, block, each) for each in experts])
     except ValueError as error:
         raise AdapterError(f"the ledger's sketch of {name} cannot be drawn: {error}") from None
 
 
-def _write(
-    draft: Path, factors: dict[str, tuple[Tensor, Tensor]], width: int, *, base: str | None
-) -> None:
-    """Write the directory, read it back, and compare each change."""
-    config = LoraConfig(
-        r=width,
-        lora_alpha=width,
-        target_modules=[name.removeprefix(PREFIX) for name in factors],
-        base_model_name_or_path=base,
-        inference_mode=True,
+def _drawn_matrix(identity: ChainIdentity, name: str, *place: int) -> Tensor:
+    out_features, in_features, r, *_ = identity.layers[name]
+    return sketch(
+        (int(out_features), int(in_features)),
+        int(r),
+        side="left" if identity.side == "left" else "right",
+        kind=identity.sketch,  # type: ignore[arg-type]
+        generator=torch.Generator().manual_seed(derive_seed(identity.seed, name, *place)),
     )
-    write_lora(draft, config, factors, {})
+
+
+def _config(ledger: Ledger, width: int, *, base: str | None) -> LoraConfig:
+    fields: dict[str, Any] = ledger.config
+    layers = ledger.identity.layers
+    if not fields:
+        if stacks := [name for name, layer in layers.items() if len(layer) > 4]:
+            raise AdapterError(
+                f"{stacks[0]} is a stack of experts, which the ledgers of 0.1 do not name: make "
+                "the chain anew on the model, load() this directory into it, finish() it and "
+                "export the adapter"
+            )
+        fields = {"target_modules": [name.removeprefix(PREFIX) for name in layers]}
+    try:
+        return LoraConfig(
+            r=width,
+            lora_alpha=width,
+            base_model_name_or_path=base,
+            inference_mode=True,
+            **fields,
+        )
+    except (TypeError, ValueError) as error:
+        raise AdapterError(f"the ledger's config is damaged: {error}") from None
+
+
+def _check_reread(draft: Path, factors: dict[str, tuple[Tensor, Tensor]]) -> None:
+    """Read the directory back and compare each change."""
     reread = read_tensors(draft / WEIGHTS)
     for name, (B, A) in factors.items():
         expected = B @ A
-        change = reread[f"{name}.lora_B.weight"] @ reread[f"{name}.lora_A.weight"]
+        experts = len(B) if B.ndim == 3 else None
+        left, right = (
+            unpacked(factor, reread[f"{name}.lora_{factor}.weight"], experts) for factor in "BA"
+        )
+        change = left @ right
         if not (change - expected).norm() <= TOLERANCE * expected.norm():
             raise AdapterError(
                 f"the exported change of {name} differs when read back: nothing is exported"

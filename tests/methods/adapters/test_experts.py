@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
-from rankwise.core.errors import ModelError, SettingsError
+from rankwise.core.errors import AdapterError, ModelError, SettingsError
+from rankwise.export.ledger import export_ledger
 from rankwise.functional.core_gradient import corrected_core_gradient
 from rankwise.methods.adapters.bridge import adapted_layers, delta
 from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig, correct_core_gradients
 from rankwise.methods.chain.chain import Chain
+from rankwise.methods.chain.ledger import read_ledger, write_ledger
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
 from tests.models.adapters import KINDS, OURS
@@ -200,6 +204,10 @@ def test_a_chain_folds_comes_back_from_its_ledger_and_ends(side, tmp_path):
     again = attach("lora")
     other = Chain(again, side=side)
     other.load(tmp_path)
+    again.save_pretrained(tmp_path)
+    export_ledger(tmp_path, tmp_path / "out")
+    exported = PeftModel.from_pretrained(Network(), tmp_path / "out")
+    torch.testing.assert_close(exported(*inputs()), adapted)
     assert torch.equal(again(*inputs()), adapted)
     report = chain.finish()
     assert report.rank == 6
@@ -245,3 +253,29 @@ def test_the_cores_of_experts_are_corrected_one_by_one(scaling):
 def test_a_model_without_cores_is_refused():
     with pytest.raises(ModelError, match=r"has no LoRA-XS layer.*attach rankwise\.LoraXSConfig"):
         correct_core_gradients(attach("delora"))
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_ledger_of_experts_leaves_with_a_smaller_rank(side, tmp_path):
+    model = attach("lora")
+    chain = Chain(model, side=side)
+    for _ in range(2):
+        train(model)
+        chain.fold()
+    train(model)
+    model.save_pretrained(tmp_path)
+    exported = export_ledger(tmp_path, tmp_path / "out", rank=2)
+    report = chain.finish(final_rank=2)
+    assert exported.errors == pytest.approx(report.errors)
+    loaded = PeftModel.from_pretrained(Network(), tmp_path / "out")
+    torch.testing.assert_close(loaded(*inputs()), model(*inputs()))
+
+
+def test_a_ledger_of_0_1_does_not_name_its_experts(tmp_path):
+    model = attach("lora")
+    Chain(model).save(tmp_path)
+    model.save_pretrained(tmp_path)
+    ledger = read_ledger(tmp_path)
+    write_ledger(tmp_path, replace(ledger, config={}))
+    with pytest.raises(AdapterError, match=r"experts\S* is a stack of experts, which the ledgers"):
+        export_ledger(tmp_path, tmp_path / "out")

@@ -16,6 +16,7 @@ import torch
 from peft import PeftModel, get_peft_model
 
 from rankwise.core.errors import ModelError, RankwiseError
+from rankwise.export.ledger import export_ledger
 from rankwise.export.lora import export_lora
 from rankwise.methods.adapters.bridge import adapted_layers, delta
 from rankwise.methods.chain.chain import Chain
@@ -135,7 +136,9 @@ def test_its_boundary_init_lowers_its_loss(kind, family, refusal):
 
 
 @families("chain", ("lora",))
-def test_a_chain_folds_and_gives_the_base_back(kind, family, refusal):
+def test_a_chain_folds_leaves_by_its_ledger_and_gives_the_base_back(
+    kind, family, refusal, tmp_path
+):
     with works_or(refusal):
         model = attach(kind, family)
         chain = Chain(model, side="right")
@@ -143,6 +146,10 @@ def test_a_chain_folds_and_gives_the_base_back(kind, family, refusal):
             train(model, family)
             chain.fold()
         adapted = logits(model, family)
+        model.save_pretrained(tmp_path / "ledger")
+        export_ledger(tmp_path / "ledger", tmp_path / "out")
+        loaded = PeftModel.from_pretrained(base(family), tmp_path / "out")
+        torch.testing.assert_close(logits(loaded, family), adapted, rtol=1e-4, atol=1e-5)
         chain.finish()
         torch.testing.assert_close(logits(model, family), adapted, rtol=1e-4, atol=1e-5)
         with model.disable_adapter():

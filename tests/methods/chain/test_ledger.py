@@ -110,6 +110,7 @@ def test_the_header_says_how_the_chain_was_set_up(saved):
         },
         "folds": 2,
         "is_inherited": False,
+        "config": {"target_modules": ["first", "second"], "fan_in_fan_out": True},
     }
 
 
@@ -147,6 +148,9 @@ def test_a_newer_format_is_refused(saved):
         (lambda header: header["identity"].update(layers=3), r"damaged header \(layers=3\)"),
         (lambda header: header.update(folds=10**9), "names 1000000000 folded blocks for 6 tensors"),
         (lambda header: header.update(folds=-1), "names -1 folded blocks"),
+        (lambda header: header.update(config=3), "damaged header"),
+        (lambda header: header["config"].update(auto_mapping={}), r"header \('auto_mapping': {}\)"),
+        (lambda header: header["config"].update(target_modules=[{}]), r"'target_modules': \[{}\]"),
     ],
 )
 def test_a_damaged_header_is_refused(saved, change, message):

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from peft import PeftConfig
+from peft import LoraConfig, PeftConfig
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -243,7 +243,11 @@ class Chain(EndsInTwoSteps):
             ChainError: The chain is over.
         """
         self._check_open()
-        write_ledger(Path(directory), ledger_of(self._layers, self._sketcher, self._is_inherited))
+        config = cast(LoraConfig, self._configs[self.adapter_name])
+        ledger = ledger_of(
+            self._layers, self._sketcher, config=config, is_inherited=self._is_inherited
+        )
+        write_ledger(Path(directory), ledger)
 
     def load(self, directory: str | Path) -> None:
         """Bring the model and the chain to the state that :meth:`save` wrote, bit for bit.

@@ -3,12 +3,13 @@
 One safetensors file, whole or absent. Its tensors are the factors that no seed gives back, named
 ``<layer>.<block>.B`` (out, r) and ``<layer>.<block>.A`` (r, in), of a stack of experts (experts,
 out, r) and (experts, r, in); the last block is the open one.
-Its header says how the chain was set up and how many blocks there are. A frozen sketch that comes
-from a seed is left out.
+Its header says how the chain was set up, how many blocks there are, and by which fields of a
+``LoraConfig`` PEFT finds the layers again. A frozen sketch that comes from a seed is left out.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -28,7 +29,16 @@ from rankwise.methods.chain.safetensors_file import save_file
 FILE_NAME = "rankwise_chain.safetensors"
 FORMAT_VERSION = 1
 LARGEST_SIZE = 2**24  # of a side of a weight, as a bound for what a header can ask for
-
+# Of a LoraConfig, what says on which layers it is, and how a loader makes the model.
+CONFIG_FIELDS = (
+    "target_modules",
+    "exclude_modules",
+    "target_parameters",
+    "layers_to_transform",
+    "layers_pattern",
+    "fan_in_fan_out",
+    "task_type",
+)
 
 Layout = dict[str, tuple[tuple[int, ...], torch.dtype]]
 
@@ -61,12 +71,15 @@ class Ledger:
         is_inherited: Whether block 0 is the adapter that the chain found, and no seed gives it
             back.
         tensors: The stored factors under their keys: when written, those of the living chain.
+        config: The fields ``CONFIG_FIELDS`` of the adapter's ``LoraConfig`` that are set; empty in
+            the ledgers of 0.1.
     """
 
     identity: ChainIdentity
     folds: int
     is_inherited: bool
     tensors: dict[str, Tensor]
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def key_of(layer: str, block: int, factor: str) -> str:
@@ -82,6 +95,7 @@ def write_ledger(directory: Path, ledger: Ledger) -> None:
         "identity": asdict(ledger.identity),
         "folds": ledger.folds,
         "is_inherited": ledger.is_inherited,
+        "config": ledger.config,
     }
     temporary = directory / f".{FILE_NAME}.{os.getpid()}"
     try:
@@ -171,12 +185,16 @@ def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) 
     try:
         identity, folds = ChainIdentity(**header["identity"]), int(header["folds"])
         is_inherited = bool(header["is_inherited"])
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        config = {str(name): value for name, value in header.get("config", {}).items()}
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise AdapterError(f"{path} has a damaged header ({error!r})") from None
     _check_values(path, identity)
+    for name, value in config.items():
+        if name not in CONFIG_FIELDS or not _is_field(value):
+            raise AdapterError(f"{path} has a damaged header ({name!r:.100}: {value!r:.100})")
     if not 0 <= folds < len(tensors):
         raise AdapterError(f"{path} names {folds} folded blocks for {len(tensors)} tensors")
-    return Ledger(identity, folds, is_inherited, tensors)
+    return Ledger(identity, folds, is_inherited, tensors, config)
 
 
 def _check_values(path: Path, identity: ChainIdentity) -> None:
@@ -190,6 +208,12 @@ def _check_values(path: Path, identity: ChainIdentity) -> None:
     for name, layer in layers.items():
         if not _is_layer(layer):
             raise AdapterError(f"{path} has a damaged header ({name!r:.100}: {layer!r:.100})")
+
+
+def _is_field(value: Any) -> bool:
+    """Tell whether a field of a config can have this value: names, numbers, a pattern, a switch."""
+    values = value if isinstance(value, list) else [value]
+    return all(type(each) in (str, int, bool) for each in values)
 
 
 def _is_layer(layer: Any) -> bool:

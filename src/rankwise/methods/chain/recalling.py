@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import torch
+from peft import LoraConfig
 from torch import Tensor
 
 from rankwise.methods.adapters import bridge
 from rankwise.methods.adapters.stacks import number_of_experts
 from rankwise.methods.chain.layer import Factors, OpenedLayer
 from rankwise.methods.chain.ledger import (
+    CONFIG_FIELDS,
     ChainIdentity,
     Layout,
     Ledger,
@@ -29,10 +32,13 @@ from rankwise.methods.chain.sketches import Sketcher
 Layers = Mapping[str, OpenedLayer]
 
 
-def ledger_of(layers: Layers, sketcher: Sketcher, is_inherited: bool) -> Ledger:
+def ledger_of(
+    layers: Layers, sketcher: Sketcher, *, config: LoraConfig, is_inherited: bool
+) -> Ledger:
     """Return the ledger of the chain of ``layers``, the open block last.
 
     Args:
+        config: The adapter's.
         is_inherited: Whether block 0 is the adapter that the chain found.
     """
     tensors: dict[str, Tensor] = {}
@@ -45,7 +51,17 @@ def ledger_of(layers: Layers, sketcher: Sketcher, is_inherited: bool) -> Ledger:
                 if _is_stored(factor, block, sketcher=sketcher, is_inherited=is_inherited):
                     tensors[key_of(name, block, factor)] = tensor
     folds = len(next(iter(layers.values())).history.blocks)
-    return Ledger(_identity_of(layers, sketcher), folds, is_inherited, tensors)
+    identity = _identity_of(layers, sketcher)
+    return Ledger(identity, folds, is_inherited, tensors, _fields_of(config))
+
+
+def _fields_of(config: LoraConfig) -> dict[str, Any]:
+    fields = {name: getattr(config, name) for name in CONFIG_FIELDS}
+    return {
+        name: sorted(value) if isinstance(value, set) else value
+        for name, value in fields.items()
+        if value
+    }
 
 
 def recall(ledger: Ledger, layers: Layers, sketcher: Sketcher) -> dict[str, list[Factors]]:
