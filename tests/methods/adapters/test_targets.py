@@ -8,7 +8,14 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
-from transformers import Mamba2Config, Mamba2ForCausalLM, MixtralConfig, MixtralForCausalLM
+from transformers import (
+    Mamba2Config,
+    Mamba2ForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+)
 
 from rankwise.core.errors import ModelError
 from rankwise.methods.adapters.bridge import adapted_layers
@@ -206,3 +213,41 @@ def test_a_weight_that_zero_3_has_emptied_is_refused_by_name():
     init = UpdateApproximation(lr=1e-3)
     with pytest.raises(ModelError, match=r"weight of \S+ is empty, as DeepSpeed ZeRO-3"):
         initialize(model, init, [torch.ones(2, 8)], loss=lambda model, x: model(x).sum())
+
+
+class Reader(nn.Module):
+    """It computes with a weight of its own accord, as WavLM's attention does."""
+
+    def __init__(self):
+        super().__init__()
+        self.read, self.called = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.both = nn.Linear(6, 6)
+
+    def forward(self, x):
+        x = nn.functional.linear(x.to(self.called.weight.dtype), self.read.weight, self.read.bias)
+        return self.both(self.called(x)) + nn.functional.linear(x, self.both.weight)
+
+
+@ours
+def test_a_layer_whose_weight_its_model_reads_is_named(kind):
+    with pytest.warns(UserWarning, match=r"Reader reads its weight and never calls it \(read\)"):
+        get_peft_model(Reader(), config(kind, r=2, target_modules=["read"]))
+    with pytest.warns(UserWarning, match=r"leaves out read \(Reader reads its weight"):
+        model = get_peft_model(Reader(), config(kind, r=2, target_modules="all-linear"))
+    assert model.peft_config["default"].target_modules == {"called", "both"}
+
+
+@pytest.mark.filterwarnings("error")
+@ours
+def test_one_that_is_called_too_is_not(kind):
+    get_peft_model(Reader(), config(kind, r=2, target_modules=["called", "both"]))
+
+
+@ours
+def test_what_mamba_and_its_kind_read_is_refused(kind):
+    sizes = {"hidden_size": 16, "state_size": 4, "num_hidden_layers": 1, "vocab_size": 32}
+    for target in ("dt_proj", "x_proj", "out_proj"):
+        with pytest.raises(ModelError, match=rf"{target} cannot be adapted, as the kernels of"):
+            get_peft_model(
+                MambaForCausalLM(MambaConfig(**sizes)), config(kind, r=1, target_modules=[target])
+            )

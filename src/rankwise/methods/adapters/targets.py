@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import functools
+import inspect
 import math
+import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -25,6 +29,9 @@ from rankwise.methods.adapters.factored_weight import FactoredWeight
 from rankwise.methods.adapters.quantised import is_supported
 
 _MOST_NAMES = 6
+# What is asked of a weight without reading its values, and where a model only sets itself up.
+_ASKED = {"dtype", "device", "shape", "size", "ndim", "dim", "numel", "requires_grad", "is_meta"}
+_SETTING_UP = {"__init__", "_init_weights", "init_weights", "reset_parameters", "extra_repr"}
 _REASONS = {
     nn.Embedding: "it looks up rows and multiplies nothing; train tokens by "
     "trainable_token_indices, or all of it by modules_to_save",
@@ -48,12 +55,20 @@ def rank_of(config: Any, name: str) -> int:
 def check_adaptable(model: nn.Module, name: str) -> None:
     """Refuse a layer on which an adapter cannot act.
 
+    Warns:
+        UserWarning: The layer is one that, by its model's code, seems never to be called.
+
     Raises:
         ModelError: Naming the layer, and why.
     """
     base = _base_of(model, name)
     if reason := _why_never_called(model, name):
         raise ModelError(f"{name} cannot be adapted, as {reason}: leave it out of target_modules")
+    if reason := _why_probably_never_called(model, name):
+        warnings.warn(
+            f"{reason} ({name}), where an adapter would not act: leave it out of target_modules",
+            stacklevel=2,
+        )
     if is_supported(base):
         return
     if not isinstance(base, nn.Linear | Conv1D):
@@ -136,7 +151,7 @@ def _leave_as_it_is(*_: Any) -> None:
 def _why_left_out(
     config: Any, model: nn.Module, name: str, layer_class: type[FactoredWeight]
 ) -> str | None:
-    if reason := _why_never_called(model, name):
+    if reason := _why_never_called(model, name) or _why_probably_never_called(model, name):
         return reason
     side, r = min(linear_sides(_base_of(model, name))), rank_of(config, name)
     is_narrow = layer_class.is_bounded_by_sides and side < r
@@ -145,14 +160,61 @@ def _why_left_out(
 
 def _why_never_called(model: nn.Module, name: str) -> str | None:
     """Return why an adapter on a layer would never act, if that is known of its kind."""
-    parent, _, child = name.rpartition(".")
-    if isinstance(model.get_submodule(parent), nn.MultiheadAttention):
+    parent_name, _, child = name.rpartition(".")
+    parent = model.get_submodule(parent_name)
+    if isinstance(parent, nn.MultiheadAttention):
         return "torch.nn.MultiheadAttention reads its weight and never calls it"
+    by_kernels = "the kernels of Mamba read its weight and do not call it"
+    if hasattr(parent, "A_log") and "weight" in _uses_of_children(type(parent)).get(child, ()):
+        return by_kernels
     try:  # a list that PEFT keeps for its LoRA
         _check_lora_target_modules_mamba(LoraConfig(), model, child)
     except ValueError:
-        return "the kernels of Mamba read its weight and do not call it"
+        return by_kernels
     return None
+
+
+def _why_probably_never_called(model: nn.Module, name: str) -> str | None:
+    """Return why an adapter on a layer would never act, judged by the code of its parent alone."""
+    parent, _, child = name.rpartition(".")
+    kind = type(model.get_submodule(parent))
+    uses = _uses_of_children(kind).get(child, set())
+    is_read = "weight" in uses and uses <= {"weight", "bias"}
+    return f"{kind.__name__} reads its weight and never calls it" if is_read else None
+
+
+@functools.cache
+def _uses_of_children(kind: type) -> dict[str, set[str]]:
+    """Map attributes of ``self`` to what the methods of a class take of them, "" for themselves.
+
+    Empty where the source of a method is not at hand.
+    """
+    uses: dict[str, set[str]] = {}
+    try:
+        for each in kind.__mro__:
+            if each.__module__.partition(".")[0] not in ("torch", "builtins"):
+                for method in vars(each).values():
+                    _note_uses(getattr(method, "fget", method), uses)
+    except (OSError, TypeError, SyntaxError):
+        return {}
+    return uses
+
+
+def _note_uses(method: object, uses: dict[str, set[str]]) -> None:
+    if not inspect.isfunction(method) or method.__name__ in _SETTING_UP:
+        return
+    nodes = list(ast.walk(ast.parse(textwrap.dedent(inspect.getsource(method)))))
+    outer = {id(each.value): each.attr for each in nodes if isinstance(each, ast.Attribute)}
+    values = {id(each.value): each for each in nodes if isinstance(each, ast.Attribute)}
+    for node in nodes:
+        match node:
+            case ast.Attribute(value=ast.Name(id="self"), attr=child, ctx=ast.Load()):
+                taken = outer.get(id(node), "")
+                if taken == "weight" and outer.get(id(values[id(node)])) in _ASKED:
+                    continue
+                uses.setdefault(child, set()).add(taken)
+            case _:
+                pass
 
 
 def _base_of(model: nn.Module, name: str) -> nn.Module:
