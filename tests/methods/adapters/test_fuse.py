@@ -113,6 +113,21 @@ def test_what_does_more_than_that_takes_peft_s_way(options):
     assert torch.equal(model(X), expected)
 
 
+def test_so_does_a_layer_whose_factors_are_hooked_or_offloaded():
+    model = adapted()
+    expected = model(X)
+    fuse(model)
+    first, second = layers(model)
+    seen = []
+    first.lora_A["default"].register_forward_pre_hook(lambda *_: seen.append("before"))
+    second.lora_B["default"].register_forward_hook(lambda *_: seen.append("after"))
+    assert fused_layers(model(X)) == 0
+    seen.clear()
+    output = model(X)
+    assert seen == ["before", "after"]
+    torch.testing.assert_close(output, expected, rtol=1e-12, atol=1e-12)
+
+
 def test_so_do_layers_that_are_disabled_or_merged_or_mix_adapters():
     model = adapted().eval()
     model.add_adapter("other", LoraConfig(r=1, target_modules=["0"], init_lora_weights=False))

@@ -163,6 +163,17 @@ def test_a_replaced_forward_is_called(kind):
     assert slow.calls == 1
 
 
+def test_a_hooked_factor_is_called():
+    model = adapted("lora_xs")
+    expected = model(inputs())
+    seen = []
+    factor = layers(model)[0].rankwise_xs_R["default"]
+    factor.register_forward_hook(lambda *arguments: seen.append(arguments[1][0].shape))
+    assert fused_layers(model(inputs())) == 1
+    torch.testing.assert_close(model(inputs()), expected)
+    assert len(seen) == 2
+
+
 class InPlace(nn.Module):
     def __init__(self, kind):
         super().__init__()

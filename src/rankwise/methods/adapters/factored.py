@@ -15,7 +15,13 @@ from torch.nn.functional import linear
 
 from rankwise.core.errors import ModelError
 from rankwise.methods.adapters.factored_weight import FactoredWeight
-from rankwise.methods.adapters.fused import common_dropout, fused_dtype, fused_linear, join
+from rankwise.methods.adapters.fused import (
+    common_dropout,
+    fused_dtype,
+    fused_linear,
+    is_readable,
+    join,
+)
 
 
 class FactoredLinear(FactoredWeight, ABC):
@@ -62,7 +68,7 @@ class FactoredLinear(FactoredWeight, ABC):
     def _is_readable(self, adapter_name: str) -> bool:
         """Tell whether the weights of an adapter are there without a call of their modules."""
         return all(
-            type(factor) is self.factor_class and "forward" not in factor.__dict__
+            type(factor) is self.factor_class and is_readable(factor)
             for factor in self._factors(adapter_name)
         )
 

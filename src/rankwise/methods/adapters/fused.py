@@ -210,19 +210,27 @@ def _outer(columns: Tensor, short: Tensor) -> Tensor:
 
 
 def _is_plain_linear(base: nn.Module) -> bool:
-    # Accelerate, for one, replaces a layer's forward to bring its weight when it is called.
-    if type(base) is not nn.Linear or "forward" in base.__dict__:
+    if type(base) is not nn.Linear or not is_readable(base):
         return False
-    hooks = (
-        base._forward_hooks,
-        base._forward_pre_hooks,
-        base._backward_hooks,
-        base._backward_pre_hooks,
-    )
     weight, bias = base.weight, base.bias
     trains = weight.requires_grad or (bias is not None and bias.requires_grad)
     is_whole = type(weight) is nn.Parameter and not hasattr(weight, "ds_id")  # DeepSpeed's ZeRO-3
-    return is_whole and not trains and not any(hooks) and not _has_global_hook()
+    return is_whole and not trains and not _has_global_hook()
+
+
+def is_readable(module: nn.Module) -> bool:
+    """Tell whether a call of ``module`` does nothing but what its class says.
+
+    So that its weight may be read in the place of a call. Accelerate, for one, replaces a module's
+    forward to bring its weight when it is called; Opacus hooks those that train.
+    """
+    hooks = (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    )
+    return "forward" not in module.__dict__ and not any(hooks)
 
 
 def _has_global_hook() -> bool:
@@ -262,12 +270,17 @@ class FusedLoraLinear(lora.Linear):
 def lora_forward(layer: lora.Linear, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Return what ``layer`` computes, in one step of autograd where that can be.
 
-    A layer with DoRA or another variant, a bias of its own, merged or mixed adapters, several of
-    which one drops inputs, or with arguments beside x takes PEFT's way.
+    A layer with DoRA or another variant, a bias of its own, factors that are hooked or offloaded,
+    merged or mixed adapters, several of which one drops inputs, or with arguments beside x takes
+    PEFT's way.
     """
     names = [name for name in layer.active_adapters if name in layer.lora_A]
     is_plain = not (args or kwargs or layer.merged or layer.disable_adapters) and all(
-        layer.lora_B[name].bias is None and name not in layer.lora_variant for name in names
+        layer.lora_B[name].bias is None
+        and name not in layer.lora_variant
+        and _is_plain_factor(layer.lora_A[name])
+        and _is_plain_factor(layer.lora_B[name])
+        for name in names
     )
     dtype = fused_dtype(layer.base_layer, x) if names and is_plain else None
     dropout = common_dropout([layer.lora_dropout[name] for name in names]) if dtype else None
@@ -275,6 +288,10 @@ def lora_forward(layer: lora.Linear, x: Tensor, *args: Any, **kwargs: Any) -> Te
         return lora.Linear.forward(layer, x, *args, **kwargs)
     factors = join([_lora_factors(layer, name) for name in names])
     return fused_linear(layer.base_layer, x, factors, dtype=dtype, dropout=dropout)
+
+
+def _is_plain_factor(factor: nn.Module) -> bool:
+    return type(factor) is nn.Linear and is_readable(factor)
 
 
 def join(factors: list[Factors]) -> Factors:
