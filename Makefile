@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test test-all test-slow test-cuda test-lowest test-newest peft-tests test-browser fuzz kill-trials check format bench clean
+.PHONY: demo test test-all test-slow test-cuda test-lowest test-newest peft-tests test-browser fuzz kill-trials check format bench clean docs
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -58,6 +58,11 @@ kill-trials: .venv/.ready  ## runs and comparisons killed at random moments, res
 
 check: .venv/.ready  ## format, lint, types, imports
 	scripts/check $(BIN)
+	$(MAKE) docs
+
+# References are made from the sources that lie here. Links, anchors and signatures are checked.
+docs: .venv/.ready  ## the site of the documentation, in site/: open site/index.html
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=src $(BIN)/mkdocs build --quiet --strict
 
 format: .venv/.ready
 	$(BIN)/ruff format .
@@ -67,4 +72,4 @@ bench: .venv/.ready  ## speed and memory: ours, peers, limits and targets in one
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore benchmarks/all.py
 
 clean:
-	rm -rf .venv .venv-lowest .venv-newest .peft-tests runs build dist
+	rm -rf .venv .venv-lowest .venv-newest .peft-tests runs build dist site
