@@ -103,13 +103,16 @@ def _take_value(name: str, typed: str, left: list[str]) -> str:
 
 def _read_value(name: str, text: str) -> Any:
     value, settings = _parsed(name, text), settings_named(name)
+    if settings and all(each.takes_only_texts for each in settings):
+        value = text if isinstance(value, bool | int | float) else value
     if not any(each.takes("array") for each in settings):
         return value
     if any(each.takes("string") for each in settings):
         is_list = isinstance(value, str) and _PLAIN_LIST.fullmatch(value)
         return value.split(",") if is_list else value
     if isinstance(value, str):
-        return [_parsed(name, each) for each in value.split(",")]
+        is_text = all(each.takes_only_texts for each in settings)
+        return [each if is_text else _parsed(name, each) for each in value.split(",")]
     return value if value is None or isinstance(value, list) else [value]
 
 

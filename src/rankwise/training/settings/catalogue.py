@@ -63,6 +63,15 @@ class Setting:
         entries = self.schema.get("additionalProperties")
         return isinstance(entries, dict) and entries.get("type") != "object"
 
+    @property
+    def takes_only_texts(self) -> bool:
+        """Say whether each of its values is a text, null, or a list of texts: 300 is one then."""
+        items = [
+            each.get("items", {}) if each.get("type") == "array" else each
+            for each in _alternatives(self.schema)
+        ]
+        return all(each.get("type") in ("string", "null") for each in items)
+
     def takes(self, kind: str) -> bool:
         """Say whether one of its values is of this type of JSON Schema, such as ``array``."""
         return any(each.get("type") == kind for each in _alternatives(self.schema))
