@@ -23,7 +23,7 @@ COMMANDS = {
     "federate": "train the recipe's methods over several clients, on Flower",
     "evaluate": "score a run or an adapter on a split of a task",
     "export": "write a run as a plain LoRA or with merged weights",
-    "report": "rebuild report.html from the records of a comparison",
+    "report": "write report.html from the records of a comparison or a run",
     "power": "print how often comparisons err, and what they can find",
     "list": "list methods, tasks, recipes and settings",
     "show": "print a recipe with every setting as it is used",
