@@ -75,13 +75,14 @@ def _known(points: Sequence[tuple[float | None, float | None]]) -> Points:
 def _over_steps(id: str, title: str, note: str, read: Callable[[RunRecord], Lines]) -> Chart:
     def draw(run: RunRecord, _view: str | None) -> go.Figure:
         lines = {name: points for name, points in read(run).items() if points}
-        span = span_of([y for points in lines.values() for _, y in points])
+        # From zero: a constant is drawn as one, and a small change as small.
+        span = span_of([0.0, *(y for points in lines.values() for _, y in points)])
         last = max((x for points in lines.values() for x, _ in points), default=1.0) or 1.0
         traces = [_line(name, points) for name, points in lines.items()]
         ends = [End(name, name, name, COLOURS[name], each[-1]) for name, each in lines.items()]
         traces += end_labels(ends, x=1.03 * last, span=span)
         axis = {"title": {"text": "training step"}, "range": [0, 1.03 * last]}
-        return figure_of(traces, x_axis=axis, y_title=title, span=span)
+        return figure_of(traces, x_axis=axis, y_title="", span=span)
 
     def tell(run: RunRecord, _view: str | None) -> str:
         return listed(
