@@ -182,3 +182,13 @@ def test_chosen_tokens_train_beside_the_adapter(kind, tmp_path):
     model.save_pretrained(tmp_path)
     loaded = PeftModel.from_pretrained(llama(), tmp_path)
     torch.testing.assert_close(loaded(**tokens).logits, model(**tokens).logits)
+
+
+@ours
+def test_adapters_that_are_not_there_are_not_merged_in_silence(kind):
+    model = attach(kind)
+    with pytest.raises(ModelError, match=r"no adapter 'other' to merge.*\['default'\]"):
+        model.merge_adapter(["default", "other"])
+    with pytest.raises(ModelError, match="no adapter 'other' to merge"):
+        model.merge_and_unload(adapter_names=["other"])
+    assert not any(layer.merged for layer in layers(model))

@@ -179,7 +179,12 @@ class FactoredTuner(BaseTuner, ABC):
     def merge_adapter(
         self, adapter_names: list[str] | None = None, safe_merge: bool = False
     ) -> None:
-        """Merge as PEFT does; with ``safe_merge`` all layers or, where one would fail, none."""
+        """Merge as PEFT does; with ``safe_merge`` all layers or, where one would fail, none.
+
+        Raises:
+            ModelError: No adapter has one of the names, or a layer cannot be merged.
+        """
+        self._check_known(adapter_names)
         if safe_merge:
             _check_merges_are_finite(self.model, adapter_names)
         super().merge_adapter(adapter_names, safe_merge)
@@ -191,10 +196,18 @@ class FactoredTuner(BaseTuner, ABC):
         safe_merge: bool = False,
         adapter_names: list[str] | None = None,
     ) -> Any:
+        self._check_known(adapter_names)
         if merge and safe_merge:
             self._check_merge_allowed()
             _check_merges_are_finite(self.model, adapter_names)
         return super()._unload_and_optionally_merge(merge, progressbar, safe_merge, adapter_names)
+
+    def _check_known(self, adapter_names: list[str] | None) -> None:
+        if unknown := sorted(set(adapter_names or ()) - self.peft_config.keys()):
+            raise ModelError(
+                f"there is no adapter {unknown[0]!r} to merge: the model carries "
+                f"{sorted(self.peft_config)}"
+            )
 
     def _check_merge_allowed(self) -> None:
         super()._check_merge_allowed()
