@@ -119,6 +119,12 @@ def test_a_missing_ledger_is_refused(tmp_path):
         read_ledger(tmp_path)
 
 
+def test_the_ledger_of_an_adapter_of_another_name_is_named(tmp_path):
+    chained(build(), folds=1).save(tmp_path / "other")
+    with pytest.raises(AdapterError, match=r"no ledger .*: name \S+other, which has one"):
+        read_ledger(tmp_path)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.7, 0.999])
 def test_a_truncated_ledger_is_refused(saved, share):
     path = saved / FILE_NAME

@@ -116,7 +116,9 @@ def read_ledger(directory: Path) -> Ledger:
     if path.is_symlink():
         raise AdapterError(f"{path} is a link, which is not followed: copy the file itself")
     if not path.is_file():
-        raise AdapterError(f"no ledger of a chain at {path}: check the directory")
+        within = sorted(directory.glob(f"*/{FILE_NAME}"))
+        advice = f"name {within[0].parent}, which has one" if within else "check the directory"
+        raise AdapterError(f"no ledger of a chain at {path}: {advice}")
     try:
         check_header(path)
         with safe_open(path, framework="pt") as file:
