@@ -200,3 +200,24 @@ def test_an_exception_in_a_disabled_forward_leaves_the_folded_weight_in_place(mo
         model(torch.ones(2, 3))
     assert torch.equal(outputs(model), learned)
     assert all(type(layer.weight) is nn.Parameter for layer in layers(model).values())
+
+
+@pytest.mark.parametrize(
+    "change", [lambda layer: layer.scale_layer(2), lambda layer: layer.set_scale("default", 2)]
+)
+def test_a_scaling_that_reaches_the_open_block_alone_is_refused(change):
+    model = build()
+    chain = chained(model, folds=1)
+    expected = outputs(model)
+    layer, _ = layers(model).values()
+    change(layer)
+    for action in (lambda: outputs(model), chain.fold, chain.finish):
+        with pytest.raises(
+            ChainError, match=r"compute with a scaling of 6\.0 instead of 3\.0 while"
+        ):
+            action()
+    with model.disable_adapter():
+        outputs(model)
+    layer.unscale_layer()
+    assert torch.equal(outputs(model), expected)
+    chain.fold()

@@ -89,6 +89,7 @@ class OpenedLayer(_Mixin):
     def open_block(self) -> Factors:
         """Return a copy of the current factors (B, A), without scaling, where the history waits."""
         self.match_dtypes()
+        self._check_scaling()
         device = self.history.device
         B, A = (whole(part).to(device, copy=True) for part in self.open_factors())
         return B, A
@@ -191,7 +192,16 @@ class OpenedLayer(_Mixin):
         if kwargs.get("adapter_names") is not None:
             self._refuse("mix adapters within a batch")
         self.match_dtypes()
-        return self.history.adapter_name in self.active_adapters and not self.disable_adapters
+        is_counted = self.history.adapter_name in self.active_adapters and not self.disable_adapters
+        if is_counted:
+            self._check_scaling()
+        return is_counted
+
+    def _check_scaling(self) -> None:
+        """Refuse a scaling changed since the chain began: it would reach the open block alone."""
+        name, expected = self.history.adapter_name, self.history.scaling
+        if self.scaling[name] != expected:
+            self._refuse(f"compute with a scaling of {self.scaling[name]} instead of {expected}")
 
     def _in_own_layout(self, matrix: Tensor) -> Tensor:
         return matrix.mT if is_transposed(self) else matrix
