@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from rankwise.diagnostics.relative_norm import relative_norm
+from rankwise.diagnostics.relative_norm import norm_by_grams, product_norm, relative_norm
 
 
 def test_it_is_the_ratio_of_the_norms():
@@ -41,3 +41,11 @@ def test_a_change_of_a_zero_weight_is_infinite():
 def test_different_shapes_are_refused():
     with pytest.raises(ValueError, match=r"got B \(2, 1\), A \(1, 1\) and a weight of shape"):
         relative_norm(torch.ones(2, 1), torch.ones(1, 1), torch.ones(1, 2))
+
+
+@pytest.mark.parametrize("scale", [1e-10, 1.0, 1e10])
+def test_the_way_of_accelerators_gives_the_same_norm(scale):
+    B, A = scale * torch.randn(50, 4), torch.randn(4, 60)
+    torch.testing.assert_close(norm_by_grams(B, A).float(), product_norm(B, A))
+    stack = torch.stack([A, 2 * A]), torch.stack([B, B])
+    torch.testing.assert_close(norm_by_grams(*stack[::-1]).float(), product_norm(*stack[::-1]))

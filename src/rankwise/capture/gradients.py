@@ -52,6 +52,7 @@ def capture_gradients(
     is_shared_out: bool = False,
     consume_product: Callable[[str, Product], None] | None = None,
     consume_none: Callable[[str], None] | None = None,
+    is_checked: bool = True,
 ) -> None:
     """Hand the gradient G of the loss summed over ``batches`` to ``consume(name, G)``, by layer.
 
@@ -74,6 +75,10 @@ def capture_gradients(
             that is called once in the only batch of the only process: its G is never formed.
         consume_none: Called in place of ``consume`` for each layer that takes no part in the loss:
             its G is zero. Without it such a layer is an error.
+        is_checked: ``False`` leaves it to ``consume`` and ``consume_product`` to look whether what
+            they get is finite and not zero (:func:`not_finite`, :func:`no_gradient`): an
+            accelerator is then not waited for at each layer. Stacks, and gradients that are summed
+            over processes, are looked at all the same.
 
     Raises:
         ModelError: A layer is not linear, or takes no part in the loss; or ``model`` has lazy
@@ -98,7 +103,9 @@ def capture_gradients(
         for number, (name, layer) in enumerate(layers.items())
     ]
     one_at_a_time = len(batches) == 1 and not is_distributed()
-    give = _Consumers(consume, consume_product if one_at_a_time else None, consume_none)
+    give = _Consumers(
+        consume, consume_product if one_at_a_time else None, consume_none, is_checked=is_checked
+    )
     check_usable(model)
     with gradients_on(), preserved_state(model), recomputed_blocks(model):
         model.eval()
@@ -112,21 +119,36 @@ def owner(number: int) -> int:
     return number % distributed.get_world_size() if is_distributed() else 0
 
 
+def no_gradient(name: str) -> ModelError:
+    """Return the error of a layer whose gradient is zero."""
+    return ModelError(
+        f"{name} has no gradient: it takes no part in the loss of these batches; "
+        "pass others, or leave it out of target_modules"
+    )
+
+
+def not_finite(name: str) -> TrainingError:
+    """Return the error of a layer whose gradient is not finite."""
+    return TrainingError(f"the gradient of {name} is not finite: check the batches")
+
+
 @dataclass(frozen=True)
 class _Consumers:
-    """Who gets a gradient, one that was not multiplied and one that is zero, if anyone does."""
+    """Who gets a gradient, one that was not multiplied and one that is zero, if anyone does.
+
+    Attributes:
+        is_checked: Whether gradients are looked at before they are handed on.
+    """
 
     whole: Callable[[str, Tensor], None]
     product: Callable[[str, Product], None] | None
     none: Callable[[str], None] | None
+    is_checked: bool
 
     def give_none(self, name: str) -> None:
         """Tell that a layer takes no part, or refuse it."""
         if self.none is None:
-            raise ModelError(
-                f"{name} has no gradient: it takes no part in the loss of these batches; "
-                "pass others, or leave it out of target_modules"
-            )
+            raise no_gradient(name)
         self.none(name)
 
 
@@ -166,11 +188,13 @@ class _Accumulator:
         else:
             self._total += gradient
 
-    def take(self) -> Taken:
+    def take(self, *, is_checked: bool) -> Taken:
         """Let go of the sum over all processes, and say what it comes to."""
         total, self._total = self._total, None
         if total is None and not is_distributed():
             return Taken(None, is_zero=True)
+        if not (is_checked or is_distributed() or isinstance(self.layer, Stack)):
+            return Taken(total, is_zero=False)
         if total is None:
             module = self.layer.module if isinstance(self.layer, Stack) else self.layer
             total = torch.zeros(self.shape, dtype=self.dtype, device=device_of(module))
@@ -191,7 +215,7 @@ class _Accumulator:
 
     def _check_finite(self, size: Tensor) -> None:
         if not size.isfinite():
-            raise TrainingError(f"the gradient of {self.name} is not finite: check the batches")
+            raise not_finite(self.name)
 
 
 class Taken(NamedTuple):
@@ -246,11 +270,11 @@ class _Pass:
         """Hand on what is left, summed over the processes."""
         if not is_distributed():
             for name in list(self._waiting):
-                self._hand_on(name, self._waiting.pop(name).take())
+                self._hand_on(name, self._waiting.pop(name).take(is_checked=self._give.is_checked))
             return
         # All are reduced before any is consumed: no process waits for what another makes of its
         # share.
-        totals = {name: accumulator.take() for name, accumulator in self._waiting.items()}
+        totals = {name: each.take(is_checked=True) for name, each in self._waiting.items()}
         for name in list(totals):
             self._hand_on(name, totals.pop(name))
 
@@ -259,7 +283,7 @@ class _Pass:
         product = accumulator.product(dY, x)
         if self._give.product is not None and self._is_complete(name) and accumulator.is_empty:
             del self._waiting[name]
-            if accumulator.has_direction(product):
+            if not self._give.is_checked or accumulator.has_direction(product):
                 self._give.product(name, product)
             else:
                 self._give.give_none(name)
@@ -277,7 +301,7 @@ class _Pass:
     def _hand_on_if_complete(self, name: str) -> None:
         # Processes may reach a layer in different orders; they meet at the end instead.
         if self._is_complete(name) and not is_distributed():
-            self._hand_on(name, self._waiting.pop(name).take())
+            self._hand_on(name, self._waiting.pop(name).take(is_checked=self._give.is_checked))
 
     def _hand_on(self, name: str, taken: Taken) -> None:
         if taken.is_zero:

@@ -170,6 +170,16 @@ def device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
+def numbers(tensors: Sequence[Tensor]) -> list[float]:
+    """Return the values of tensors (), waiting once for each device and dtype."""
+    places = [(each.device, each.dtype) for each in tensors]
+    found = {
+        place: iter(torch.stack([t for t, at in zip(tensors, places) if at == place]).tolist())
+        for place in dict.fromkeys(places)
+    }
+    return [next(found[place]) for place in places]
+
+
 def _buffers(model: nn.Module) -> Iterator[Tensor]:
     for module in model.modules():
         # Where PEFT keeps what is frozen of an adapter, a factor and no state of the model.

@@ -11,8 +11,10 @@ serves 2 d products. Between the filters Q is turned to its Ritz vectors, u = Q 
 and ‖M v − σ u‖ tests them as in ``krylov.py``. A first filter of degree 4, whose c lies above the
 smallest value that the block has seen so far, mostly suffices: eleven products in all.
 
-Several matrices of one shape go through the small factorizations together. Those of XᵀX are made in
-float64 where the device has it, the eigenvectors on the CPU.
+Several matrices of one shape are multiplied and factored together, so that a group of them starts
+as many operations as one. XᵀX is factored in float64 where the device has it; its eigenvectors are
+found on the CPU. For these a group waits, and to hear whether its triplets are found: twice a
+filter.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import torch
 from torch import Tensor
 
 from rankwise.functional.krylov import RESIDUAL_TOLERANCE, Triplets
-from rankwise.functional.orthonormal import cholesky_qr
+from rankwise.functional.orthonormal import tried_cholesky_qr
 
 COLUMNS = 16  # widths are multiples of it
 FIRST_FILTER, NEXT_FILTER = (4, 1.4), (2, 1.0)  # degree, and c in units of the least σ² seen
@@ -33,33 +35,35 @@ LEAST_PIVOT = 1e-5  # of a column's length
 
 
 def filter_triplets(
-    matrices: Sequence[Tensor],
+    matrices: Tensor,
     r: int,
     *,
     width: int,
     rounds: int,
     generators: Sequence[torch.Generator],
-) -> list[Triplets | None]:
-    """Return the r leading triplets of each matrix, None where ``rounds`` filters do not find them.
+) -> tuple[Triplets, list[bool]]:
+    """Return the r leading triplets of each matrix, and whether ``rounds`` filters have found them.
 
     Args:
-        matrices: M (m, n) each, of one shape, dtype and device; the smaller side is more than twice
-            ``width``.
+        matrices: M (b, m, n); the smaller side is more than twice ``width``.
         r: Number of triplets.
         width: Columns of the block at least, more than r.
         rounds: Most filters.
         generators: Draw the first blocks, one each.
+
+    Returns:
+        U (b, m, r), S (b, r) and Vᵀ (b, r, n); those that are not found are not to be used.
     """
     width = COLUMNS * -(-width // COLUMNS)
-    block = _Block(matrices, [_noise(each, width, of) for each, of in zip(matrices, generators)])
+    block = _Block(matrices, _noise(matrices, width, generators))
     found = block.is_found(r)
     for turn in range(rounds):
-        if found.all():
+        if all(found):
             break
         degree, cut = NEXT_FILTER if turn else FIRST_FILTER
         block.filter(degree, cut)
         found = block.is_found(r)
-    return [each if ok else None for each, ok in zip(block.triplets(r), found.tolist())]
+    return block.triplets(r), found
 
 
 class _Block:
@@ -72,10 +76,9 @@ class _Block:
         products: M MᵀQ (b, m, w).
     """
 
-    def __init__(self, matrices: Sequence[Tensor], noise: Sequence[Tensor]) -> None:
+    def __init__(self, matrices: Tensor, noise: Tensor) -> None:
         self._matrices = matrices
-        self._transposed = [matrix.T for matrix in matrices]
-        start = _times(matrices, torch.stack(list(noise)))
+        start = _times(matrices, noise)
         # Each matrix in a unit of its own size: fourth powers neither overflow nor vanish.
         largest = start.abs().amax(dim=(1, 2), keepdim=True)
         self._units = torch.where((largest > 0) & largest.isfinite(), largest, 1)
@@ -91,8 +94,7 @@ class _Block:
         before, now = self.vectors, (2 / c * self.products - self.vectors) / reach
         grown_before, grown = torch.ones_like(reach), reach
         for _ in range(degree - 1):
-            images = self._apply(self._transposed, now)
-            product = self._apply(self._matrices, images)
+            product = self._apply(self._matrices, self._apply(self._matrices.mT, now))
             grown_next = 2 * reach * grown - grown_before
             following = (4 / c * product - 2 * now) * (grown / grown_next)
             following -= before * (grown_before / grown_next)
@@ -100,54 +102,67 @@ class _Block:
             grown_before, grown = grown, grown_next
         self._turn(now)
 
-    def is_found(self, r: int) -> Tensor:
-        """Tell of each matrix, on the CPU, whether ‖M v − σ u‖ is small for its r leading ones."""
-        rounding = 4 * torch.finfo(self.vectors.dtype).eps * max(self._matrices[0].shape) ** 0.5
+    def is_found(self, r: int) -> list[bool]:
+        """Tell of each matrix whether ‖M v − σ u‖ is small for its r leading ones."""
+        rounding = 4 * torch.finfo(self.vectors.dtype).eps * max(self._matrices.shape[1:]) ** 0.5
         values = self.squares.sqrt()
         distances = self.products - self.vectors * self.squares.unsqueeze(1)
         seen = values.clamp_min(rounding * values[:, :1])
         seen = seen.clamp_min(torch.finfo(seen.dtype).tiny)
         residuals = torch.linalg.vector_norm(distances, dim=1) / seen
         good = residuals <= RESIDUAL_TOLERANCE * values + rounding * values[:, :1]
-        return good[:, :r].all(dim=1).cpu()
+        return good[:, :r].all(dim=1).tolist()
 
-    def triplets(self, r: int) -> list[Triplets]:
-        """Return U (m, r), S (r,) and Vᵀ (r, n) of each matrix."""
-        right = _orthonormal(self.images)[..., :r]
+    def triplets(self, r: int) -> Triplets:
+        """Return U (b, m, r), S (b, r) and Vᵀ (b, r, n)."""
+        right, is_trusted = _tried_orthonormal(self.images)
+        if not is_trusted:
+            right = _reflected(self.images)
         S = self.squares[:, :r].sqrt() * self._units.squeeze(2)
-        return list(zip(self.vectors[..., :r], S, right.mT, strict=True))
+        return self.vectors[..., :r], S, right[..., :r].mT
 
     def _turn(self, columns: Tensor) -> None:
-        vectors = _orthonormal(columns)
-        images = self._apply(self._transposed, vectors)
-        gram_dtype = _gram_dtype(images)
-        gram = images.to(gram_dtype).mT @ images.to(gram_dtype)
-        squares, directions = torch.linalg.eigh(gram.cpu())
-        squares, directions = squares.flip(-1).clamp_min(0).to(images), directions.flip(-1)
-        self.squares, directions = squares, directions.to(images)
+        vectors, is_trusted = _tried_orthonormal(columns)
+        images, gram = self._with_gram(vectors)
+        # Both at once: to wait for two small numbers takes twice as long as for one.
+        told = torch.cat([gram.flatten(), is_trusted.to(gram.dtype).view(1)]).cpu()
+        if not told[-1]:
+            vectors = _reflected(columns)
+            images, gram = self._with_gram(vectors)
+            told = gram.flatten().cpu()
+        squares, directions = torch.linalg.eigh(told[: gram.numel()].view_as(gram))
+        self.squares = squares.flip(-1).clamp_min(0).to(images)
+        directions = directions.flip(-1).to(images)
         self.vectors, self.images = vectors @ directions, images @ directions
         self.products = self._apply(self._matrices, self.images)
 
-    def _apply(self, matrices: Sequence[Tensor], columns: Tensor) -> Tensor:
+    def _with_gram(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Return MᵀQ and its Gram matrix."""
+        images = self._apply(self._matrices.mT, vectors)
+        wide = images.to(_gram_dtype(images))
+        return images, wide.mT @ wide
+
+    def _apply(self, matrices: Tensor, columns: Tensor) -> Tensor:
         return _times(matrices, columns).div_(self._units)
 
 
-def _times(matrices: Sequence[Tensor], columns: Tensor) -> Tensor:
-    """Return M X for each matrix; they are large enough to be multiplied one by one."""
-    product = columns.new_empty(len(columns), matrices[0].shape[0], columns.shape[2])
-    for matrix, each, target in zip(matrices, columns, product, strict=True):
-        torch.mm(matrix, each, out=target)
-    return product
+def _times(matrices: Tensor, columns: Tensor) -> Tensor:
+    """Return M X for each matrix."""
+    return torch.bmm(matrices, columns)
 
 
-def _orthonormal(columns: Tensor) -> Tensor:
-    """Return an orthonormal basis of the columns, each pointing the way that its column points."""
+def _tried_orthonormal(columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Return an orthonormal basis of the columns, and whether it is to be trusted: a tensor ()."""
     lengths = torch.linalg.vector_norm(columns, dim=1, keepdim=True)
     columns = columns / torch.where(lengths > 0, lengths, 1)
-    found = cholesky_qr(columns, LEAST_PIVOT, gram_dtype=_gram_dtype(columns))
-    if found is not None:
-        return found[0]
-    Q, R = torch.linalg.qr(columns)
+    Q, _, is_trusted = tried_cholesky_qr(columns, LEAST_PIVOT, gram_dtype=_gram_dtype(columns))
+    return Q, is_trusted
+
+
+def _reflected(columns: Tensor) -> Tensor:
+    """Return such a basis of any columns, each pointing the way that its column points."""
+    lengths = torch.linalg.vector_norm(columns, dim=1, keepdim=True)
+    Q, R = torch.linalg.qr(columns / torch.where(lengths > 0, lengths, 1))
     return Q * torch.where(R.diagonal(dim1=-2, dim2=-1) < 0, -1, 1).to(Q.dtype).unsqueeze(1)
 
 
@@ -156,10 +171,12 @@ def _gram_dtype(columns: Tensor) -> torch.dtype:
     return torch.float32 if columns.device.type == "mps" else torch.float64
 
 
-def _noise(matrix: Tensor, columns: int, generator: torch.Generator) -> Tensor:
-    shape = (matrix.shape[1], columns)
-    noise = torch.randn(shape, generator=generator, device=generator.device, dtype=matrix.dtype)
-    return noise.to(matrix.device)
+def _noise(matrices: Tensor, columns: int, generators: Sequence[torch.Generator]) -> Tensor:
+    noise = matrices.new_empty(len(matrices), matrices.shape[2], columns)
+    options = {"dtype": matrices.dtype}
+    for each, generator in zip(noise, generators, strict=True):
+        each.copy_(torch.randn(each.shape, generator=generator, device=generator.device, **options))
+    return noise
 
 
 @contextlib.contextmanager

@@ -25,15 +25,28 @@ def cholesky_qr(
         Q (..., m, k) and R (..., k, k), upper triangular; None where a pivot of any of the matrices
         is below ``least``: reflections are to be preferred then.
     """
-    R = None
-    for _ in range(2):
-        wide = columns if gram_dtype is None else columns.to(gram_dtype)
-        factor, failed = torch.linalg.cholesky_ex(wide.mT @ wide, upper=True)
-        pivots = factor.diagonal(dim1=-2, dim2=-1)
-        if failed.any() or (R is None and not (pivots > least).all()):
-            return None
-        factor = factor.to(columns.dtype)
-        columns = torch.linalg.solve_triangular(factor, columns, upper=True, left=False)
-        R = factor if R is None else factor @ R
-    assert R is not None
-    return columns, R
+    Q, R, is_trusted = tried_cholesky_qr(columns, least, gram_dtype=gram_dtype)
+    return (Q, R) if is_trusted else None
+
+
+def tried_cholesky_qr(
+    columns: Tensor, least: Tensor | float, *, gram_dtype: torch.dtype | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return Q and R of :func:`cholesky_qr`, and whether they are to be trusted: a tensor ().
+
+    So nothing waits for a device to tell, which may be asked together with what follows.
+    """
+    Q, first, failed, pivots = _step(columns, gram_dtype)
+    Q, second, failed_again, _ = _step(Q, gram_dtype)
+    is_trusted = (pivots > least).all() & ~(failed + failed_again).any()
+    return Q, second @ first, is_trusted
+
+
+def _step(columns: Tensor, gram_dtype: torch.dtype | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return X R⁻¹ and R with XᵀX = RᵀR, and what tells whether that worked."""
+    wide = columns if gram_dtype is None else columns.to(gram_dtype)
+    factor, failed = torch.linalg.cholesky_ex(wide.mT @ wide, upper=True)
+    pivots = factor.diagonal(dim1=-2, dim2=-1)
+    factor = factor.to(columns.dtype)
+    Q = torch.linalg.solve_triangular(factor, columns, upper=True, left=False)
+    return Q, factor, failed, pivots

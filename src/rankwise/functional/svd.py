@@ -85,54 +85,84 @@ def truncated_svds(
         check_rank(r, min(matrix.shape), "the smaller side of the matrix")
     if blocks == "auto":
         blocks = "narrow" if first.device.type == "cpu" else "wide"
-    width = r + oversampling
     sources = [each or torch.Generator().manual_seed(0) for each in generators]
+    options = {"oversampling": oversampling, "iterations": iterations}
     with exact_products(first.device):
-        prepared = [_prepared(matrix, width, blocks) for matrix in matrices]
-        found: list[Triplets | None] = [None] * len(prepared)
-        if min(first.shape) > max(EXACT_SIDE, 2 * width):
-            found = _searched(prepared, r, width, iterations, sources, blocks)
-        return [
-            _with_fixed_signs(*(_exact(matrix, r) if triplets is None else triplets))
-            for matrix, triplets in zip(prepared, found, strict=True)
-        ]
+        if blocks == "narrow":
+            found = [
+                _narrow(matrix, r, generator, **options)
+                for matrix, generator in zip(matrices, sources, strict=True)
+            ]
+        else:
+            stack = torch.stack([_dense(matrix) for matrix in matrices])
+            found = list(zip(*decomposed_stack(stack, r, generators=sources, **options)))
+    return found
 
 
-def _prepared(matrix: Matrix, width: int, blocks: Blocks) -> Matrix:
+@torch.no_grad()
+def decomposed_stack(
+    stack: Tensor,
+    r: int,
+    *,
+    generators: Sequence[torch.Generator],
+    oversampling: int = 10,
+    iterations: int = 32,
+) -> Triplets:
+    """Decompose matrices (b, m, n) as :func:`truncated_svd` does one with wide blocks.
+
+    They are known to be finite, float32 or float64, and r to fit: nothing is asked of them.
+
+    Returns:
+        U (b, m, r), S (b, r) and Vᵀ (b, r, n).
+    """
+    width = r + oversampling
+    with exact_products(stack.device):
+        if min(stack.shape[1:]) <= max(EXACT_SIDE, 2 * width):
+            return _with_fixed_signs(*_exact(stack, r))
+        triplets, found = filter_triplets(
+            stack, r, width=width, rounds=iterations // 4, generators=generators
+        )
+        for number, is_found in enumerate(found):
+            if not is_found:
+                for part, exact in zip(triplets, _exact(stack[number], r), strict=True):
+                    part[number] = exact
+        return _with_fixed_signs(*triplets)
+
+
+def _narrow(
+    matrix: Matrix, r: int, generator: torch.Generator, *, oversampling: int, iterations: int
+) -> Triplets:
+    """Decompose one matrix by narrow blocks, or exactly."""
+    width = r + oversampling
+    matrix = _prepared(matrix, width)
+    found = None
+    if min(matrix.shape) > max(EXACT_SIDE, 2 * width):
+        found = search_triplets(matrix, r, width=width, iterations=iterations, generator=generator)
+    if found is None:
+        found = _exact(matrix if isinstance(matrix, Tensor) else matrix.dense(), r)
+    return _with_fixed_signs(*found)
+
+
+def _prepared(matrix: Matrix, width: int) -> Matrix:
     """Return a matrix in its working dtype, or a product where that costs less."""
-    if isinstance(matrix, Tensor):
-        return matrix.to(working_dtype(matrix))
-    # Half the largest basis, of both sides. Few wide products on an accelerator never pay.
-    if blocks == "wide" or not matrix.pays(BASIS_A_WIDTH * width):
-        return matrix.dense()
+    # Half the largest basis, of both sides.
+    if isinstance(matrix, Tensor) or not matrix.pays(BASIS_A_WIDTH * width):
+        return _dense(matrix)
     return matrix.widened()
 
 
-def _searched(
-    matrices: Sequence[Matrix],
-    r: int,
-    width: int,
-    iterations: int,
-    generators: Sequence[torch.Generator],
-    blocks: Blocks,
-) -> list[Triplets | None]:
-    if blocks == "wide":
-        dense = [each for each in matrices if isinstance(each, Tensor)]
-        return filter_triplets(dense, r, width=width, rounds=iterations // 4, generators=generators)
-    return [
-        search_triplets(each, r, width=width, iterations=iterations, generator=generator)
-        for each, generator in zip(matrices, generators, strict=True)
-    ]
+def _dense(matrix: Matrix) -> Tensor:
+    return matrix.to(working_dtype(matrix)) if isinstance(matrix, Tensor) else matrix.dense()
 
 
-def _exact(matrix: Matrix, r: int) -> Triplets:
-    dense = matrix if isinstance(matrix, Tensor) else matrix.dense()
-    U, S, Vh = torch.linalg.svd(dense, full_matrices=False)
-    return U[:, :r], S[:r], Vh[:r]
+def _exact(matrices: Tensor, r: int) -> Triplets:
+    U, S, Vh = torch.linalg.svd(matrices, full_matrices=False)
+    return U[..., :r], S[..., :r], Vh[..., :r, :]
 
 
 def _with_fixed_signs(U: Tensor, S: Tensor, Vh: Tensor) -> Triplets:
-    largest = U.gather(0, U.abs().argmax(dim=0, keepdim=True)).squeeze(0)
+    largest = U.gather(-2, U.abs().argmax(dim=-2, keepdim=True)).squeeze(-2)
     signs = torch.where(largest < 0, -1.0, 1.0).to(U.dtype)
     # LAPACK hands out transposed layouts, which safetensors refuses to write.
-    return (U * signs).contiguous(), S.contiguous(), (Vh * signs.unsqueeze(1)).contiguous()
+    U = (U * signs.unsqueeze(-2)).contiguous()
+    return U, S.contiguous(), (Vh * signs.unsqueeze(-1)).contiguous()

@@ -68,12 +68,17 @@ def ascent_direction(gradient: Tensor | Product, mode: Literal["sign", "raw"]) -
     if mode not in ("sign", "raw"):
         raise ArgumentError(f"mode must be 'sign' or 'raw', got {mode!r}")
     check_gradient(gradient)
+    return direction_of(gradient, mode)
+
+
+def direction_of(gradient: Tensor | Product, mode: Literal["sign", "raw"]) -> Tensor | Product:
+    """Return what :func:`ascent_direction` does, of a gradient that is checked elsewhere."""
     if mode == "raw":
         return gradient
     return (gradient if isinstance(gradient, Tensor) else gradient.dense()).sign()
 
 
 def factors_of(triplets: Triplets, lr: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return B, R and A of the step −lr U S Vᵀ."""
+    """Return B, R and A of the step −lr U S Vᵀ, or of several."""
     U, S, Vh = triplets
-    return U, torch.diag(lr * S), -Vh
+    return U, torch.diag_embed(lr * S), -Vh

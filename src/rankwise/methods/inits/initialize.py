@@ -18,6 +18,7 @@ from rankwise.core.errors import ModelError
 from rankwise.core.modules import (
     check_usable,
     gradients_on,
+    numbers,
     preserved_state,
     random_state_kept,
 )
@@ -155,15 +156,16 @@ def _starts(
     after: Mapping[str, float],
 ) -> tuple[LayerStart, ...]:
     """Say of each layer how it starts; what was measured before and after is by layer."""
+    strengths = numbers([_strength(layer, adapter_name) for layer in layers.values()])
     return tuple(
         LayerStart(
             name,
             rank(layer, adapter_name),
-            _strength(layer, adapter_name),
+            strength,
             captured_before=before.get(name),
             captured_after=after.get(name),
         )
-        for name, layer in layers.items()
+        for (name, layer), strength in zip(layers.items(), strengths, strict=True)
     )
 
 
@@ -272,6 +274,6 @@ def _what_trains(name: str, layer: BaseTunerLayer, adapter_name: str) -> Trained
 
 
 @torch.no_grad()
-def _strength(layer: BaseTunerLayer, adapter_name: str) -> float:
+def _strength(layer: BaseTunerLayer, adapter_name: str) -> Tensor:
     B, A = factors(layer, adapter_name)
-    return float(relative_norm(B, A, base_weight(layer)))
+    return relative_norm(B, A, base_weight(layer))

@@ -20,7 +20,7 @@ not derived from a step count that training does not have.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -34,6 +34,8 @@ from rankwise.capture.gradients import (
     capture_gradients,
     gradient_dtype,
     is_distributed,
+    no_gradient,
+    not_finite,
     owner,
     shape_of,
 )
@@ -42,7 +44,7 @@ from rankwise.core.errors import ModelError, SettingsError
 from rankwise.core.seeds import derive_seed
 from rankwise.functional.product import Product
 from rankwise.functional.svd import Blocks
-from rankwise.functional.update import ascent_direction
+from rankwise.functional.update import ascent_direction, direction_of
 from rankwise.methods.adapters.bridge import (
     base_shape,
     device_of_base,
@@ -132,8 +134,8 @@ class UpdateApproximation:
         """
         for name, layer in layers.items():
             _check_rank(name, layer, adapter_name)
-        writer = _Writer(self, layers, adapter_name)
         unused: list[str] = []
+        writer = _Writer(self, layers, adapter_name, unused.append if self.skip_unused else None)
         if self.mode == "kaiming":
             batches = ()
             for name, layer in layers.items():
@@ -151,6 +153,7 @@ class UpdateApproximation:
                     is_shared_out=True,
                     consume_product=writer.take if self.mode == "raw" else None,
                     consume_none=unused.append if self.skip_unused else None,
+                    is_checked=not writer.looks_at_all,
                 )
         writer.finish(unused)
         if len(unused) == len(layers):
@@ -178,10 +181,16 @@ class UpdateApproximation:
         return (2 * uniform - 1) / math.sqrt(shape[-1]) / self.lr
 
     def ascent(self, name: str, gradient: Tensor | Product) -> Tensor | Product:
-        """Return what the first update of a layer goes against."""
+        """Return what the first update of a layer goes against, of a gradient that is checked."""
         if self.mode == "kaiming":  # it is the random matrix, not a gradient
             return self.with_noise(name, gradient)
         return self.with_noise(name, ascent_direction(gradient, self.mode))
+
+    def unchecked_ascent(self, name: str, gradient: Tensor) -> Tensor:
+        """Return the same of a gradient that is looked at later."""
+        mode = "sign" if self.mode == "sign" else "raw"
+        ascent = self.with_noise(name, direction_of(gradient, mode))
+        return ascent if isinstance(ascent, Tensor) else ascent.dense()
 
     def with_noise(self, name: str, ascent: Tensor | Product) -> Tensor | Product:
         """Add the noise of an ablation, if it is asked for."""
@@ -203,13 +212,28 @@ class _Writer:
     """
 
     def __init__(
-        self, init: UpdateApproximation, layers: Mapping[str, BaseTunerLayer], adapter_name: str
+        self,
+        init: UpdateApproximation,
+        layers: Mapping[str, BaseTunerLayer],
+        adapter_name: str,
+        give_none: Callable[[str], None] | None,
     ) -> None:
         self._init, self._layers, self._adapter_name = init, layers, adapter_name
+        self._give_none = give_none
         self._made: dict[str, Update] = {}
         self._stacked = StackedUpdates(self._keep)
-        self._together = FactoredTogether(self._stacked.add, lr=init.lr, blocks=init.decomposition)
+        self._together = FactoredTogether[Place](
+            self._stacked.add,
+            is_wanted=self._has_direction,
+            lr=init.lr,
+            blocks=init.decomposition,
+        )
         self.idle: list[str] = []
+
+    @property
+    def looks_at_all(self) -> bool:
+        """Whether each gradient is looked at here, together with others of its shape."""
+        return all(self._together.waits(device_of_base(each)) for each in self._layers.values())
 
     def take(self, name: str, gradient: Tensor | Product) -> None:
         """Take the gradient of a layer, or one a matrix of a stack."""
@@ -228,9 +252,29 @@ class _Writer:
                 self._write(*each)
 
     def _decompose(self, place: Place, gradient: Tensor | Product, r: int) -> None:
-        label = label_of(place)
-        ascent = self._init.ascent(label, gradient)
-        self._together.add(place, ascent, r=r, seed=derive_seed(self._init.seed, label))
+        label, init = label_of(place), self._init
+        options = {"r": r, "seed": derive_seed(init.seed, label)}
+        if not self._together.waits(gradient.device):
+            self._together.add(place, init.ascent(label, gradient), **options)
+        elif init.mode != "sign" and not init.noise:
+            self._together.add(place, gradient, **options)
+        else:
+            gradient = gradient if isinstance(gradient, Tensor) else gradient.dense()
+            if init.noise:
+                changed = init.unchecked_ascent(label, gradient)
+                self._together.add_changed(place, changed, gradient, **options)
+            else:
+                self._together.add_signs(place, gradient, **options)
+
+    def _has_direction(self, place: Place, size: float) -> bool:
+        """Tell whether a gradient is not zero, and refuse one that is not finite."""
+        if not math.isfinite(size):
+            raise not_finite(label_of(place))
+        if not size and self._give_none is None:
+            raise no_gradient(label_of(place))
+        if not size and self._give_none is not None:
+            self._give_none(place[0])
+        return bool(size)
 
     def _keep(self, name: str, update: Update) -> None:
         update = update if self._init.orthonormal else _with_weights_on_the_left(update)

@@ -1,0 +1,99 @@
+"""What the update init asks of an accelerator: operations to start, and numbers to wait for.
+
+Counted on a CPU, by the way that an accelerator takes, in a Llama with the layers of some of the
+blocks of a large one, and in the same proportions of sizes and of memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+
+import pytest
+import torch
+from peft import get_peft_model
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from rankwise.functional import svd
+from rankwise.methods.adapters.lora_xs import LoraXSConfig
+from rankwise.methods.inits import together
+from rankwise.methods.inits.initialize import initialize
+from rankwise.methods.inits.update import UpdateApproximation
+
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+WIDTH, BLOCKS, LARGE_WIDTH = 128, 8, 4096
+# What only makes another view of a tensor, or takes memory.
+SILENT = {"view", "t", "transpose", "permute", "slice", "select", "expand", "as_strided", "alias"}
+SILENT |= {"detach", "_unsafe_view", "unsqueeze", "squeeze", "diagonal", "unbind", "split"}
+SILENT |= {"promote_types", "lift_fresh", "_local_scalar_dense"}
+SILENT |= {"empty", "new_empty", "empty_like", "empty_strided"}
+ASKING = ("item", "tolist", "cpu", "nonzero", "__bool__", "__float__", "__int__")
+
+
+class Started(TorchDispatchMode):
+    """Counts the operations that a GPU would start."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        self.names[name] += name not in SILENT
+        return function(*args, **(kwargs or {}))
+
+
+@contextlib.contextmanager
+def counted():
+    """Yield what is started, and how often the host asks a tensor for its numbers."""
+    asked: Counter[str] = Counter()
+
+    def counting(name, plain):
+        def ask(tensor, *arguments, **options):
+            asked[name] += 1
+            return plain(tensor, *arguments, **options)
+
+        return ask
+
+    with pytest.MonkeyPatch.context() as patch, Started() as started:
+        for name in ASKING:
+            patch.setattr(torch.Tensor, name, counting(name, getattr(torch.Tensor, name)))
+        yield started.names, asked
+
+
+def model_and_batch():
+    torch.manual_seed(0)
+    sizes = {"hidden_size": WIDTH, "intermediate_size": WIDTH * 7 // 2, "vocab_size": 50}
+    config = LlamaConfig(
+        **sizes, num_hidden_layers=BLOCKS, num_attention_heads=4, num_key_value_heads=1
+    )
+    base = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).requires_grad_(False)
+    tokens = torch.randint(50, (2, 16))
+    return base, {"input_ids": tokens, "labels": tokens}
+
+
+@pytest.fixture
+def proportions(monkeypatch):
+    """Memory for groups in proportion to the width, and no matrix that is decomposed exactly."""
+    monkeypatch.setattr(svd, "EXACT_SIDE", 0)
+    for name in ("WAITING_BYTES", "FACTORED_BYTES"):
+        monkeypatch.setattr(together, name, getattr(together, name) * WIDTH**2 // LARGE_WIDTH**2)
+
+
+@pytest.mark.parametrize("mode", ["sign", "raw"])
+@pytest.mark.usefixtures("proportions")
+def test_layers_start_few_operations_each_and_are_waited_for_in_groups(mode):
+    base, batch = model_and_batch()
+    with counted() as (frozen_pass, _):
+        embeddings = base.get_input_embeddings()(batch["input_ids"]).requires_grad_(True)
+        base(inputs_embeds=embeddings, labels=batch["labels"], use_cache=False).loss.backward()
+    model = get_peft_model(base, LoraXSConfig(r=4, target_modules=TARGETS, init_weights=False))
+    init = UpdateApproximation(lr=1e-4, mode=mode, decomposition="wide")
+    with counted() as (started, asked):
+        initialize(model, init, [batch])
+    layers = len(TARGETS) * BLOCKS
+    # The pass itself, and what its blocks make again, are not for the init to change.
+    assert started.total() <= 1.6 * frozen_pass.total() + 66 * layers, started
+    # Some twelve or more a layer where each is looked at by itself.
+    assert asked.total() <= 2 * layers, asked
