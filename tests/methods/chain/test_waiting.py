@@ -10,13 +10,14 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rankwise.core.errors import SettingsError
+from rankwise.core.errors import SettingsError, TrainingError
 from rankwise.core.seeds import derive_seed
 from rankwise.functional.sketches import sketch
 from rankwise.methods.adapters.bridge import adapted_layers
 from rankwise.methods.chain import sketches, waiting
 from rankwise.methods.chain.callback import ChainCallback
 from rankwise.methods.chain.chain import Chain
+from tests.launches import counted
 from tests.models.chains import base_weights, build, chained, layers, outputs
 
 PLACES = ("auto", "cpu", "device")
@@ -55,6 +56,34 @@ def test_a_fold_is_a_product_a_sum_and_a_copy_whatever_the_number_of_blocks(dtyp
         chain.fold()
     assert work.counts == {"mm": 1, "add_": 1, "copy_": 1}
     assert work.dtypes == {torch.float32, dtype}
+
+
+def test_a_fold_waits_for_one_answer_of_all_layers_and_starts_few_operations_in_each():
+    layers = 12
+    base = nn.Sequential(*(nn.Linear(48, 48, dtype=torch.bfloat16) for _ in range(layers)))
+    model = get_peft_model(base, LoraConfig(r=2, target_modules=r"\d+"))
+    chain = Chain(model)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
+    model(torch.ones(2, 48, dtype=torch.bfloat16)).sum().backward()
+    optimizer.step()
+    with counted() as (started, asked):
+        chain.fold(optimizer)
+    assert asked == {"tolist": 1}
+    # Copies of the block, ways back, a draw, a product, a sum, a norm, what is written.
+    assert started.total() <= 17 * layers + 1, started
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_one_layer_that_does_not_fit_its_weight_is_named_and_nothing_is_folded(dtype):
+    base = nn.Sequential(*(nn.Linear(8, 8, dtype=dtype) for _ in range(3)))
+    model = get_peft_model(base, LoraConfig(r=2, target_modules=r"\d+"))
+    before = [weight.clone() for weight in base_weights(model)]
+    chain = Chain(model)
+    A = adapted_layers(model)["base_model.model.1"].lora_A["default"].weight
+    nn.init.constant_(A, torch.finfo(dtype).max)
+    with pytest.raises(TrainingError, match=r"its torch\.\w+, in base_model\.model\.1;"):
+        chain.fold()
+    assert all(map(torch.equal, base_weights(model), before))
 
 
 def test_no_copy_of_the_weight_in_another_dtype_is_kept():

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import cast
 
@@ -30,6 +31,7 @@ from torch.nn.functional import pad
 
 from rankwise.core.errors import AdapterError, ChainError, ModelError, SettingsError, TrainingError
 from rankwise.core.interrupts import EndsInTwoSteps, Step, all_or_none, go_back
+from rankwise.core.modules import numbers
 from rankwise.functional.compression import compress_each
 from rankwise.functional.sketch_kinds import BOTH, ChainSide, Kind
 from rankwise.methods.adapters import bridge
@@ -200,8 +202,7 @@ class Chain(EndsInTwoSteps):
     def finish(self, *, final_rank: int | None = None) -> ChainReport:
         """Restore the base bit for bit and leave one plain LoRA of rank Σr and scaling 1 beside it.
 
-        A last block in which nothing was trained is left out. Where ranks differ between layers,
-        the smaller ones are filled up with zeros.
+        A last block in which nothing was trained is left out; smaller ranks are filled with zeros.
 
         Args:
             final_rank: Compress the change of each layer to this rank, where it has a larger one.
@@ -326,8 +327,11 @@ class Chain(EndsInTwoSteps):
         """Give each layer its history; say which layers are not finite with it, if any."""
         for name, base in fetched(self._layers):
             self._layers[name].set_blocks(blocks[name], base)
-        # Only now, so that no layer's sum waits for that of the one before.
-        broken = [name for name, layer in self._layers.items() if not layer.history.is_finite]
+        # Only now, and all at once: no layer's sum waits for that of the one before.
+        sizes = numbers([layer.history.largest for layer in self._layers.values()])
+        broken = [
+            name for name, size in zip(self._layers, sizes, strict=True) if not isfinite(size)
+        ]
         if not broken:
             return None
         weight = adapted_parameter(self._layers[broken[0]])

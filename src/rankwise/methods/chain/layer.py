@@ -45,7 +45,8 @@ class History:
         scaling: s of ΔW = s Σ Bᵢ Aᵢ.
         blocks: The finished factors (Bᵢ, Aᵢ), (out, r) and (r, in), where W₀ is; of a stack of
             experts (experts, out, r) and (experts, r, in).
-        is_finite: Whether what they come to is finite: a tensor (), so that nothing waits for it.
+        largest: The largest magnitude of what they come to, a tensor () so that nothing waits for
+            it: not finite where that is not.
     """
 
     adapter_name: str
@@ -53,7 +54,7 @@ class History:
     base: Tensor | None
     scaling: float
     blocks: list[Factors] = field(default_factory=list)
-    is_finite: Tensor = field(default_factory=lambda: torch.tensor(True))
+    largest: Tensor = field(default_factory=lambda: torch.tensor(0.0))
 
     @property
     def device(self) -> torch.device:
@@ -79,7 +80,7 @@ class OpenedLayer(_Mixin):
     history: History
 
     def set_blocks(self, blocks: list[Factors], base: Tensor | None = None) -> None:
-        """Make ``blocks`` the history, and note whether what it comes to is finite.
+        """Make ``blocks`` the history, and note the largest magnitude of what it comes to.
 
         Args:
             base: W₀ where the layer computes, if it has been fetched already.

@@ -40,9 +40,8 @@ class FoldedLayer(OpenedLayer):
             folded += base.to(weight.device)
         assign(weight, folded)
         self.history.blocks = blocks
-        # Judged as the weight's dtype has it, which may overflow where the sum does not.
-        largest = torch.linalg.vector_norm(folded, torch.inf)
-        self.history.is_finite = largest.to(weight.dtype).isfinite()
+        # As the weight's dtype has it, which may overflow where the sum does not.
+        self.history.largest = torch.linalg.vector_norm(folded, torch.inf).to(weight.dtype)
 
     @contextlib.contextmanager
     def _pretrained_weight(self) -> Iterator[None]:

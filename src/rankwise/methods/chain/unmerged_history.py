@@ -38,8 +38,9 @@ class BesideLinear(OpenedLayer):
         self.history.blocks = blocks
         self._stacked = None
         # An earlier block was judged when it was the last.
-        finite = [factor.isfinite().all() for factor in (blocks[-1] if blocks else ())]
-        self.history.is_finite = torch.stack(finite).all() if finite else torch.tensor(True)
+        factors = blocks[-1] if blocks else ()
+        sizes = [torch.linalg.vector_norm(factor, torch.inf) for factor in factors]
+        self.history.largest = torch.stack(sizes).amax() if sizes else torch.tensor(0.0)
 
     def _stack_on(self, device: torch.device) -> Factors:
         if self._stacked is None or self._stacked[0].device != device:
