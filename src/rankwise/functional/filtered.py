@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -173,9 +174,9 @@ def _gram_dtype(columns: Tensor) -> torch.dtype:
 
 def _noise(matrices: Tensor, columns: int, generators: Sequence[torch.Generator]) -> Tensor:
     noise = matrices.new_empty(len(matrices), matrices.shape[2], columns)
-    options = {"dtype": matrices.dtype}
+    draw = partial(torch.randn, noise.shape[1:], dtype=matrices.dtype)
     for each, generator in zip(noise, generators, strict=True):
-        each.copy_(torch.randn(each.shape, generator=generator, device=generator.device, **options))
+        each.copy_(draw(generator=generator, device=generator.device))
     return noise
 
 
