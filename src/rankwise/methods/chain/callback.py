@@ -176,6 +176,11 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
                 "the Trainer trains another model than the ChainCallback was made for: give both "
                 "the same object, without model_init and without FSDP"
             )
+        if any(map(bridge.is_sharded, self._factors())):
+            raise ChainError(
+                "a Trainer cannot end a chain under FSDP2, in a sharded model: train with DDP; or "
+                "in a loop of your own, where fold and save work, and finish in one process"
+            )
         if args.auto_find_batch_size:
             raise ChainError("auto_find_batch_size=True starts anew amid a chain: set it to False")
         self.chain.check_optimizer(kwargs["optimizer"])
