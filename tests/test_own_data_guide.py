@@ -12,7 +12,7 @@ from PIL import Image
 from transformers import AutoTokenizer
 
 from rankwise.cli.main import main
-from tests.models.saved import make_bert, make_llama, make_vit
+from tests.models.saved import make_bert, make_llama, make_t5, make_vit
 from tests.tasks.own.own_files import reviews, write_csv, write_jsonl
 
 GUIDE = Path(__file__).resolve().parents[1] / "docs" / "guides" / "own-data.md"
@@ -38,6 +38,9 @@ def folder(tmp_path_factory):
     make_bert(folder / "encoder", texts)
     make_vit(folder / "vision-model")
     make_llama(folder / "chat-model", texts)
+    make_t5(folder / "text-to-text-model", texts, gated=True)
+    tagged = [{"tokens": ["to", f"City{n}"], "ner_tags": ["O", "B-LOC"]} for n in range(20)]
+    write_jsonl(folder / "names.jsonl", tagged)
     tokenizer = AutoTokenizer.from_pretrained(folder / "chat-model")
     tokenizer.chat_template = TEMPLATE + PROMPT
     tokenizer.save_pretrained(folder / "chat-model")

@@ -52,5 +52,5 @@ def test_a_function_in_the_current_folder_is_a_metric(tmp_path, monkeypatch):
 
 
 def test_an_unknown_name_is_refused_and_the_nearest_named():
-    with pytest.raises(SettingsError, match=r"no metric 'acuracy'; did you mean 'accuracy'\?"):
-        find_metric("acuracy")
+    with pytest.raises(SettingsError, match=r"no metric 'perplexty'; did you mean 'perplexity'\?"):
+        find_metric("perplexty")

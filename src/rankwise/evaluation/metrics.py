@@ -20,7 +20,8 @@ import numpy as np
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, r2_score
 
-from rankwise.core.errors import DataError
+from rankwise.evaluation.text_metrics import check_rows, exact_match, rouge
+from rankwise.evaluation.word_metrics import entity_f1, word_accuracy, word_macro_f1
 from rankwise.tasks.answers import Value
 
 Predictions = Sequence[Value | None]
@@ -39,12 +40,14 @@ class Metric:
         low: The least value it can have.
         high: The greatest value it can have.
         falls: Whether lower is better; such a metric is shown, and nothing is chosen by it.
+        package: What it needs beside Rankwise, as it is imported.
     """
 
-    compute: Callable[[Predictions, Labels], float]
+    compute: Callable[[Any, Any], float]
     low: float
     high: float
     falls: bool = False
+    package: str | None = None
 
 
 def accuracy(predictions: Predictions, labels: Labels) -> float:
@@ -143,7 +146,7 @@ def likelihood(predictions: Predictions, labels: Labels) -> float:
     Raises:
         DataError: There are no rows, or not as many predictions as labels.
     """
-    _check(predictions, labels)
+    check_rows(predictions, labels)
     tokens = sum(labels)
     sums = [-math.inf if each is None or not math.isfinite(each) else each for each in predictions]
     return math.exp(min(sum(sums) / tokens, 0.0)) if tokens > 0 else 0.0
@@ -169,11 +172,19 @@ METRICS: dict[str, Metric] = {
     "macro_f1": Metric(macro_f1, 0.0, 1.0),
     "r2": Metric(r2, -math.inf, 1.0),
     "perplexity": Metric(perplexity, 1.0, math.inf, falls=True),
+    "exact_match": Metric(exact_match, 0.0, 1.0),
+    "word_accuracy": Metric(word_accuracy, 0.0, 1.0),
+    "word_macro_f1": Metric(word_macro_f1, 0.0, 1.0),
+    "entity_f1": Metric(entity_f1, 0.0, 1.0),
+    **{
+        kind: Metric(rouge(kind), 0.0, 1.0, package="rouge_score")
+        for kind in ("rouge1", "rouge2", "rougeL")
+    },
 }
 
 
 def _classes(predictions: Predictions, labels: Labels) -> list[Value]:
-    _check(predictions, labels)
+    check_rows(predictions, labels)
     return [
         (1 if label == 0 else 0) if prediction is None else prediction
         for prediction, label in zip(predictions, labels, strict=True)
@@ -181,7 +192,7 @@ def _classes(predictions: Predictions, labels: Labels) -> list[Value]:
 
 
 def _scores(predictions: Predictions, labels: Labels) -> tuple[np.ndarray, np.ndarray]:
-    _check(predictions, labels)
+    check_rows(predictions, labels)
     low, high = min(labels), max(labels)
     predicted = [
         prediction
@@ -190,14 +201,6 @@ def _scores(predictions: Predictions, labels: Labels) -> tuple[np.ndarray, np.nd
         for prediction, label in zip(predictions, labels, strict=True)
     ]
     return np.asarray(predicted, dtype=np.float64), np.asarray(labels, dtype=np.float64)
-
-
-def _check(predictions: Predictions, labels: Labels) -> None:
-    if not labels or len(predictions) != len(labels):
-        raise DataError(
-            "a metric needs one prediction for each of at least one label, "
-            f"got {len(predictions)} predictions and {len(labels)} labels"
-        )
 
 
 def _coefficient(result: Any) -> float:

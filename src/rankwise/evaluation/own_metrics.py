@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import math
 from collections.abc import Callable
 from functools import lru_cache
@@ -22,12 +23,18 @@ def find_metric(name: str) -> Metric:
     ``evaluation/metrics.py`` do, and returns a number, which grows as models get better.
 
     Raises:
-        SettingsError: There is none.
+        SettingsError: There is none, or what it needs is not installed.
     """
     module, colon, function = name.partition(":")
     if not colon:
         if name not in METRICS:
             raise SettingsError(f"no metric {name!r}; {nearest_names(name, METRICS)}")
+        package = METRICS[name].package
+        if package is not None and importlib.util.find_spec(package) is None:
+            raise SettingsError(
+                f"metric {name} needs the package {package.replace('_', '-')}: "
+                "pip install 'rankwise[rouge]'"
+            )
         return METRICS[name]
     check_plugins([module], what=f"metric {name!r}")
     found = getattr(importlib.import_module(module), function, None)

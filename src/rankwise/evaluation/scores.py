@@ -13,7 +13,7 @@ from rankwise.capture.batches import to_device
 from rankwise.capture.losses import count_terms
 from rankwise.core.modules import device_of, in_eval_mode
 from rankwise.evaluation.own_metrics import find_metric
-from rankwise.tasks.answers import Value
+from rankwise.tasks.answers import Answer
 from rankwise.tasks.splits import Batch, Rows
 from rankwise.tasks.table import Task
 
@@ -31,8 +31,8 @@ class Evaluation:
 
     loss: float
     scores: dict[str, float]
-    predictions: list[Value | None]
-    labels: list[Value]
+    predictions: list[Answer | None]
+    labels: list[Answer]
 
     @property
     def score(self) -> float:
@@ -78,7 +78,7 @@ class _Found:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._total, self._terms = 0.0, 0
-        self._answers: dict[int, tuple[Value | None, Value]] = {}
+        self._answers: dict[int, tuple[Answer | None, Answer]] = {}
 
     def add(self, index: Tensor, batch: Batch, output: Any, model: nn.Module) -> None:
         counted = count_terms(output, batch["labels"])

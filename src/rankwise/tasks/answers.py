@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rankwise.tasks.splits import Batch
 
 Value = int | float
+Answer = Value | str | tuple[str, ...]
+"""What one row says: a class or a number, a text, or the class of each of its words."""
 
 
 class Answers(NamedTuple):
     """The rows of a batch: what was predicted (None: no answer at all) and what is right."""
 
-    predictions: list[Value | None]
-    labels: list[Value]
+    predictions: Sequence[Answer | None]
+    labels: Sequence[Answer]
 
 
 def largest_logit(output: Mapping[str, Any], batch: Batch) -> Answers:

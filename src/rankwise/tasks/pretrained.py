@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -174,8 +175,21 @@ def loading_errors(name: str) -> Iterator[None]:
                 f"model {name!r} needs code that comes with it, which Rankwise does not run: take "
                 "a model of an architecture that Transformers has"
             ) from error
+        if "Unrecognized configuration class" in str(error):
+            raise ModelError(_of_another_kind(name, str(error))) from error
         raise ModelError(f"model {name!r} cannot be loaded: {error}") from error
     finally:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+def _of_another_kind(name: str, message: str) -> str:
+    """Say that a model is not made for the task; Transformers lists all that would be."""
+    config = re.search(r"(\w+)'>", message)
+    kind = re.search(r"AutoModel\w*: (\w+)", message)
+    return (
+        f"model {name!r} ({config[1] if config else 'of an unknown configuration'}) is none for "
+        f"{kind[1] if kind else 'this task'}: choose another --task.model, or the --task.name that "
+        "it is made for, such as text-to-text for T5"
+    )

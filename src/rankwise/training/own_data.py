@@ -14,24 +14,31 @@ from rankwise.tasks.own.sft import SupervisedFineTuning
 from rankwise.tasks.own.source import Source
 from rankwise.tasks.own.task import OwnTask
 from rankwise.tasks.own.text_classification import TextClassification
+from rankwise.tasks.own.text_to_text import TextToText
+from rankwise.tasks.own.token_classification import TokenClassification
 from rankwise.training.settings.own_data import (
     CausalLmSettings,
     ImageClassificationSettings,
     OwnDataSettings,
     SftSettings,
     TextClassificationSettings,
+    TextToTextSettings,
+    TokenClassificationSettings,
 )
 
 _TASKS: dict[type[OwnDataSettings], type[OwnTask]] = {
     TextClassificationSettings: TextClassification,
     ImageClassificationSettings: ImageClassification,
+    TokenClassificationSettings: TokenClassification,
     SftSettings: SupervisedFineTuning,
+    TextToTextSettings: TextToText,
     CausalLmSettings: CausalLm,
 }
 _NOTES = {
     "repeated": "{:,} repeat another",
     "duplicates_of_train": "{:,} stand in training too",
     "truncated": "{:,} are cut to the greatest length",
+    "truncated_targets": "{:,} are cut in what is to be written",
     "left_out": "{:,} are left out: no room for a completion",
     "blocks": "{:,} blocks of tokens",
 }

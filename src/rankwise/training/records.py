@@ -235,8 +235,8 @@ class TestResult(Record):
     score_test: float
     scores: dict[str, float]
     invalid: int = 0
-    predictions: tuple[int | float | None, ...] = ()
-    labels: tuple[int | float, ...] = ()
+    predictions: tuple[int | float | str | tuple[str, ...] | None, ...] = ()
+    labels: tuple[int | float | str | tuple[str, ...], ...] = ()
     adapter_digest: str | None = None
 
 

@@ -44,6 +44,10 @@ LABEL_NAMES = (
 IMAGE_NAMES = ("image", "img", "picture")
 PROMPT_NAMES = ("prompt", "instruction", "question", "input", "query")
 COMPLETION_NAMES = ("completion", "response", "output", "answer", "chosen")
+READ_NAMES = (*PROMPT_NAMES, "source", "text", "article", "document", "dialogue")
+WRITTEN_NAMES = (*COMPLETION_NAMES, "target", "summary", "highlights", "translation")
+WORDS_NAMES = ("tokens", "words")
+TAGS_NAMES = ("ner_tags", "pos_tags", "chunk_tags", "tags", "labels", "ner", "pos")
 MESSAGES_NAMES = ("messages", "conversations", "conversation", "dialogue")
 
 _SAMPLES = ({"messages"}, {"prompt", "completion"})
@@ -147,6 +151,39 @@ def _named_samples(rows: Any, *, place: str) -> dict[str, str]:
             f"--task.completion, or --task.messages, to some of {', '.join(rows.column_names)}"
         )
     return {"prompt": prompt, "completion": completion}
+
+
+def find_text_pair(rows: Any, given: dict[str, str], *, place: str) -> dict[str, str]:
+    """Return ``prompt`` and ``completion``: what is read and what is to be written.
+
+    Raises:
+        DataError: One of them is neither given nor told by its name.
+    """
+    found = {"prompt": named_like(rows, READ_NAMES), "completion": named_like(rows, WRITTEN_NAMES)}
+    columns = {name: given.get(name) or column for name, column in found.items()}
+    known = {name: column for name, column in columns.items() if column is not None}
+    if len(known) < 2 or len(set(known.values())) < 2:
+        raise DataError(
+            f"{place}: which columns are read and written? set --task.prompt and "
+            f"--task.completion to two of {', '.join(rows.column_names)}"
+        )
+    return known
+
+
+def find_words(rows: Any, words: str | None, tags: str | None, *, place: str) -> tuple[str, str]:
+    """Return the columns of the words and of their classes; those given, others by their names.
+
+    Raises:
+        DataError: There is none of such a name.
+    """
+    words, tags = words or named_like(rows, WORDS_NAMES), tags or named_like(rows, TAGS_NAMES)
+    if words is None or tags is None:
+        missing = "words" if words is None else "tags"
+        raise DataError(
+            f"{place}: which column holds the {missing}? set --task.{missing} to one of "
+            f"{', '.join(rows.column_names)}"
+        )
+    return words, tags
 
 
 def _shown(columns: Sequence[str]) -> str:

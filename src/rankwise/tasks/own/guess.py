@@ -1,7 +1,8 @@
 """Which task somebody's data are made for, and which column is what in it.
 
 Messages, or a prompt and a completion, are for fine-tuning; a text beside a label is for
-classification, an image beside one likewise; a text alone is for next tokens.
+classification, an image beside one likewise; words beside tags are for the classes of words, a text
+alone for next tokens. Texts for a model of encoder and decoder are told by the name of the task.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ from rankwise.tasks.own.columns import (
     LABEL_NAMES,
     MESSAGES_NAMES,
     PROMPT_NAMES,
+    TAGS_NAMES,
+    WORDS_NAMES,
     find_label,
     find_sample_columns,
     find_text,
+    find_text_pair,
     find_texts,
+    find_words,
     named_like,
 )
 from rankwise.tasks.own.definitions import (
@@ -27,6 +32,8 @@ from rankwise.tasks.own.definitions import (
     METRICS,
     SFT,
     TEXT_CLASSIFICATION,
+    TEXT_TO_TEXT,
+    TOKEN_CLASSIFICATION,
 )
 from rankwise.tasks.own.source import Source, read_source
 
@@ -47,6 +54,10 @@ def guess_task(source: Source, given: Guess) -> Guess:
 def _name_for(rows: Any, given: Guess, place: str) -> str:
     if "image" in given or named_like(rows, IMAGE_NAMES):
         return IMAGE_CLASSIFICATION
+    if {"words", "tags"} & given.keys() or (
+        named_like(rows, WORDS_NAMES) and named_like(rows, TAGS_NAMES)
+    ):
+        return TOKEN_CLASSIFICATION
     if "messages" in given or named_like(rows, MESSAGES_NAMES):
         return SFT
     if "label" in given:
@@ -82,6 +93,12 @@ def _columns(rows: Any, name: str, given: Guess, *, place: str) -> Guess:
         found["label"] = given.get("label") or find_label(rows, place=place, beside=beside)
     elif name == SFT:
         found = _sample_columns(rows, given, place=place)
+    elif name == TEXT_TO_TEXT:
+        named = {key: given[key] for key in ("prompt", "completion") if given.get(key)}
+        found = find_text_pair(rows, named, place=place)
+    elif name == TOKEN_CLASSIFICATION:
+        words, tags = find_words(rows, given.get("words"), given.get("tags"), place=place)
+        found = {"words": words, "tags": tags}
     elif name == CAUSAL_LM:
         found = {"text": given.get("text") or find_text(rows, place=place)}
     return found

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rankwise.core.errors import DataError
+from rankwise.tasks.own.columns import check_columns
+from rankwise.tasks.own.division import Cut, divide
 from rankwise.tasks.own.task import filled_texts
 
 
@@ -23,6 +25,29 @@ class Sample(NamedTuple):
             return " ".join(self.prompt.split())
         asked = [content for role, content in self.messages if role != "assistant"]
         return tuple(" ".join(content.split()) for content in asked)
+
+
+def divided_samples(
+    given: Mapping[str, Any], columns: Mapping[str, str], cut: Cut, *, place: str
+) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
+    """Return the rows of the three splits, and what a record should say of them.
+
+    Raises:
+        DataError: A column is not there, a row is empty or no conversation, or the rows cannot be
+            divided.
+    """
+    for split, rows in given.items():
+        check_columns(rows, list(columns.values()), place=f"{place}, {split}")
+    divided = divide(
+        {
+            split: read_samples(rows, columns, place=f"{place}, {split}")
+            for split, rows in given.items()
+        },
+        cut,
+        key=lambda row: row.key,
+        place=place,
+    )
+    return dict(divided.rows), {"columns": dict(columns), **divided.facts}
 
 
 def read_samples(rows: Any, columns: Mapping[str, str], *, place: str) -> list[Sample]:

@@ -11,12 +11,11 @@ from typing import Any, Literal
 
 from rankwise.core.errors import DataError
 from rankwise.core.labels import IGNORED_LABEL
-from rankwise.tasks.own.columns import check_columns, find_sample_columns
+from rankwise.tasks.own.columns import find_sample_columns
 from rankwise.tasks.own.definitions import SFT
-from rankwise.tasks.own.division import divide
 from rankwise.tasks.own.language import EncodedRows, LanguageTask
 from rankwise.tasks.own.sample_tokens import sample_tokens
-from rankwise.tasks.own.samples import read_samples
+from rankwise.tasks.own.samples import divided_samples
 from rankwise.tasks.own.source import read_source
 from rankwise.tasks.own.task import length_of
 
@@ -47,18 +46,7 @@ class SupervisedFineTuning(LanguageTask):
     def texts(self) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
         given, place = read_source(self.source), self.source.data
         columns = self._columns(given["train"], place)
-        for split, rows in given.items():
-            check_columns(rows, list(columns.values()), place=f"{place}, {split}")
-        divided = divide(
-            {
-                split: read_samples(rows, columns, place=f"{place}, {split}")
-                for split, rows in given.items()
-            },
-            self.cut,
-            key=lambda row: row.key,
-            place=place,
-        )
-        return dict(divided.rows), {"columns": columns, **divided.facts}
+        return divided_samples(given, columns, self.cut, place=place)
 
     def _columns(self, rows: Any, place: str) -> dict[str, str]:
         named = {"prompt": self.prompt, "completion": self.completion, "messages": self.messages}

@@ -86,7 +86,7 @@ class OwnTask(ABC):
     @property
     @abstractmethod
     def answers_with(self) -> str:
-        """What is answered: classes, regression, or tokens (their likelihood)."""
+        """What is answered, one of ``ALLOWED_METRICS``."""
 
     def check_metrics(self) -> None:
         """Refuse metrics that do not fit what is answered; the data may have to be read for it.

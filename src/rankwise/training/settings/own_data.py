@@ -91,6 +91,17 @@ class ImageClassificationSettings(OwnDataSettings):
     label: str | None = setting(None, "the column of the class; null: guessed")
 
 
+class TokenClassificationSettings(OwnDataSettings):
+    """Classes of the words in texts of the user's own."""
+
+    name: Literal["token-classification"] = "token-classification"
+    words: str | None = setting(
+        None, "the column of the words, lists or texts with blanks between; null: guessed"
+    )
+    tags: str | None = setting(None, "the column of their classes, likewise; null: guessed")
+    max_length: PositiveInt | None = setting(None, f"{_MAX_LENGTH}512", unit="tokens")
+
+
 class SftSettings(OwnDataSettings):
     """Supervised fine-tuning on prompts and completions, or conversations, of the user's own."""
 
@@ -106,6 +117,18 @@ class SftSettings(OwnDataSettings):
     max_length: PositiveInt | None = setting(None, f"{_MAX_LENGTH}1,024", unit="tokens")
 
 
+class TextToTextSettings(OwnDataSettings):
+    """Texts of the user's own, each to be written for another, by T5 and its kind."""
+
+    name: Literal["text-to-text"] = "text-to-text"
+    prompt: str | None = setting(None, "the column of what is read; null: guessed")
+    completion: str | None = setting(None, "the column of what is to be written; null: guessed")
+    max_length: PositiveInt | None = setting(None, f"{_MAX_LENGTH}512", unit="tokens")
+    max_target_length: PositiveInt = setting(
+        128, "what is to be written is cut there, and counted; no more is written", unit="tokens"
+    )
+
+
 class CausalLmSettings(OwnDataSettings):
     """Plain text of the user's own, in blocks of one length."""
 
@@ -119,6 +142,8 @@ class CausalLmSettings(OwnDataSettings):
 OWN_DATA = (
     TextClassificationSettings,
     ImageClassificationSettings,
+    TokenClassificationSettings,
     SftSettings,
+    TextToTextSettings,
     CausalLmSettings,
 )

@@ -20,6 +20,8 @@ from rankwise.training.settings.own_data import (
     OwnDataSettings,
     SftSettings,
     TextClassificationSettings,
+    TextToTextSettings,
+    TokenClassificationSettings,
 )
 
 if TYPE_CHECKING:
@@ -160,7 +162,9 @@ TaskSettings = Annotated[
     | GenerationSettings
     | TextClassificationSettings
     | ImageClassificationSettings
+    | TokenClassificationSettings
     | SftSettings
+    | TextToTextSettings
     | CausalLmSettings,
     TASK_KINDS,
 ]
