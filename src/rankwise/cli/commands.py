@@ -22,6 +22,8 @@ COMMANDS = {
     "reproduce": "make a table of a paper: all its tasks, seeds and stages, resumable",
     "federate": "train the recipe's methods over several clients, on Flower",
     "evaluate": "score a run or an adapter on a split of a task",
+    "generate": "let a run's model write: a prompt, or a file of prompts",
+    "chat": "talk with a run's model",
     "export": "write a run as a plain LoRA or with merged weights",
     "report": "write report.html from the records of a comparison or a run",
     "power": "print how often comparisons err, and what they can find",

@@ -77,7 +77,7 @@ def score_adapter(
         SettingsError: A directory without a record needs ``task``, or a setting is wrong.
     """
     changes = ({} if task is None else {"name": task.removeprefix("glue/")}) | (options or {})
-    run = _find_run(path)
+    run = find_run(path)
     if run is None:
         settings = _settings_of_directory(path, changes)
         built = build_task(settings)
@@ -98,7 +98,7 @@ def find_causal(path: Path, options: Options | None = None) -> CausalAdapter:
         AdapterError: There is no adapter.
         SettingsError: A run's model is no causal one, or a setting is wrong.
     """
-    run = _find_run(path)
+    run = find_run(path)
     if run is not None:
         run = _with_task(run, options or {})
         task = build_causal_task(run.settings)
@@ -109,7 +109,7 @@ def find_causal(path: Path, options: Options | None = None) -> CausalAdapter:
     return CausalAdapter(path, task, None, home.name, home / "answers")
 
 
-def _find_run(path: Path) -> FinishedRun | None:
+def find_run(path: Path) -> FinishedRun | None:
     """Return the run that lies at ``path``, None for an adapter directory without a record."""
     if any((folder / "record.json").is_file() for folder in (path, path.resolve().parent)):
         return FinishedRun.open(path)

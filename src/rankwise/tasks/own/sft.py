@@ -43,6 +43,14 @@ class SupervisedFineTuning(LanguageTask):
     def name(self) -> str:
         return SFT
 
+    @property
+    def has_conversations(self) -> bool:
+        """Whether rows are conversations; where no column is named, the data are looked at."""
+        if self.messages is not None or self.prompt is not None or self.completion is not None:
+            return self.messages is not None
+        place = self.source.data
+        return "messages" in self._columns(read_source(self.source)["train"], place)
+
     def texts(self) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
         given, place = read_source(self.source), self.source.data
         columns = self._columns(given["train"], place)
