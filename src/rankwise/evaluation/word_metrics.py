@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sklearn.metrics import f1_score
 
@@ -49,8 +49,8 @@ def word_macro_f1(predictions: Words, labels: Words) -> float:
         DataError: There are no words, or not as many predictions as labels.
     """
     said, wanted = _flat(predictions, labels)
-    classes = sorted(set(wanted))
-    return float(f1_score(wanted, said, labels=classes, average="macro", zero_division=0.0))
+    options: Any = {"labels": sorted(set(wanted)), "average": "macro", "zero_division": 0.0}
+    return float(f1_score(wanted, said, **options))
 
 
 def entity_f1(predictions: Words, labels: Words) -> float:

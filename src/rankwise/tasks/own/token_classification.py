@@ -212,10 +212,12 @@ def _encoded(tokenizer: Any, row: TaggedWords, length: int) -> _Encoded:
     encoding = tokenizer(
         list(row.words), is_split_into_words=True, truncation=True, max_length=length
     )
-    labels, before = [], None
+    labels: list[int] = []
+    seen: set[int] = set()
     for word in encoding.word_ids():
-        begins = word is not None and word != before
-        labels.append(row.classes[word] if begins else IGNORED_LABEL)
-        before = word
-    seen = {word for word in encoding.word_ids() if word is not None}
+        if word is None or word in seen:
+            labels.append(IGNORED_LABEL)
+            continue
+        seen.add(word)
+        labels.append(row.classes[word])
     return _Encoded(encoding["input_ids"], labels, len(seen) < len(row.words))
