@@ -15,6 +15,7 @@ from typing import Any, Protocol, cast
 # What `rankwise --help` says of each, in the order in which it is shown.
 COMMANDS = {
     "quickstart": "compare LoRA with the four methods on digits: two minutes, no download",
+    "new": "write a recipe for data of your own: five questions",
     "train": "train one run: initialise, train, evaluate, save, record",
     "init": "write an initialised adapter, for any trainer",
     "doctor": "check runs before they start: one batch, one step, warnings",
@@ -25,6 +26,7 @@ COMMANDS = {
     "generate": "let a run's model write: a prompt, or a file of prompts",
     "chat": "talk with a run's model",
     "export": "write a run as a plain LoRA or with merged weights",
+    "push": "upload a run, or what was exported of it, to the Hub",
     "report": "write report.html from the records of a comparison or a run",
     "power": "print how often comparisons err, and what they can find",
     "list": "list methods, tasks, recipes and settings",
