@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from httpx import HTTPError
 from huggingface_hub import HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from rankwise.core.errors import ModelError, SettingsError
 
