@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -174,9 +173,11 @@ def _gram_dtype(columns: Tensor) -> torch.dtype:
 
 def _noise(matrices: Tensor, columns: int, generators: Sequence[torch.Generator]) -> Tensor:
     noise = matrices.new_empty(len(matrices), matrices.shape[2], columns)
-    draw = partial(torch.randn, noise.shape[1:], dtype=matrices.dtype)
     for each, generator in zip(noise, generators, strict=True):
-        each.copy_(draw(generator=generator, device=generator.device))
+        drawn = torch.randn(
+            each.shape, generator=generator, device=generator.device, dtype=each.dtype
+        )
+        each.copy_(drawn)
     return noise
 
 
