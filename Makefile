@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test test-all test-slow test-cuda test-lowest test-newest peft-tests test-browser fuzz kill-trials check format bench clean docs
+.PHONY: demo test test-ci test-all test-cuda test-lowest test-newest peft-tests test-browser fuzz kill-trials check format bench clean docs
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -22,15 +22,13 @@ test: .venv/.ready  ## what runs within one process, offline
 # The page of a comparison is tested in a real browser, where there is one.
 CHROMIUM := $(or $(RANKWISE_CHROMIUM),$(shell command -v chromium))
 
-test-all: .venv/.ready  ## all tests but the sweeps: worker processes, clusters, killed runs and the browser too
+# What CI has the time for, and then the sweeps too: interrupts at every line, hundreds of comparisons.
+test-ci test-all: test-%: .venv/.ready  ## worker processes, clusters, killed runs and the browser; test-all: the sweeps too
 	$(if $(CHROMIUM),,@echo "no Chromium here: the tests of the page in a browser are left out")
-	$(PYTEST) -m "not slow and not cuda$(if $(CHROMIUM),, and not browser)"
+	$(PYTEST) -m "not cuda$(if $(CHROMIUM),, and not browser)$(if $(filter ci,$*), and not slow)"
 
 test-cuda: .venv/.ready  ## what needs a GPU: where bases wait, and the same numbers there
 	$(BIN)/python -m pytest -m cuda
-
-test-slow: .venv/.ready  ## the sweeps, of which test-all has samples: interrupts at every line, hundreds of comparisons
-	$(PYTEST) -m slow
 
 # Two environments of their own, at the ends of what pyproject.toml allows. What needs no other
 # extras than theirs: mathematics, adapters, inits, chains, exports, and runs by both loops.

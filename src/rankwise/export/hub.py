@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from httpx import HTTPError
 from huggingface_hub import HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import (
+    # Of its own HTTP library, which is another one from version to version.
+    HTTPError,  # pyright: ignore[reportPrivateImportUsage]
+    HFValidationError,
+)
 
 from rankwise.core.errors import ModelError, SettingsError
 
@@ -45,6 +48,6 @@ def push_folder(folder: Path, repo: str, *, is_private: bool) -> str:
         )
     except HFValidationError as error:
         raise SettingsError(f"{repo!r} is no name of a repository, OWNER/NAME: {error}") from error
-    except (HfHubHTTPError, HTTPError) as error:
+    except HTTPError as error:
         raise ModelError(f"the Hub did not take {folder} as {repo}: {error}") from error
     return str(address)
