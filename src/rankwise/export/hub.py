@@ -6,9 +6,9 @@ from pathlib import Path
 
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import (
+    HFValidationError,
     # Of its own HTTP library, which is another one from version to version.
     HTTPError,  # pyright: ignore[reportPrivateImportUsage]
-    HFValidationError,
 )
 
 from rankwise.core.errors import ModelError, SettingsError
