@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankwise.core.outside_text import LONGEST, one_line
+from rankwise.core.outside_text import LONGEST, one_line, printable
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,10 @@ from rankwise.core.outside_text import LONGEST, one_line
 )
 def test_what_is_not_to_be_printed_is_written_out(text, shown):
     assert one_line(text) == shown
+
+
+def test_what_a_model_writes_keeps_its_lines_and_commands_no_terminal():
+    assert printable("one\ttwo\n\x1b[2Jthree\r") == "one\ttwo\n\\x1b[2Jthree\\r"
 
 
 def test_a_long_text_is_cut_where_it_can_be_seen():

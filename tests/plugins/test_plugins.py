@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from rankwise.core.plugins import check_plugins, load_plugins
 
 pytestmark = pytest.mark.processes
 ROOT = Path(__file__).parents[2]
+END = "the end of a command:"
 RECIPE = {
     "plugins": ["tests.plugins.toy"],
     "task": {"name": "toy-half-digits"},
@@ -35,19 +37,36 @@ RECIPE = {
 }
 
 
-def command(*words, folder, plugins=()):
-    """The exit code and what was printed of a command in a process of its own."""
+SCRIPT = f"""
+import json, sys
+from rankwise.cli.main import main
+for words in json.loads(sys.argv[1]):
+    code = main(words)
+    print("{END}", code, flush=True)
+"""
+
+
+def commands(*lines, folder, plugins=()):
+    """The exit code and what was printed of each command; all in one process of their own."""
     named = [word for plugin in plugins for word in ("--plugin", plugin)]
     path = os.pathsep.join([str(Path(rankwise.__file__).parents[1]), str(ROOT)])
     done = subprocess.run(
-        [sys.executable, "-m", "rankwise.cli.main", *named, *words],
+        [sys.executable, "-u", "-c", SCRIPT, json.dumps([[*named, *line] for line in lines])],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        check=False,
+        check=True,
     )
-    return done.returncode, done.stdout + done.stderr
+    printed = re.split(rf"{END} (\d+)\n", done.stdout)
+    return [(int(code), text) for text, code in zip(printed[::2], printed[1::2])]
+
+
+def command(*words, folder, plugins=()):
+    """The exit code and what was printed of one command."""
+    (found,) = commands(words, folder=folder, plugins=plugins)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -102,15 +121,17 @@ def test_its_methods_are_compared_in_workers(folder):
 
 
 def test_options_and_help_know_its_settings(folder):
-    plugins = ["tests.plugins.toy"]
-    code, printed = command("help", "method.init.value", folder=folder, plugins=plugins)
-    assert code == 0, printed
-    assert "where every d begins" in printed
-    words = ("train", "toy.yaml", "--output", "new", "--method.init.valu", "3")
-    code, printed = command(*words, folder=folder, plugins=plugins)
-    assert (code, "--method.init.value" in printed) == (2, True)
-    code, printed = command("list", "methods", folder=folder, plugins=plugins)
-    assert "toy-chain" in printed
+    helped, mistaken, listed = commands(
+        ("help", "method.init.value"),
+        ("train", "toy.yaml", "--output", "new", "--method.init.valu", "3"),
+        ("list", "methods"),
+        folder=folder,
+        plugins=["tests.plugins.toy"],
+    )
+    assert helped[0] == 0, helped
+    assert "where every d begins" in helped[1]
+    assert (mistaken[0], "--method.init.value" in mistaken[1]) == (2, True)
+    assert "toy-chain" in listed[1]
 
 
 def test_a_module_that_is_not_there_is_told(folder):

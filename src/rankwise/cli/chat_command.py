@@ -9,6 +9,7 @@ from typing import Any
 from rankwise.cli.arguments import existing_folder
 from rankwise.cli.decoding_options import add_decoding, check_decoding, decoding_of
 from rankwise.cli.showing import say
+from rankwise.core.outside_text import printable
 
 SECTIONS = ()
 
@@ -35,6 +36,6 @@ def run(arguments: argparse.Namespace, _overrides: dict[str, Any]) -> int:
             continue
         turns.append(line.strip())
         (answer,) = writer.write([turns], decoding)
-        print(answer, flush=True)
+        print(printable(answer), flush=True)
         turns = [*turns, answer] if writer.has_turns else []
     return 0

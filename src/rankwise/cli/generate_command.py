@@ -11,6 +11,7 @@ from rankwise.cli.arguments import existing_folder, positive
 from rankwise.cli.decoding_options import add_decoding, check_decoding, decoding_of
 from rankwise.cli.showing import say
 from rankwise.core.errors import SettingsError
+from rankwise.core.outside_text import printable
 from rankwise.core.records import write_text
 
 SECTIONS = ()
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace, _overrides: dict[str, Any]) -> int:
         [[prompt] for prompt in prompts], decoding_of(arguments), batch_size=arguments.batch_size
     )
     if arguments.output is None and arguments.file is None:
-        print(texts[0])
+        print(printable(texts[0]))
         return 0
     lines = [
         json.dumps({"prompt": prompt, "completion": text}, ensure_ascii=False)

@@ -32,6 +32,16 @@ def one_line(text: str, *, longest: int = LONGEST) -> str:
     return shown[: longest - 1] + "…" if is_cut else shown
 
 
+def printable(text: str) -> str:
+    r"""Return ``text`` with its lines, and what else is not to be printed as its escape.
+
+    Example:
+        >>> printable("one\ttwo\n\x1b[2Jthree")
+        'one\ttwo\n\\x1b[2Jthree'
+    """
+    return "".join(each if each in "\n\t" else _shown(each) for each in text)
+
+
 def _shown(character: str) -> str:
     if unicodedata.category(character) not in _UNFIT:
         return character
