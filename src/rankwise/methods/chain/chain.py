@@ -11,8 +11,7 @@ analysis (Eq. 3-4), one gradient step.
 
 Differences from the released code (hammoudhasan/RACLora, commit 7354fd2): one factor is frozen, as
 in the paper and not as in the script; the scaling has its 1/r; the optimizer forgets a block that
-is over; the base weight is summed anew from the pretrained one at each fold, and restored at the
-end.
+is over; the base weight is summed anew from the pretrained one at each fold, and restored last.
 """
 
 from __future__ import annotations
@@ -35,7 +34,6 @@ from rankwise.core.modules import numbers
 from rankwise.functional.compression import compress_each
 from rankwise.functional.sketch_kinds import BOTH, ChainSide, Kind
 from rankwise.methods.adapters import bridge
-from rankwise.methods.adapters.bridge import assign, is_sharded
 from rankwise.methods.adapters.quantised import keep_differentiable
 from rankwise.methods.adapters.stacks import adapted_parameter, packed
 from rankwise.methods.chain.attach import (
@@ -216,7 +214,7 @@ class Chain(EndsInTwoSteps):
         if final_rank is not None and final_rank < 1:
             raise SettingsError(f"final_rank must be at least 1, got {final_rank}")
         blocks = self.folds + 1
-        if any(is_sharded(parameter) for parameter in self._parameters(trained=True)):
+        if any(bridge.is_sharded(parameter) for parameter in self._parameters(trained=True)):
             raise ChainError(
                 "a chain cannot be finished in a sharded model, whose parameters cannot change in "
                 "shape: save() it, make the chain anew in one process, load() and finish() it there"
@@ -329,9 +327,7 @@ class Chain(EndsInTwoSteps):
             self._layers[name].set_blocks(blocks[name], base)
         # Only now, and all at once: no layer's sum waits for that of the one before.
         sizes = numbers([layer.history.largest for layer in self._layers.values()])
-        broken = [
-            name for name, size in zip(self._layers, sizes, strict=True) if not isfinite(size)
-        ]
+        broken = [name for name, size in zip(self._layers, sizes) if not isfinite(size)]
         if not broken:
             return None
         weight = adapted_parameter(self._layers[broken[0]])
@@ -344,7 +340,7 @@ class Chain(EndsInTwoSteps):
             for factor, parameter in zip("BA", layer.open_parameters(), strict=True):
                 parameter.grad = None
                 if factor == self._sketcher.factor:
-                    assign(parameter, packed(factor, sketches[name]))
+                    bridge.assign(parameter, packed(factor, sketches[name]))
                 else:
                     parameter.zero_()
 
@@ -356,7 +352,7 @@ class Chain(EndsInTwoSteps):
             block = zip("BA", layer.open_parameters(), histories[name][-1], strict=True)
             for factor, parameter, value in block:
                 cast_parameter(parameter, value.dtype)
-                assign(parameter, packed(factor, value))
+                bridge.assign(parameter, packed(factor, value))
         self._is_inherited = is_inherited
 
     def _close(self, factors: Mapping[str, Factors]) -> int:
