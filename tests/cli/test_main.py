@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import runpy
 import shlex
+import sys
 
 import pytest
 
@@ -249,7 +251,21 @@ def test_what_the_disk_cannot_do_is_told_with_the_file(capsys, monkeypatch, numb
     assert f"error: runs/x/record.json: cannot: {hint}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("error", [ValueError("ours"), KeyError("ours"), OSError(errno.EBADF, "x")])
+def test_a_reader_that_has_gone_ends_a_command_without_a_word(monkeypatch, capsys):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        assert main(["show", "digits"]) == 1
+        monkeypatch.undo()
+    assert capsys.readouterr() == ("", "")
+
+
+# A pipe that breaks is not our output's: that one is read.
+ERRORS = [ValueError("ours"), KeyError("ours"), OSError(errno.EBADF, "x"), BrokenPipeError()]
+
+
+@pytest.mark.parametrize("error", ERRORS)
 def test_a_fault_of_ours_keeps_its_traceback(monkeypatch, error):
     def faulty(*_):
         raise error

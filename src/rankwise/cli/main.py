@@ -1,8 +1,8 @@
 """The command ``rankwise``: parses, hands over, and turns errors into one message and an exit code.
 
 Exit codes: 0 success; 1 nothing to show for it (no method could be scored, a judge left answers
-unrated, a count that is not the paper's); 2 a mistake of the user's, told in one message; 130
-stopped by Ctrl-C. A traceback means a fault of ours.
+unrated, a count that is not the paper's) or nobody who reads it, as of ``| head``; 2 a mistake of
+the user's, told in one message; 130 stopped by Ctrl-C. A traceback means a fault of ours.
 
 Built on argparse: what it does not know are dotted settings, which pydantic checks; Typer, Click
 and their kind have no place for those, and jsonargparse, which has, would check them a second time.
@@ -11,6 +11,7 @@ and their kind have no place for those, and jsonargparse, which has, would check
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -83,17 +84,35 @@ def _run(
         )
         known = parser.parse_args([words[0], *rest])
         silence_libraries()
-        return command.run(known, overrides)
+        code = command.run(known, overrides)
+        sys.stdout.flush()
+        return code
     except RankwiseError as error:
         return _refuse(str(error))
     except KeyboardInterrupt:
         print("interrupted; rerun the same command to resume", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        if not _is_reader_gone():
+            raise
+        return 1  # as Rich does, which prints our tables
     except Exception as error:
         complaint = complaint_of_disk(error)
         if complaint is None:
             raise
         return _refuse(complaint)
+
+
+def _is_reader_gone() -> bool:
+    """Say whether it is our output that nobody reads; what is still to be written is dropped."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # or Python complains of the rest when it ends
+        os.close(nowhere)
+        return True
+    return False
 
 
 def _refuse(message: str) -> int:
