@@ -65,7 +65,12 @@ def test_any_config_of_peft_can_be_named(settings):
             {"target_modules": ["layers.0", "attention"]},
             r"has no module 'attention'; choose from layers\.0, layers\.2, layers\.4",
         ),
-        ("lora", {"target_modules": "attention"}, r"method\.adapter: .*attention.*not found"),
+        (
+            "lora",
+            {"target_modules": "attention"},
+            r"'attention' is a regular expression that .*; choose from layers\.0",
+        ),
+        ("lora", {"target_modules": "(layers"}, r"'\(layers' is no regular expression \(missing"),
         (
             "lora",
             {"rank_pattern": {"layers.9": 1}},

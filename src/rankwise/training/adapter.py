@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -133,15 +134,31 @@ def _is_of_peft(frame: FrameType) -> bool:
 
 def _check_targets(base: nn.Module, targets: list[str] | str | None) -> None:
     """Refuse a name that no module bears: PEFT does so only where none of several is borne."""
-    if not isinstance(targets, list):
-        return
     names = [name for name, _ in base.named_modules()]
-    for target in targets:
+    if isinstance(targets, str) and targets.lower() != "all-linear":
+        _check_pattern(base, targets, names)
+    for target in targets if isinstance(targets, list) else ():
         if not any(name == target or name.endswith(f".{target}") for name in names):
             raise SettingsError(
                 f"method.adapter.target_modules: {type(base).__name__} has no module {target!r}; "
                 f"{nearest_names(target, _linear_names(base))}"
             )
+
+
+def _check_pattern(base: nn.Module, pattern: str, names: list[str]) -> None:
+    """Refuse a regular expression that is none, or that the whole name of no module matches."""
+    try:
+        if any(map(re.compile(pattern).fullmatch, names)):
+            return
+    except re.error as error:
+        raise SettingsError(
+            f"method.adapter.target_modules: {pattern!r} is no regular expression ({error})"
+        ) from None
+    raise SettingsError(
+        f"method.adapter.target_modules: {pattern!r} is a regular expression that the whole name "
+        f"of no module of {type(base).__name__} matches (a list takes the ends of names); "
+        f"{nearest_names(pattern, _linear_names(base))}"
+    )
 
 
 def _linear_names(base: nn.Module) -> set[str]:
