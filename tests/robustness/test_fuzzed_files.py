@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 from pathlib import Path
@@ -16,13 +17,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from rankwise.cli.overrides import split_options
+from rankwise.comparison.folder import read_summary
 from rankwise.core.errors import RankwiseError
 from rankwise.core.records import read_record
 from rankwise.export.ledger import export_ledger
 from rankwise.methods.adapters.directory import check_adapter_directory
 from rankwise.methods.chain.ledger import FILE_NAME, read_ledger
+from rankwise.tasks.generation.examples import read_examples
+from rankwise.tasks.glue.definitions import find_definition
+from rankwise.tasks.glue.files import read_file
+from rankwise.tasks.idx import read_idx
 from rankwise.training.finished import FinishedRun
+from rankwise.training.interrupted import refuse_other_run
+from rankwise.training.records import TestResult
 from rankwise.training.settings.recipe import load_recipe
+from tests.comparison.report_records import made_up_comparison
 from tests.models.chains import build, chained
 
 EXAMPLES = int(os.environ.get("RANKWISE_FUZZ_EXAMPLES", "60"))
@@ -144,6 +154,86 @@ def test_records(tmp_path_factory, content, edits):
             path.write_bytes(raw)
             survives(read_record, path)
             survives(FinishedRun.open, path.parent)
+
+
+def places(tree, path=()):
+    """Every place in a tree of JSON, the inner ones too."""
+    inner = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    for key, value in inner:
+        yield (*path, key)
+        if isinstance(value, dict | list):
+            yield from places(value, (*path, key))
+
+
+def with_value(tree, place, value):
+    """A copy of a tree with another value at a place, given as a share of them all."""
+    known = list(places(tree))
+    *above, last = known[int(place * (len(known) - 1))]
+    changed = part = copy.deepcopy(tree)
+    for key in above:
+        part = part[key]
+    part[last] = value
+    return changed
+
+
+SUMMARY = made_up_comparison().summary.model_dump(mode="json")
+SETTINGS = {"settings": load_recipe("digits").run().model_dump(mode="json")}
+TEST = {"run": "one", "score_test": 0.5, "scores": {"accuracy": 0.5}, "predictions": [1, 2]}
+KEPT = [
+    ("summary.json", SUMMARY, read_summary),
+    ("runs/one/settings.json", SETTINGS, lambda folder: refuse_other_run(RUN, folder)),
+    ("test.json", TEST, lambda folder: TestResult.read(folder / "test.json")),
+]
+RUN = load_recipe("digits", {"training": {"epochs": 7}}).run()
+
+
+@fuzzed
+@given(place=st.floats(0, 1), value=JSON, edits=EDITS)
+@pytest.mark.parametrize(("name", "whole", "read"), KEPT, ids=[name for name, *_ in KEPT])
+def test_what_a_command_keeps(tmp_path_factory, name, whole, read, place, value, edits):
+    folder = tmp_path_factory.mktemp("kept")
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = {"format_version": 1, **whole}
+    for raw in (json.dumps(with_value(whole, place, value)), json.dumps(whole)):
+        path.write_bytes(mutated(raw.encode(), edits))
+        survives(read, folder)
+        path.write_text(raw)
+        survives(read, folder)
+
+
+ROWS = b"gj04\t1\t\tOur friends will not buy it.\ngj04\t0\t*\tThey drank the pub.\n"
+
+
+@fuzzed
+@given(edits=EDITS)
+def test_rows(tmp_path_factory, edits):
+    root = tmp_path_factory.mktemp("data")
+    path = root / "glue" / "CoLA" / "train.tsv"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(mutated(ROWS, edits))
+    survives(read_file, find_definition("cola"), "train", root)
+    lines = root / "rows.jsonl"
+    lines.write_bytes(mutated(b'{"question": "1 + 1?", "answer": "#### 2"}\n' * 3, edits))
+    survives(read_examples, lines)
+    images = root / "images-idx3-ubyte"
+    images.write_bytes(
+        mutated(bytes([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 2, *range(4)]), edits)
+    )
+    survives(read_idx, images)
+
+
+@fuzzed
+@given(
+    name=st.sampled_from(
+        ["training.epochs", "compare.methods", "task.rows", "method", "--", "a.b"]
+    ),
+    value=st.text(max_size=30),
+)
+def test_options(name, value):
+    sections = ("task", "method", "training", "compare")
+    for words in ([f"--{name}", value], [f"--{name}={value}"]):
+        survives(lambda said=words: split_options(said, declared=(), sections=sections))
 
 
 RECIPE = (

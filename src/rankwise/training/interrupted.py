@@ -5,19 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from rankwise.core.errors import SettingsError
-from rankwise.core.records import read_record, write_record
+from rankwise.core.records import Record
 from rankwise.training.folder import RunFolder
 from rankwise.training.settings.run import RunSettings
 
 Tree = dict[str, Any]
 
 
+class KeptSettings(Record):
+    """The settings of a run, as they were when it began."""
+
+    settings: dict[str, JsonValue]
+
+
 def keep_settings(settings: RunSettings, folder: RunFolder) -> None:
     """Keep the settings of a run from its beginning: its record comes only at its end."""
-    write_record(folder.settings, {"settings": settings.model_dump(mode="json")})
+    KeptSettings(settings=settings.model_dump(mode="json")).write(folder.settings)
 
 
 def refuse_other_run(settings: RunSettings, output: Path) -> None:
@@ -51,7 +57,7 @@ def refuse_other_run(settings: RunSettings, output: Path) -> None:
 
 def _settings_in(file: Path) -> Tree:
     """Return the settings in ``file``, with the defaults of those that came after it."""
-    settings = read_record(file)["settings"]
+    settings = KeptSettings.read(file).settings
     try:
         return RunSettings.model_validate(settings).model_dump(mode="json")
     except ValidationError:  # of a version that had others: they are told one by one
