@@ -11,6 +11,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from rankwise.cli.main import main
+from rankwise.core.outside_text import printable
 from rankwise.evaluation.generation import Decoding
 from rankwise.training.writing import open_writer
 from tests.models.saved import make_bert, make_llama, make_t5
@@ -108,8 +109,9 @@ def test_a_conversation_remembers_its_turns(chat_run, monkeypatch, capsys):
     first, second, again = capsys.readouterr().out.split("\n")[:3]
     writer = open_writer(chat_run)
     assert writer.form == "chat"
-    asked = [["is it?"], ["is it?", first, "and now?"]]
-    assert writer.write(asked, Decoding(4)) == [first, second]
+    (answer,) = writer.write([["is it?"]], Decoding(4))
+    (next_answer,) = writer.write([["is it?", answer, "and now?"]], Decoding(4))
+    assert [first, second] == [printable(answer), printable(next_answer)]
     assert again == first
 
 
