@@ -25,7 +25,7 @@ from torch import nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from rankwise.core.errors import SettingsError
-from rankwise.core.modules import device_of, in_eval_mode
+from rankwise.core.modules import device_of, in_eval_mode, random_state_kept
 from rankwise.core.seeds import derive_seed
 from rankwise.methods.temporary_merge import temporarily_merged
 
@@ -125,7 +125,7 @@ class TransformersEngine:
         inputs = [[self.padding] * n + list(p) for n, p in zip(blanks, prompts, strict=True)]
         mask = [[0] * n + [1] * len(p) for n, p in zip(blanks, prompts, strict=True)]
         model: Any = self.model
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with random_state_kept():
             torch.manual_seed(seed)
             output = model.generate(
                 input_ids=torch.tensor(inputs, device=device),

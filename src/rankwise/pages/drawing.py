@@ -42,6 +42,28 @@ def trace_of(method: str, label: str, role: str, **properties: Any) -> go.Scatte
     return go.Scatter(name=escaped(label), meta={"method": method, "role": role}, **properties)
 
 
+def line_of(
+    name: str,
+    points: Sequence[tuple[float, float]],
+    *,
+    colour: str,
+    hover: str,
+    is_marked: bool = True,
+) -> go.Scatter:
+    """Make a line through points, each marked unless there are too many."""
+    return trace_of(
+        name,
+        name,
+        "line",
+        x=[x for x, _ in points],
+        y=[y for _, y in points],
+        mode="lines+markers" if is_marked else "lines",
+        line={"color": colour, "width": 2},
+        marker={"size": 5},
+        hovertemplate=hover,
+    )
+
+
 def end_labels(ends: Sequence[End], *, x: float, span: tuple[float, float]) -> list[go.Scatter]:
     """Name each line at the right edge, spread so that no two names touch, with a thin leader."""
     plot_height = HEIGHT - MARGIN["t"] - MARGIN["b"]

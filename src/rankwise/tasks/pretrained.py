@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -92,6 +92,15 @@ def load_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return from_pretrained(kind, name, dtype=torch_dtype(dtype), **options)
+
+
+def class_options(names: Sequence[str]) -> dict[str, Any]:
+    """Return what a model's configuration has to say about a head of classes of these names."""
+    return {
+        "num_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: number for number, name in enumerate(names)},
+    }
 
 
 def quantization_options(

@@ -18,7 +18,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from rankwise.core.errors import SettingsError
-from rankwise.core.modules import device_of, in_eval_mode
+from rankwise.core.modules import device_of, in_eval_mode, random_state_kept
 from rankwise.evaluation.generation import Decoding, TransformersEngine
 from rankwise.methods.adapters.directory import check_adapter_directory, read_config
 from rankwise.tasks.generation.prompts import Prompts
@@ -91,15 +91,13 @@ class Writer:
 
     @torch.no_grad()
     def _rewritten(self, texts: list[str], decoding: Decoding) -> list[str]:
-        call, model = self.tokenizer, self.model
-        device = device_of(model)
-        inputs = call(texts, padding=True, return_tensors="pt").to(device)
-        config = decoding.config(
-            padding=_number(self.tokenizer.pad_token_id), end=_number(self.tokenizer.eos_token_id)
-        )
-        with in_eval_mode(model), torch.random.fork_rng(devices=_cuda(device)):
+        model: Any = self.model
+        tokenizer: Any = self.tokenizer
+        inputs = tokenizer(texts, padding=True, return_tensors="pt").to(device_of(model))
+        config = decoding.config(padding=tokenizer.pad_token_id, end=tokenizer.eos_token_id)
+        with in_eval_mode(model), random_state_kept():
             torch.manual_seed(decoding.seed)
-            written = model.generate(  # type: ignore[operator]
+            written = model.generate(
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],
                 generation_config=config,
@@ -154,11 +152,3 @@ def _form_of(task: Task) -> Form:
         f"a model for {task.name} writes nothing: name a run on instructions, sft, causal-lm or "
         "text-to-text"
     )
-
-
-def _number(token: Any) -> int:
-    return int(token)
-
-
-def _cuda(device: torch.device) -> list[torch.device]:
-    return [device] if device.type == "cuda" else []

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from rankwise.federated.report.reported import Reported, all_bytes
 from rankwise.pages.chart import Chart
-from rankwise.pages.drawing import End, end_labels, figure_of, span_of, trace_of
+from rankwise.pages.drawing import End, end_labels, figure_of, line_of, span_of
 from rankwise.pages.writing import listed, size
 from rankwise.training.federation_records import FederationRecord
 
@@ -63,18 +63,7 @@ def _figure(
     span = span_of([score for points in lines.values() for _, score in points])
     colours = reported.colours
     traces = [
-        trace_of(
-            name,
-            name,
-            "line",
-            x=[x for x, _ in points],
-            y=[y for _, y in points],
-            mode="lines+markers",
-            line={"color": colours[name], "width": 2},
-            marker={"size": 5},
-            hovertemplate=hover,
-        )
-        for name, points in lines.items()
+        line_of(name, points, colour=colours[name], hover=hover) for name, points in lines.items()
     ]
     ends = [End(name, name, name, colours[name], points[-1]) for name, points in lines.items()]
     traces += end_labels(ends, x=label_at, span=span)

@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 from rankwise.tasks.answers import Answers, largest_logit, single_output
 from rankwise.tasks.glue.examples import Example
 from rankwise.tasks.glue.task import GlueTask
+from rankwise.tasks.pretrained import class_options
 from rankwise.tasks.splits import Batch
 
 
@@ -36,13 +37,8 @@ class GlueClasses(GlueTask):
         """What the model's configuration has to say about the head."""
         if self.is_regression:
             return {"num_labels": 1, "problem_type": "regression"}
-        labels = self.definition.labels
-        return {
-            "num_labels": len(labels),
-            "id2label": dict(enumerate(labels)),
-            "label2id": {label: number for number, label in enumerate(labels)},
-            "problem_type": "single_label_classification",
-        }
+        problem = {"problem_type": "single_label_classification"}
+        return class_options(self.definition.labels) | problem
 
     def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:
         """Read the class of the largest logit, or the score."""

@@ -23,7 +23,7 @@ from rankwise.tasks.own.division import Divided, divide
 from rankwise.tasks.own.labels import read_labels
 from rankwise.tasks.own.source import read_source
 from rankwise.tasks.own.task import OwnTask
-from rankwise.tasks.pretrained import from_pretrained
+from rankwise.tasks.pretrained import class_options, from_pretrained
 from rankwise.tasks.splits import Batch, Splits
 from rankwise.tasks.vtab.images import FORMATS, Part, decoded
 from rankwise.tasks.vtab.rows import ImageRows, Pixels
@@ -102,12 +102,7 @@ class ImageClassification(OwnTask):
     @property
     def model_options(self) -> dict[str, Any]:
         """What the model's configuration has to say about the head."""
-        classes = self.rows.classes
-        return {
-            "num_labels": len(classes),
-            "id2label": dict(enumerate(classes)),
-            "label2id": {name: number for number, name in enumerate(classes)},
-        }
+        return class_options(self.rows.classes)
 
     def splits(self) -> Splits:
         """Return the rows.

@@ -25,7 +25,7 @@ from rankwise.tasks.own.division import Divided, divide
 from rankwise.tasks.own.labels import Labels, Target, read_labels
 from rankwise.tasks.own.source import read_source
 from rankwise.tasks.own.task import OwnTask, filled_texts, length_of, own_tokenizer
-from rankwise.tasks.pretrained import padding_id
+from rankwise.tasks.pretrained import class_options, padding_id
 from rankwise.tasks.splits import Batch, Splits
 from rankwise.tasks.tokens import TokenSplit
 
@@ -96,12 +96,7 @@ class TextClassification(OwnTask):
         classes = self.rows.classes
         if classes is None:
             return {"num_labels": 1, "problem_type": "regression"}
-        return {
-            "num_labels": len(classes),
-            "id2label": dict(enumerate(classes)),
-            "label2id": {name: number for number, name in enumerate(classes)},
-            "problem_type": "single_label_classification",
-        }
+        return class_options(classes) | {"problem_type": "single_label_classification"}
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Return the model's own; shared by the process, not to be changed."""

@@ -25,7 +25,7 @@ from rankwise.tasks.own.division import Divided, divide
 from rankwise.tasks.own.labels import read_labels
 from rankwise.tasks.own.source import read_source
 from rankwise.tasks.own.task import OwnTask, length_of, own_tokenizer
-from rankwise.tasks.pretrained import padding_id
+from rankwise.tasks.pretrained import class_options, padding_id
 from rankwise.tasks.splits import Batch, Splits
 from rankwise.tasks.tokens import TokenSplit
 
@@ -89,12 +89,7 @@ class TokenClassification(OwnTask):
     @property
     def model_options(self) -> dict[str, Any]:
         """What the model's configuration has to say about the head."""
-        classes = self.rows.classes
-        return {
-            "num_labels": len(classes),
-            "id2label": dict(enumerate(classes)),
-            "label2id": {name: number for number, name in enumerate(classes)},
-        }
+        return class_options(self.rows.classes)
 
     @property
     def loading_options(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import plotly.graph_objects as go
 
 from rankwise.pages.chart import Chart
-from rankwise.pages.drawing import End, end_labels, escaped, figure_of, span_of, trace_of
+from rankwise.pages.drawing import End, end_labels, escaped, figure_of, line_of, span_of, trace_of
 from rankwise.pages.palette import PALETTE
 from rankwise.pages.writing import listed
 from rankwise.training.records import RunRecord
@@ -16,6 +16,7 @@ TRAINING, VALIDATION = "training", "validation"
 COLOURS = {TRAINING: PALETTE[0], VALIDATION: PALETTE[1]}
 Points = list[tuple[float, float]]
 Lines = dict[str, Points]
+MOST_MARKED = 60  # points of a line, or their marks would run into one another
 _ROW = 22
 
 
@@ -78,7 +79,13 @@ def _over_steps(id: str, title: str, note: str, read: Callable[[RunRecord], Line
         # From zero: a constant is drawn as one, and a small change as small.
         span = span_of([0.0, *(y for points in lines.values() for _, y in points)])
         last = max((x for points in lines.values() for x, _ in points), default=1.0) or 1.0
-        traces = [_line(name, points) for name, points in lines.items()]
+        hover = "%{y:.4g} at step %{x}"
+        traces = [
+            line_of(
+                name, each, colour=COLOURS[name], hover=hover, is_marked=len(each) < MOST_MARKED
+            )
+            for name, each in lines.items()
+        ]
         ends = [End(name, name, name, COLOURS[name], each[-1]) for name, each in lines.items()]
         traces += end_labels(ends, x=1.03 * last, span=span)
         axis = {"title": {"text": "training step"}, "range": [0, 1.03 * last]}
@@ -130,20 +137,6 @@ def _by_layer(id: str, title: str, note: str, read: Callable[[RunRecord], Lines]
 
 def _has_any(lines: Lines) -> bool:
     return any(lines.values())
-
-
-def _line(name: str, points: Points) -> go.Scatter:
-    return trace_of(
-        name,
-        name,
-        "line",
-        x=[x for x, _ in points],
-        y=[y for _, y in points],
-        mode="lines+markers" if len(points) < 60 else "lines",
-        line={"color": COLOURS[name], "width": 2},
-        marker={"size": 5},
-        hovertemplate="%{y:.4g} at step %{x}",
-    )
 
 
 def _marks(moment: str, points: Points) -> go.Scatter:
