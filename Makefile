@@ -16,14 +16,14 @@ demo: .venv/.ready  ## compare every method on real data; writes runs/digits/
 # Two processes, a thread each. A process works through neighbouring tests and takes over others' at the end.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-test: .venv/.ready  ## what runs within one process, offline
-	$(PYTEST) -m "not processes and not browser and not slow and not cuda"
+test: .venv/.ready  ## in a few minutes: every part by itself, within one process, offline
+	$(PYTEST) -m "not runs and not processes and not browser and not slow and not cuda"
 
 # The page of a comparison is tested in a real browser, where there is one.
 CHROMIUM := $(or $(RANKWISE_CHROMIUM),$(shell command -v chromium))
 
 # What CI has the time for, and then the sweeps too: interrupts at every line, hundreds of comparisons.
-test-ci test-all: test-%: .venv/.ready  ## worker processes, clusters, killed runs and the browser; test-all: the sweeps too
+test-ci test-all: test-%: .venv/.ready  ## whole runs, worker processes, clusters, killed runs and the browser; test-all: the sweeps too
 	$(if $(CHROMIUM),,@echo "no Chromium here: the tests of the page in a browser are left out")
 	$(PYTEST) -m "not cuda$(if $(CHROMIUM),, and not browser)$(if $(filter ci,$*), and not slow)"
 
@@ -52,7 +52,7 @@ fuzz: .venv/.ready  ## the readers of files against thousands of mutated ones
 	RANKWISE_FUZZ_EXAMPLES=3000 $(BIN)/python -m pytest tests/robustness/test_fuzzed_files.py
 
 kill-trials: .venv/.ready  ## runs and comparisons killed at random moments, resumed, and held against whole ones
-	RANKWISE_KILL_TRIALS=50 $(BIN)/python -m pytest tests/robustness/test_kill_trials.py tests/robustness/test_killed_comparison.py
+	RANKWISE_KILL_TRIALS=60 $(BIN)/python -m pytest tests/robustness/test_kill_trials.py tests/robustness/test_killed_comparison.py
 
 check: .venv/.ready  ## format, lint, types, imports
 	scripts/check $(BIN)

@@ -12,6 +12,8 @@ from rankwise.comparison.reproduced import reproduced, reproduced_text
 from rankwise.training.settings.recipe import load_recipe
 from tests.tasks.idx_files import write_mnist
 
+pytestmark = pytest.mark.runs
+
 SHORT = [
     *["--training.epochs", "1", "--task.pretrain_epochs", "1", "--workers", "1"],
     *["--compare.seeds", "0", "--compare.sweep_seeds", "1", "--compare.learning_rates", "0.01"],

@@ -23,6 +23,8 @@ from rankwise.training.run import train_run
 from rankwise.training.settings.recipe import load_recipe
 from tests.tasks.generation.generation_files import boolq_rows, tiny_llama, write_lines
 
+pytestmark = pytest.mark.runs
+
 ROWS, CHOICES = 6, ["a", "b", "c", "d"]
 
 

@@ -24,6 +24,8 @@ from rankwise.training.federation_records import FederationRecord
 from rankwise.training.settings.federated import FederatedSettings
 from tests.federated.local_grid import LocalGrid
 
+pytestmark = pytest.mark.runs
+
 
 def changed(change):
     """A fault: what ``change`` makes of the tensors of a reply."""

@@ -24,6 +24,8 @@ from tests.models.language import (
     trainer_of,
 )
 
+pytestmark = pytest.mark.runs
+
 TARGETS = ["q_proj", "v_proj", "down_proj"]
 STARTS = {
     "lora": (LoraConfig, None),

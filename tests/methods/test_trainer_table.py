@@ -26,7 +26,10 @@ from tests.models.quantised import quantisation
 from tests.models.trl_trainers import dpo, grpo, kto
 
 # What TRL and Transformers warn of, whatever the model.
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = [
+    pytest.mark.runs,
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning"),
+]
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "train-anywhere.md"
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"

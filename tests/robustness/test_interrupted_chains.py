@@ -29,6 +29,7 @@ ATTACKS = {
     "RuntimeError": {"moments": CALLS, "strike": runtime_error},
 }
 pytestmark = [
+    pytest.mark.runs,
     # What is struck between two lines leaves a file or a generator to the garbage collector.
     pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

@@ -16,6 +16,7 @@ from tests.models.networks import classifier
 from .interrupter import keyboard_interrupt, runtime_error, sweep
 
 pytestmark = [
+    pytest.mark.runs,
     # What is struck between two lines leaves a file or a generator to the garbage collector.
     pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

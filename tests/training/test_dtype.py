@@ -20,6 +20,8 @@ from tests.models.saved import make_bert, make_t5
 from tests.tasks.generation.generation_files import boolq_rows, tiny_llama, write_lines
 from tests.tasks.glue.glue_files import write_mrpc
 
+pytestmark = pytest.mark.runs
+
 FILE = "commonsense/boolq/train"
 TEXTS = ["train 1 other train 22", "dev 3 other dev 4", "different equivalent", "result: classify"]
 CHAIN = {"schedule": {"every_epochs": 1}}

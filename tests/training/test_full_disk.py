@@ -17,6 +17,8 @@ from rankwise.training.run import run_and_record
 from rankwise.training.together import run_all_and_record
 from tests.training.loops.test_lean import short
 
+pytestmark = pytest.mark.runs
+
 METHOD = "abm-lora-task"  # every stage: a reference, an initialization, training
 
 

@@ -21,6 +21,8 @@ from rankwise.training.settings.recipe import load_recipe
 from tests.models.saved import make_bert, make_t5
 from tests.tasks.glue.glue_files import write_mrpc
 
+pytestmark = pytest.mark.runs
+
 TEXTS = ["train 1 other train 22", "dev 3 other dev 4", "different equivalent", "result: classify"]
 
 

@@ -23,6 +23,8 @@ from rankwise.training.run import train_run
 from rankwise.training.settings.recipe import load_recipe
 from tests.models.saved import make_vit
 
+pytestmark = pytest.mark.runs
+
 TRAIN, TEST = 200, 60
 
 

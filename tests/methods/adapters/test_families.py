@@ -36,6 +36,7 @@ FUNCTIONAL = ("gpt_oss", "mamba2", "lfm2", "bloom")
 # PEFT names experts by a pattern of ranks that a model without such a layer does not know.
 # And all-linear says what it leaves out.
 pytestmark = [
+    pytest.mark.runs,
     pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys did not match"),
     pytest.mark.filterwarnings("ignore:'all-linear' (adapts|leaves out)"),
 ]

@@ -13,7 +13,7 @@ from tests.models.adapters import attach, inputs, layers, train
 from tests.models.fused import DROPOUT, KINDS, adapted, cases, fused_layers, plain
 
 # PyTorch's own, on its way through jit and dynamo.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.runs, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 # torch 2.6 breaks the graph at the context managers of PEFT's models.
 traced_whole = pytest.mark.skipif(
     Version(torch.__version__) < Version("2.13"),

@@ -10,6 +10,8 @@ from rankwise.methods.table import METHODS
 from rankwise.training.finished import FinishedRun
 from rankwise.training.run import train_run
 
+pytestmark = pytest.mark.runs
+
 SHORT = {
     "chain": {"schedule": {"every_epochs": 1}},
     "boundary": {"init": {"steps": 3}},

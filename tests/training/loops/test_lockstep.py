@@ -18,6 +18,8 @@ from rankwise.training.loops.lockstep import (
 from rankwise.training.run import train_reference
 from tests.training.loops.test_lean import short
 
+pytestmark = pytest.mark.runs
+
 STACKED = [name for name in METHODS if name != "peft"]
 LEARNING_RATES, SEEDS = (1e-3, 1e-2), (0, 1)
 

@@ -11,6 +11,8 @@ from rankwise.tasks.vtab.definitions import GROUPS
 from rankwise.training.probes.dry_run import dry_run, is_rounded_to
 from rankwise.training.settings.recipe import load_recipe
 
+pytestmark = pytest.mark.runs
+
 VTAB_GROUPS = [[name for name in VTAB if VTAB[name].group == group] for group in GROUPS]
 ON_GLUE = ("abm-glue", "delora-glue", "rac-glue", "sb-glue")
 

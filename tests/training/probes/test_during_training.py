@@ -14,6 +14,8 @@ from rankwise.training.probes import during_training
 from rankwise.training.probes.layers import adapted_layers_of
 from rankwise.training.run import train_run
 
+pytestmark = pytest.mark.runs
+
 LOOPS = pytest.mark.parametrize("loop", ["lean", "trainer"])
 
 
