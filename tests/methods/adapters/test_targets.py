@@ -243,6 +243,24 @@ def test_one_that_is_called_too_is_not(kind):
     get_peft_model(Reader(), config(kind, r=2, target_modules=["called", "both"]))
 
 
+class HandingOn(Reader):
+    """As diffusers' attention: a part of it does the work, and calls what its owner has."""
+
+    def __init__(self):
+        super().__init__()
+        self.processor = lambda owner, x: owner.read(x)
+
+    def forward(self, x):
+        return self.processor(self, x)
+
+
+@pytest.mark.filterwarnings("error")
+@ours
+def test_nor_is_one_whose_owner_hands_itself_on(kind):
+    model = get_peft_model(HandingOn(), config(kind, r=2, target_modules="all-linear"))
+    assert model.peft_config["default"].target_modules == {"read", "called", "both"}
+
+
 @ours
 def test_what_mamba_and_its_kind_read_is_refused(kind):
     sizes = {"hidden_size": 16, "state_size": 4, "num_hidden_layers": 1, "vocab_size": 32}

@@ -187,23 +187,39 @@ def _why_probably_never_called(model: nn.Module, name: str) -> str | None:
 def _uses_of_children(kind: type) -> dict[str, set[str]]:
     """Map attributes of ``self`` to what the methods of a class take of them, "" for themselves.
 
-    Empty where the source of a method is not at hand.
+    Empty where the source of a method is not at hand, or where a part of it does the work.
     """
     uses: dict[str, set[str]] = {}
     try:
-        for each in kind.__mro__:
-            if each.__module__.partition(".")[0] not in ("torch", "builtins"):
-                for method in vars(each).values():
-                    _note_uses(getattr(method, "fget", method), uses)
+        for nodes in _code_of_methods(kind):
+            if any(map(_hands_itself_to_a_part, nodes)):
+                return {}
+            _note_uses(nodes, uses)
     except (OSError, TypeError, SyntaxError):
         return {}
     return uses
 
 
-def _note_uses(method: object, uses: dict[str, set[str]]) -> None:
-    if not inspect.isfunction(method) or method.__name__ in _SETTING_UP:
-        return
-    nodes = list(ast.walk(ast.parse(textwrap.dedent(inspect.getsource(method)))))
+def _code_of_methods(kind: type) -> Iterator[list[ast.AST]]:
+    for each in kind.__mro__:
+        if each.__module__.partition(".")[0] in ("torch", "builtins"):
+            continue
+        for value in vars(each).values():
+            method = getattr(value, "fget", value)
+            if inspect.isfunction(method) and method.__name__ not in _SETTING_UP:
+                yield list(ast.walk(ast.parse(textwrap.dedent(inspect.getsource(method)))))
+
+
+def _hands_itself_to_a_part(node: ast.AST) -> bool:
+    """Whether a node is a call such as ``self.processor(self, x)`` of diffusers."""
+    match node:
+        case ast.Call(func=ast.Attribute(value=ast.Name("self")), args=[ast.Name("self"), *_]):
+            return True
+        case _:
+            return False
+
+
+def _note_uses(nodes: list[ast.AST], uses: dict[str, set[str]]) -> None:
     outer = {id(each.value): each.attr for each in nodes if isinstance(each, ast.Attribute)}
     values = {id(each.value): each for each in nodes if isinstance(each, ast.Attribute)}
     for node in nodes:
