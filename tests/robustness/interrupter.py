@@ -16,10 +16,14 @@ import signal
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, TypeVar
 
+import peft
+import torch
+import transformers
 from torch.overrides import TorchFunctionMode
 
 import rankwise
@@ -27,11 +31,11 @@ from rankwise.core import interrupts
 
 Ground = TypeVar("Ground")
 Raise = Callable[[], None]
+# A line of a function's code.
+Place = tuple[CodeType, int]
 
 _OURS = str(Path(rankwise.__file__).parent)
-_THEIRS = tuple(
-    str(Path(sys.modules[name].__file__ or "").parent) for name in ("torch", "peft", "transformers")
-)
+_THEIRS = tuple(str(Path(each.__file__ or "").parent) for each in (torch, peft, transformers))
 
 
 def keyboard_interrupt() -> None:
@@ -50,18 +54,30 @@ def runtime_error() -> None:
 
 
 class _Moments:
-    """Notes the places of the moments and breaks off at one of them, counted from 1."""
+    """Notes the places of all moments, or breaks off at the ``nth`` moment of one of them."""
 
-    def __init__(self, at: int, strike: Raise) -> None:
-        self.at, self.strike, self.places = at, strike, list[str]()
+    def __init__(self, strike: Raise, place: Place | None = None, nth: int = 1) -> None:
+        self.strike, self.place, self.left = strike, place, nth
+        self.places: list[Place] = []
+
+    @property
+    def is_struck(self) -> bool:
+        return self.place is not None and not self.left
+
+    def concern(self, code: CodeType) -> bool:
+        """Say whether to trace ``code``: tracing all of it takes most of the time."""
+        return _is_ours(code) if self.place is None else self.place[0] is code
 
     def pass_one(self, frame: FrameType) -> None:
-        file = Path(frame.f_code.co_filename).relative_to(_OURS)
-        self.places.append(f"{file}:{frame.f_lineno}")
-        if len(self.places) == self.at:
-            sys.settrace(None)
-            sys.setprofile(None)
-            self.strike()
+        place = frame.f_code, frame.f_lineno
+        if self.place is None:
+            self.places.append(place)
+        elif self.place == place and self.left:
+            self.left -= 1
+            if not self.left:
+                sys.settrace(None)
+                sys.setprofile(None)
+                self.strike()
 
 
 @contextlib.contextmanager
@@ -71,7 +87,7 @@ def _at_lines(moments: _Moments) -> Iterator[None]:
             moments.pass_one(frame)
         return in_ours
 
-    sys.settrace(lambda frame, *_: in_ours if _is_ours(frame.f_code) else None)
+    sys.settrace(lambda frame, *_: in_ours if moments.concern(frame.f_code) else None)
     try:
         yield
     finally:
@@ -85,14 +101,14 @@ def _at_calls(moments: _Moments) -> Iterator[None]:
 
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):
             caller = sys._getframe(1)
-            if _is_ours(caller.f_code):
+            if moments.concern(caller.f_code):
                 moments.pass_one(caller)
             return func(*args, **(kwargs or {}))
 
     def of_python(frame: FrameType, event: str, _: Any) -> None:
-        caller = frame.f_back
-        is_into_theirs = event == "call" and frame.f_code.co_filename.startswith(_THEIRS)
-        if is_into_theirs and caller is not None and _is_ours(caller.f_code):
+        if event != "call" or (caller := frame.f_back) is None:
+            return
+        if moments.concern(caller.f_code) and frame.f_code.co_filename.startswith(_THEIRS):
             moments.pass_one(caller)
 
     with OfTorch():
@@ -124,40 +140,52 @@ def sweep(
         strike: What happens at the moment.
         stride: Only each so many-th of the moments is tried.
     """
-    is_done, places = _break_off(act, make(), at=0, moments=moments, strike=strike)
-    assert is_done
-    assert places, "nothing of the package is executed"
+    act(make())  # What happens once, such as an import, is no moment.
+    listed = _Moments(strike)
+    assert _break_off(act, make(), moments(listed), listed)
+    assert listed.places, "nothing of the package is executed"
     faults: dict[str, set[str]] = defaultdict(set)
-    for at in _three_of_each(places)[len(places) % stride :: stride]:
-        ground = make()
-        is_done, _ = _break_off(act, ground, at=at, moments=moments, strike=strike)
-        if what := _said(fault, ground, is_done):
-            faults[what].add(places[at - 1])
+    tries = _three_of_each(listed.places)
+    for place, nth in tries[len(tries) % stride :: stride]:
+        ground, moment = make(), _Moments(strike, place, nth)
+        is_done = _break_off(act, ground, moments(moment), moment)
+        what = _said(fault, ground, is_done) if moment.is_struck else "the moment did not come"
+        if what:
+            faults[what].add(_name(place))
     return {what: sorted(where) for what, where in faults.items()}
 
 
-def _three_of_each(places: list[str]) -> list[int]:
-    """Return the numbers, from 1, of the first, middle and last execution of each place."""
-    numbers: dict[str, list[int]] = defaultdict(list)
-    for number, place in enumerate(places, start=1):
+def _three_of_each(places: list[Place]) -> list[tuple[Place, int]]:
+    """Return the first, middle and last execution of each place, as they come."""
+    numbers: dict[Place, list[int]] = defaultdict(list)
+    for number, place in enumerate(places):
         numbers[place].append(number)
-    return sorted({each[at] for each in numbers.values() for at in (0, len(each) // 2, -1)})
+    tries = [
+        (each[at], place, at + 1)
+        for place, each in numbers.items()
+        for at in {0, len(each) // 2, len(each) - 1}
+    ]
+    return [(place, nth) for _, place, nth in sorted(tries, key=itemgetter(0))]
+
+
+def _name(place: Place) -> str:
+    code, line = place
+    return f"{Path(code.co_filename).relative_to(_OURS)}:{line}"
 
 
 def _break_off(
-    act: Callable[[Ground], object], ground: Ground, *, at: int, moments: Any, strike: Raise
-) -> tuple[bool, list[str]]:
-    """Return whether ``act`` came to its end, and the places of its moments."""
-    state = _Moments(at, strike)
+    act: Callable[[Ground], object], ground: Ground, moments: Any, state: _Moments
+) -> bool:
+    """Return whether ``act`` came to its end."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with moments(state):
+        with moments:
             act(ground)
-        return True, state.places
+        return True
     except (KeyboardInterrupt, Exception):  # which may be told in other words
-        if len(state.places) < at or not at:
+        if not state.is_struck:
             raise
-        return False, state.places
+        return False
     finally:
         is_alive = signal.getsignal(signal.SIGINT) is signal.default_int_handler
         signal.signal(signal.SIGINT, before)
