@@ -32,12 +32,6 @@ from rankwise.methods.inits.update import UpdateApproximation
 from tests.models.language import options, tokenizer
 from tests.models.quantised import QUANTISED, attach, base, batch, config, logits, train
 
-# What the oldest versions allowed say of themselves.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:MatMul8bitLt. inputs will be cast:UserWarning"),
-    pytest.mark.filterwarnings("ignore:.*Int8WeightOnlyConfig is deprecated:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Importing .* from torchao:DeprecationWarning"),
-]
 OURS = ("lora_xs", "delora")
 kinds = pytest.mark.parametrize("kind", QUANTISED)
 ours = pytest.mark.parametrize("method", OURS)

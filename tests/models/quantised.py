@@ -42,7 +42,7 @@ def quantisation(kind: str) -> object:
         case "int8":
             return BitsAndBytesConfig(load_in_8bit=True)
         case _:
-            return TorchAoConfig(Int8WeightOnlyConfig())
+            return TorchAoConfig(Int8WeightOnlyConfig(version=2))
 
 
 def base(kind: str) -> nn.Module:

@@ -130,7 +130,8 @@ def quantization_options(
             raise ModelError(
                 f"quantization {quantization} needs torchao ({error}): pip install rankwise[quant]"
             ) from error
-        config = TorchAoConfig(Int8WeightOnlyConfig(), modules_to_not_convert=kept)
+        # Its Int8Tensor, which is not yet the default of torchao 0.16.
+        config = TorchAoConfig(Int8WeightOnlyConfig(version=2), modules_to_not_convert=kept)
     elif quantization == "nf4":
         config = BitsAndBytesConfig(
             load_in_4bit=True,

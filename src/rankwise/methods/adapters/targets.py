@@ -83,7 +83,8 @@ def check_adaptable(model: nn.Module, name: str) -> None:
         raise ModelError(
             f"{name} ({type(base).__name__}) has a weight of type {type(base.weight).__name__} and "
             f"{base.weight.dtype}, but only plain floating-point weights, those of bitsandbytes "
-            "and torchao's int8 ones can be adapted: load the model in one of these"
+            "and torchao's Int8Tensor (Int8WeightOnlyConfig(version=2)) can be adapted: load the "
+            "model in one of these"
         )
     if not base.weight.numel():
         raise ModelError(
