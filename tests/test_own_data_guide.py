@@ -57,6 +57,11 @@ def folder(tmp_path_factory):
         for pair in pairs
     ]
     write_jsonl(folder / "chats.jsonl", chats)
+    preferred = [
+        {"prompt": pair["question"], "chosen": pair["answer"], "rejected": f"no {number}"}
+        for number, pair in enumerate(pairs)
+    ]
+    write_jsonl(folder / "pairs.jsonl", preferred)
     (folder / "notes.txt").write_text("\n\n".join(texts), encoding="utf-8")
     (folder / "scores.py").write_text(
         "def share_of_good(predictions, labels):\n    return sum(predictions) / len(labels)\n"

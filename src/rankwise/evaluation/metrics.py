@@ -162,6 +162,26 @@ def perplexity(predictions: Predictions, labels: Labels) -> float:
     return 1 / found if found else math.inf
 
 
+def reward_accuracy(predictions: Predictions, labels: Labels) -> float:
+    """Return the share of pairs whose margin is above 0; those without one count as not.
+
+    Raises:
+        DataError: There are no rows, or not as many predictions as labels.
+    """
+    check_rows(predictions, labels)
+    return sum(each is not None and each > 0 for each in predictions) / len(labels)
+
+
+def reward_margin(predictions: Predictions, labels: Labels) -> float:
+    """Return the mean margin, β times how much more likely the chosen one became than the other.
+
+    Raises:
+        DataError: There are no rows, or not as many predictions as labels.
+    """
+    check_rows(predictions, labels)
+    return float(sum(each or 0.0 for each in predictions) / len(labels))
+
+
 METRICS: dict[str, Metric] = {
     "accuracy": Metric(accuracy, 0.0, 1.0),
     "f1": Metric(f1, 0.0, 1.0),
@@ -172,6 +192,8 @@ METRICS: dict[str, Metric] = {
     "macro_f1": Metric(macro_f1, 0.0, 1.0),
     "r2": Metric(r2, -math.inf, 1.0),
     "perplexity": Metric(perplexity, 1.0, math.inf, falls=True),
+    "reward_accuracy": Metric(reward_accuracy, 0.0, 1.0),
+    "reward_margin": Metric(reward_margin, -math.inf, math.inf),
     "exact_match": Metric(exact_match, 0.0, 1.0),
     "word_accuracy": Metric(word_accuracy, 0.0, 1.0),
     "word_macro_f1": Metric(word_macro_f1, 0.0, 1.0),

@@ -10,6 +10,7 @@ from rankwise.evaluation.own_metrics import find_metric
 from rankwise.tasks.own.causal_lm import CausalLm
 from rankwise.tasks.own.division import Cut
 from rankwise.tasks.own.image_classification import ImageClassification
+from rankwise.tasks.own.preference import Preference
 from rankwise.tasks.own.sft import SupervisedFineTuning
 from rankwise.tasks.own.source import Source
 from rankwise.tasks.own.task import OwnTask
@@ -20,6 +21,7 @@ from rankwise.training.settings.own_data import (
     CausalLmSettings,
     ImageClassificationSettings,
     OwnDataSettings,
+    PreferenceSettings,
     SftSettings,
     TextClassificationSettings,
     TextToTextSettings,
@@ -33,6 +35,7 @@ _TASKS: dict[type[OwnDataSettings], type[OwnTask]] = {
     SftSettings: SupervisedFineTuning,
     TextToTextSettings: TextToText,
     CausalLmSettings: CausalLm,
+    PreferenceSettings: Preference,
 }
 _NOTES = {
     "repeated": "{:,} repeat another",
@@ -133,4 +136,6 @@ def described(facts: Mapping[str, Any]) -> list[str]:
         sentences.append("; ".join([rows, *notes]))
     if count := columns.get("contradicting"):
         sentences.append(f"{count:,} texts bear several labels")
+    if count := columns.get("alike"):
+        sentences.append(f"{count:,} rows are left out: what was chosen is what was rejected")
     return sentences

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from huggingface_hub import load_torch_model
 from peft import PeftModel
-from torch import nn
+from torch import Tensor, nn
 
 from rankwise.core.directories import draft_of
 from rankwise.core.errors import AdapterError, SettingsError
@@ -161,11 +161,17 @@ def _largest_difference(
     model.eval()
     other.eval()
     for batch in batches:
-        logits = model(**batch)["logits"].float()
+        logits = _outputs(model(**batch))
         if not torch.isfinite(logits).all():
             return None
-        found = float((other(**batch)["logits"].float() - logits).abs().max())
+        found = float((_outputs(other(**batch)) - logits).abs().max())
         # A value that is not finite must not be passed over by the comparison.
         difference = found if not found <= difference else difference
         largest = max(largest, float(logits.abs().max()))
     return difference / (largest or 1.0)
+
+
+def _outputs(output: Any) -> Tensor:
+    """Return what is compared: logits, or the likelihoods whose difference is a margin."""
+    key = "log_likelihoods" if "log_likelihoods" in output else "logits"
+    return output[key].float()

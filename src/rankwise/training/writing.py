@@ -24,6 +24,7 @@ from rankwise.methods.adapters.directory import check_adapter_directory, read_co
 from rankwise.tasks.generation.prompts import Prompts
 from rankwise.tasks.generation.task import GenerationTask
 from rankwise.tasks.own.causal_lm import CausalLm
+from rankwise.tasks.own.preference import Preference
 from rankwise.tasks.own.sft import SupervisedFineTuning
 from rankwise.tasks.own.task import own_tokenizer
 from rankwise.tasks.own.text_to_text import TextToText
@@ -144,11 +145,11 @@ def _form_of(task: Task) -> Form:
         return task.template
     if isinstance(task, TextToText):
         return "text-to-text"
-    if isinstance(task, SupervisedFineTuning):
+    if isinstance(task, SupervisedFineTuning | Preference):
         return "chat" if task.has_conversations else "plain"
     if isinstance(task, CausalLm):
         return "plain"
     raise SettingsError(
-        f"a model for {task.name} writes nothing: name a run on instructions, sft, causal-lm or "
-        "text-to-text"
+        f"a model for {task.name} writes nothing: name a run on instructions, sft, preference, "
+        "causal-lm or text-to-text"
     )

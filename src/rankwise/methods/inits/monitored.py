@@ -202,7 +202,10 @@ def _mask(call: Call, batch: Any, activation: Tensor) -> Tensor | None:
     if mask is None:
         return None
     positions = activation.shape[:-1]
-    if mask.shape != positions and (mask.numel(),) != positions:
+    numbers = mask.numel()
+    # A model may put its rows one behind another, or those of pairs, or all positions.
+    flattened = ((numbers,), (numbers // mask.shape[-1], mask.shape[-1]))
+    if mask.shape != positions and tuple(positions) not in flattened:
         raise DataError(
             f"{call.name} has positions of shape {tuple(positions)}, but their mask has shape "
             f"{tuple(mask.shape)}: pass a mask of that shape, or name other layers"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rankwise.core.errors import DataError, nearest_names
@@ -43,6 +43,7 @@ LABEL_NAMES = (
 )
 IMAGE_NAMES = ("image", "img", "picture")
 PROMPT_NAMES = ("prompt", "instruction", "question", "input", "query")
+CHOSEN_NAMES, REJECTED_NAMES = ("chosen", "preferred"), ("rejected", "dispreferred")
 COMPLETION_NAMES = ("completion", "response", "output", "answer", "chosen")
 READ_NAMES = (*PROMPT_NAMES, "source", "text", "article", "document", "dialogue")
 WRITTEN_NAMES = (*COMPLETION_NAMES, "target", "summary", "highlights", "translation")
@@ -151,6 +152,27 @@ def _named_samples(rows: Any, *, place: str) -> dict[str, str]:
             f"--task.completion, or --task.messages, to some of {', '.join(rows.column_names)}"
         )
     return {"prompt": prompt, "completion": completion}
+
+
+def find_pairs(rows: Any, given: Mapping[str, str | None], *, place: str) -> dict[str, str]:
+    """Return ``chosen`` and ``rejected``, and ``prompt`` where there is such a column.
+
+    Raises:
+        DataError: One of the two is neither given nor told by its name.
+    """
+    found = {
+        "prompt": named_like(rows, PROMPT_NAMES),
+        "chosen": named_like(rows, CHOSEN_NAMES),
+        "rejected": named_like(rows, REJECTED_NAMES),
+    }
+    columns = {name: given.get(name) or column for name, column in found.items()}
+    known = {name: column for name, column in columns.items() if column is not None}
+    if not {"chosen", "rejected"} <= known.keys() or len(set(known.values())) < len(known):
+        raise DataError(
+            f"{place}: which columns are chosen and rejected? set --task.chosen and "
+            f"--task.rejected to two of {', '.join(rows.column_names)}"
+        )
+    return known
 
 
 def find_text_pair(rows: Any, given: dict[str, str], *, place: str) -> dict[str, str]:

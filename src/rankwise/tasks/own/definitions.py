@@ -9,9 +9,11 @@ TOKEN_CLASSIFICATION = "token-classification"
 SFT = "sft"
 TEXT_TO_TEXT = "text-to-text"
 CAUSAL_LM = "causal-lm"
+PREFERENCE = "preference"
 CLASS_METRICS = ("accuracy", "macro_f1")
 REGRESSION_METRICS = ("pearson", "spearman", "r2")
 TOKEN_METRICS = ("likelihood", "perplexity")
+PAIR_METRICS = ("reward_accuracy", "reward_margin")
 TEXT_METRICS = ("exact_match", "rouge1", "rouge2", "rougeL")
 ENTITY_METRICS = ("entity_f1", "word_accuracy")
 WORD_METRICS = ("word_accuracy", "word_macro_f1")
@@ -23,6 +25,7 @@ METRICS = {
     SFT: TOKEN_METRICS,
     TEXT_TO_TEXT: TOKEN_METRICS,
     CAUSAL_LM: TOKEN_METRICS,
+    PREFERENCE: PAIR_METRICS,
 }
 """The metrics by task, the headline first; see ``REGRESSION_METRICS`` and ``WORD_METRICS`` too."""
 
@@ -31,7 +34,8 @@ ALLOWED_METRICS = {
     "regression": REGRESSION_METRICS,
     "tokens": TOKEN_METRICS,
     "texts": TEXT_METRICS,
+    "pairs": PAIR_METRICS,
     "words": ("entity_f1", *WORD_METRICS),
 }
-"""The metrics that fit what is answered: classes, numbers, classes of words, texts, or the
-likelihood of tokens."""
+"""The metrics that fit what is answered: classes, numbers, classes of words, texts,
+pairs, or the likelihood of tokens."""

@@ -1,8 +1,9 @@
 """Which task somebody's data are made for, and which column is what in it.
 
-Messages, or a prompt and a completion, are for fine-tuning; a text beside a label is for
-classification, an image beside one likewise; words beside tags are for the classes of words, a text
-alone for next tokens. Texts for a model of encoder and decoder are told by the name of the task.
+Two columns called chosen and rejected are preferences. Messages, or a prompt and a completion, are
+for fine-tuning; a text beside a label is for classification, an image beside one likewise; words
+beside tags are for the classes of words, a text alone for next tokens. Texts for a model of encoder
+and decoder are told by the name of the task.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ from typing import Any
 
 from rankwise.core.errors import DataError
 from rankwise.tasks.own.columns import (
+    CHOSEN_NAMES,
     COMPLETION_NAMES,
     IMAGE_NAMES,
     LABEL_NAMES,
     MESSAGES_NAMES,
     PROMPT_NAMES,
+    REJECTED_NAMES,
     TAGS_NAMES,
     WORDS_NAMES,
     find_label,
+    find_pairs,
     find_sample_columns,
     find_text,
     find_text_pair,
@@ -30,6 +34,7 @@ from rankwise.tasks.own.definitions import (
     CAUSAL_LM,
     IMAGE_CLASSIFICATION,
     METRICS,
+    PREFERENCE,
     SFT,
     TEXT_CLASSIFICATION,
     TEXT_TO_TEXT,
@@ -54,6 +59,10 @@ def guess_task(source: Source, given: Guess) -> Guess:
 def _name_for(rows: Any, given: Guess, place: str) -> str:
     if "image" in given or named_like(rows, IMAGE_NAMES):
         return IMAGE_CLASSIFICATION
+    if {"chosen", "rejected"} & given.keys() or (
+        named_like(rows, CHOSEN_NAMES) and named_like(rows, REJECTED_NAMES)
+    ):
+        return PREFERENCE
     if {"words", "tags"} & given.keys() or (
         named_like(rows, WORDS_NAMES) and named_like(rows, TAGS_NAMES)
     ):
@@ -99,6 +108,8 @@ def _columns(rows: Any, name: str, given: Guess, *, place: str) -> Guess:
     elif name == TOKEN_CLASSIFICATION:
         words, tags = find_words(rows, given.get("words"), given.get("tags"), place=place)
         found = {"words": words, "tags": tags}
+    elif name == PREFERENCE:
+        found = find_pairs(rows, given, place=place)
     elif name == CAUSAL_LM:
         found = {"text": given.get("text") or find_text(rows, place=place)}
     return found

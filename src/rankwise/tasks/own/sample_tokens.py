@@ -58,8 +58,7 @@ def check_template(tokenizer: Any) -> None:
 
 
 def _completions(prompts: Prompts, rows: Sequence[Sample]) -> list[SampleTokens]:
-    texts = [row.prompt if _has_gap(row) else f"{row.prompt} " for row in rows]
-    whole = [text + row.completion for text, row in zip(texts, rows, strict=True)]
+    whole = [row.prompt + gap_between(row.prompt, row.completion) + row.completion for row in rows]
     found = []
     for prompt, tokens in zip(
         prompts.tokens([row.prompt for row in rows]), prompts.tokens(whole), strict=True
@@ -72,21 +71,22 @@ def _completions(prompts: Prompts, rows: Sequence[Sample]) -> list[SampleTokens]
     return found
 
 
-def _has_gap(row: Sample) -> bool:
-    return row.prompt[-1:].isspace() or row.completion[:1].isspace()
+def gap_between(prompt: str, completion: str) -> str:
+    """Return a blank, or nothing where one of the two has it."""
+    return "" if prompt[-1:].isspace() or completion[:1].isspace() else " "
 
 
 def _conversation(tokenizer: Any, row: Sample, *, place: str) -> SampleTokens:
     messages = [{"role": role, "content": content} for role, content in row.messages]
     if _marks_generation(tokenizer.chat_template):
         return _marked(tokenizer, messages)
-    text = _written(tokenizer, messages)
+    text = written(tokenizer, messages)
     spans = []
     for number, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        before = _written(tokenizer, messages[:number], asks=True) if number else ""
-        after = _written(tokenizer, messages[: number + 1])
+        before = written(tokenizer, messages[:number], asks=True) if number else ""
+        after = written(tokenizer, messages[: number + 1])
         if not (text.startswith(before) and text.startswith(after)):
             template = _template_for_training(tokenizer, place, number + 1)
             return _marked(tokenizer, messages, chat_template=template)
@@ -139,5 +139,6 @@ def _template_for_training(tokenizer: Any, place: str, message: int) -> str:
     return found
 
 
-def _written(tokenizer: Any, messages: list[Message], *, asks: bool = False) -> str:
+def written(tokenizer: Any, messages: list[Message], *, asks: bool = False) -> str:
+    """Return messages as the chat template writes them; ``asks`` for the next one behind them."""
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=asks)

@@ -14,7 +14,18 @@ from rankwise.tasks.own.guess import guess_task
 from rankwise.tasks.own.source import HUB, Source, digest_of
 from rankwise.training.settings.layers import Tree
 
-COLUMNS = ("text", "label", "image", "words", "tags", "prompt", "completion", "messages")
+COLUMNS = (
+    "text",
+    "label",
+    "image",
+    "words",
+    "tags",
+    "prompt",
+    "completion",
+    "messages",
+    "chosen",
+    "rejected",
+)
 _OF_A_SOURCE = ("config", "train", "validation", "test", "delimiter")
 _METHODS = (
     {"name": "lora", "r": 8},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import PositiveInt, field_validator
+from pydantic import PositiveFloat, PositiveInt, field_validator
 
 from rankwise.tasks.table import Dtype
 from rankwise.training.settings.base import Settings, setting
@@ -139,6 +139,23 @@ class CausalLmSettings(OwnDataSettings):
     )
 
 
+class PreferenceSettings(OwnDataSettings):
+    """Completions of the user's own of which one was chosen and one rejected, by DPO."""
+
+    name: Literal["preference"] = "preference"
+    prompt: str | None = setting(
+        None, "the column of the prompt; null: guessed, or the beginning that the two share"
+    )
+    chosen: str | None = setting(
+        None, "the column of the better completion, a text or messages; null: guessed"
+    )
+    rejected: str | None = setting(None, "the column of the other completion; null: guessed")
+    beta: PositiveFloat = setting(
+        0.1, "how strongly the model is held to where it began", unit="ratio"
+    )
+    max_length: PositiveInt | None = setting(None, f"{_MAX_LENGTH}1,024", unit="tokens")
+
+
 OWN_DATA = (
     TextClassificationSettings,
     ImageClassificationSettings,
@@ -146,4 +163,5 @@ OWN_DATA = (
     SftSettings,
     TextToTextSettings,
     CausalLmSettings,
+    PreferenceSettings,
 )

@@ -18,6 +18,7 @@ from rankwise.training.settings.own_data import (
     CausalLmSettings,
     ImageClassificationSettings,
     OwnDataSettings,
+    PreferenceSettings,
     SftSettings,
     TextClassificationSettings,
     TextToTextSettings,
@@ -165,7 +166,8 @@ TaskSettings = Annotated[
     | TokenClassificationSettings
     | SftSettings
     | TextToTextSettings
-    | CausalLmSettings,
+    | CausalLmSettings
+    | PreferenceSettings,
     TASK_KINDS,
 ]
 
