@@ -117,6 +117,16 @@ def factors(layer: BaseTunerLayer, adapter_name: str) -> tuple[Tensor, Tensor]:
     return B * scaling, A
 
 
+def check_factors(layer: BaseTunerLayer, adapter_name: str) -> None:
+    """Refuse a layer whose change is not a product of two small factors.
+
+    Raises:
+        ModelError: As of :func:`factors`.
+    """
+    if not isinstance(layer, FactoredLayer) or isinstance(layer, LoraLayer):
+        factors(layer, adapter_name)  # of ours nothing is asked: it may wait for its values
+
+
 def unpacked_parts(layer: BaseTunerLayer, adapter_name: str) -> dict[str, Tensor]:
     """Map the parts of an adapter to what they hold, whole, by expert in a stack."""
     experts = number_of_experts(layer)
@@ -236,7 +246,7 @@ def finite_weight(layer: BaseTunerLayer, name: str) -> Tensor:
         ModelError: Some of its values are not finite.
     """
     weight = base_weight(layer)
-    if not torch.isfinite(weight.float()).all():
+    if not torch.isfinite(torch.linalg.vector_norm(weight.float(), torch.inf)):
         raise ModelError(f"{name} has a weight with values that are not finite: load it again")
     return weight
 

@@ -36,6 +36,7 @@ from rankwise.methods.adapters.factors import Factor, Kept, ReadFactor, is_keepa
 from rankwise.methods.adapters.fused import COMPUTED, Factors
 from rankwise.methods.adapters.quantised import backend_of
 from rankwise.methods.adapters.stacks import is_stored_transposed
+from rankwise.methods.adapters.undrawn import Starts
 
 Compute = Callable[[list[Tensor], torch.dtype], list[Tensor]]
 
@@ -82,11 +83,13 @@ class FactoredWeight(nn.Module, BaseTunerLayer, ABC):
         self.merged_adapters: list[str] = []
         self._weight_before_merge: Tensor | None = None
         self._kept: dict[str, dict[str, Kept]] = {}
+        self._starts = Starts()
 
     @property
     def other_param_names(self) -> tuple[str, ...]:  # type: ignore[override]
         """The attributes with an entry an adapter, beside the trained parts (PEFT's word)."""
-        return (*self.frozen_names, "r", "scaling", "_first_scaling", "forms", "dropout", "_kept")
+        by_name = ("r", "scaling", "_first_scaling", "forms", "dropout", "_kept", "_starts")
+        return (*self.frozen_names, *by_name)
 
     @abstractmethod
     def update_layer(self, adapter_name: str, *, r: int, config: Any, module_name: str) -> None:
@@ -96,7 +99,8 @@ class FactoredWeight(nn.Module, BaseTunerLayer, ABC):
     def product(self, adapter_name: str, dtype: torch.dtype | None = None) -> Factors:
         """Return B (out, k), M (k, k) or None for the identity, and A (k, in), without scaling.
 
-        They are of ``dtype``, or else of the widest among the parts, and know their derivatives.
+        They know their derivatives. With a ``dtype`` they are about to be used in it: what is
+        frozen is of it already; else all are of the widest dtype among the parts.
         """
 
     @abstractmethod
@@ -130,7 +134,8 @@ class FactoredWeight(nn.Module, BaseTunerLayer, ABC):
         return self.adapter_layer_names + self.frozen_names
 
     def parts(self, adapter_name: str) -> list[Tensor]:
-        """Return the tensors of an adapter: those that train, then the frozen ones."""
+        """Return the tensors of an adapter, drawn: those that train, then the frozen ones."""
+        self._starts.draw(adapter_name)
         return [factor.weight for factor in self._factors(adapter_name)]
 
     def frozen_parts(self, adapter_name: str) -> dict[str, Tensor]:
@@ -138,30 +143,41 @@ class FactoredWeight(nn.Module, BaseTunerLayer, ABC):
         return {part: getattr(self, part)[adapter_name].weight for part in self.frozen_names}
 
     def _factors(self, adapter_name: str) -> list[Factor]:
-        return [getattr(self, part)[adapter_name] for part in self.part_names]
+        modules: Any = self._modules  # not asked for by name, which takes the longest of a step
+        return [modules[part][adapter_name] for part in self.part_names]
 
-    def _parts_in(self, adapter_name: str, dtype: torch.dtype | None) -> list[Tensor]:
-        """Return the parts of an adapter, whole, in ``dtype`` or the widest of their own."""
+    def _parts_in(
+        self, adapter_name: str, dtype: torch.dtype | None, frozen_dtype: torch.dtype | None = None
+    ) -> list[Tensor]:
+        """Return the parts of an adapter, whole, in ``dtype`` or the widest of their own.
+
+        ``frozen_dtype`` is that of the frozen ones, if it is another; the others stay as they are.
+        """
+        self._starts.draw(adapter_name)
         parts = [whole(weight_of(factor)) for factor in self._factors(adapter_name)]
-        dtypes = {part.dtype for part in parts}
-        target = dtype or functools.reduce(torch.promote_types, dtypes)
         trained = len(self.adapter_layer_names)
+        if frozen_dtype is None:
+            target = dtype or functools.reduce(torch.promote_types, [each.dtype for each in parts])
+            parts[:trained] = [part.to(target) for part in parts[:trained]]
+        else:
+            target = frozen_dtype
         frozen = parts[trained:]
         if any(part.dtype != target for part in frozen):
-            frozen = self._keep(adapter_name, _cast, frozen, dtype=target)
-        return [*(part.to(target) for part in parts[:trained]), *frozen]
+            parts[trained:] = self._keep(adapter_name, _cast, frozen, dtype=target)
+        return parts
 
     def _keep(
         self, adapter_name: str, compute: Compute, sources: list[Tensor], *, dtype: torch.dtype
     ) -> list[Tensor]:
         """Return ``compute(sources, dtype)``, anew only when the frozen ``sources`` change."""
-        if not is_keepable(self, sources):
-            return compute(sources, dtype)
         of_adapter = self._kept.setdefault(adapter_name, {})
         kept = of_adapter.get(compute.__name__)
-        if kept is None or not kept.is_of(sources, dtype):
-            kept = of_adapter[compute.__name__] = Kept(sources, dtype, compute(sources, dtype))
-        return kept.values
+        if kept is not None and not torch.compiler.is_compiling() and kept.is_of(sources, dtype):
+            return kept.values
+        values = compute(sources, dtype)
+        if is_keepable(self, sources):
+            of_adapter[compute.__name__] = Kept(sources, dtype, values)
+        return values
 
     def train(self, mode: bool = True) -> FactoredWeight:
         """Set the mode; what was computed of frozen factors is computed anew."""
@@ -170,8 +186,9 @@ class FactoredWeight(nn.Module, BaseTunerLayer, ABC):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what can be computed again."""
-        return {**self.__dict__, "_kept": {}}
+        """Leave out what can be computed again, or is computed now."""
+        self._starts.draw_all()
+        return {**self.__dict__, "_kept": {}, "_starts": Starts()}
 
     def get_delta_weight(self, adapter_name: str) -> Tensor:
         """Return the dense change ΔW, laid out as the layer's weight."""
@@ -205,6 +222,7 @@ class FactoredWeight(nn.Module, BaseTunerLayer, ABC):
                 not finite; the layer is as it was.
         """
         self.check_mergeable()
+        self._starts.draw_all()  # from the weight as it is
         names = [n for n in check_adapters_to_merge(self, adapter_names) if n in self.r]
         merged = self._merged_weight(names)
         if safe_merge:
@@ -271,7 +289,7 @@ class FactoredWeight(nn.Module, BaseTunerLayer, ABC):
         self.r[adapter_name] = r
         self.scaling[adapter_name] = self._first_scaling[adapter_name] = scaling
         self.dropout[adapter_name] = nn.Dropout(dropout)
-        made = {"device": device_of_base(self), "dtype": _factor_dtype(self.weight)}
+        made = {"device": device_of_base(self), "dtype": factor_dtype(self.weight)}
         for part, shape in zip(self.part_names, self._part_shapes(r), strict=True):
             getattr(self, part)[adapter_name] = self.factor_class((*self.stack, *shape), **made)
         freeze(self, adapter_name, ())
@@ -296,7 +314,7 @@ class FactoredWeight(nn.Module, BaseTunerLayer, ABC):
             weight = container[adapter_name].weight
             place = weight.device if target.type == "meta" else target
             # A copy: in the memory of a file it may lie unaligned, and products round otherwise.
-            moved = weight.detach().to(place, _factor_dtype(self.weight), copy=True)
+            moved = weight.detach().to(place, factor_dtype(self.weight), copy=True)
             container[adapter_name].weight = nn.Parameter(moved, weight.requires_grad)
 
     def round_to_base(self, adapter_name: str) -> None:
@@ -324,7 +342,8 @@ def _cast(sources: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
     return [source.to(dtype) for source in sources]
 
 
-def _factor_dtype(weight: Tensor) -> torch.dtype:
+def factor_dtype(weight: Tensor) -> torch.dtype:
+    """Return the dtype that factors beside a weight are made in."""
     return torch.float64 if weight.dtype == torch.float64 else torch.float32
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from rankwise.methods.adapters.undrawn import Undrawn
 
 TINY = 1e-6  # below this no factor made of a weight moves it by what training can give
 
@@ -20,6 +23,12 @@ class Factor(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return W x for inputs (..., in)."""
         return nn.functional.linear(x, self.weight)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        if type(weight := self.weight) is Undrawn:
+            weight.start.put_off_in(self, lambda: super(Factor, self)._apply(fn, recurse))
+            return self
+        return super()._apply(fn, recurse)
 
     def extra_repr(self) -> str:
         """Show the shape."""
@@ -49,17 +58,19 @@ class Kept:
     def __init__(self, sources: Sequence[Tensor], dtype: torch.dtype, values: list[Tensor]) -> None:
         self.values = values
         # Held, so that no other tensor takes their identity, and no other values their memory.
-        self._held = (*sources, *(source.detach() for source in sources))
-        self._state = self._state_of(sources, dtype)
+        self._memory = [source.detach() for source in sources]
+        self._dtype = dtype
+        self._states = [(each, each._version, each.data_ptr()) for each in sources]
 
     def is_of(self, sources: Sequence[Tensor], dtype: torch.dtype) -> bool:
         """Tell whether the values are those of ``sources`` as they are now, in ``dtype``."""
-        return self._state == self._state_of(sources, dtype)
-
-    @staticmethod
-    def _state_of(sources: Sequence[Tensor], dtype: torch.dtype) -> tuple[object, ...]:
-        each = [(id(s), s._version, s.data_ptr(), s.dtype, s.device) for s in sources]
-        return (dtype, *each)
+        return dtype is self._dtype and all(
+            source is then
+            and source._version == version
+            and source.data_ptr() == pointer
+            and not source.requires_grad
+            for source, (then, version, pointer) in zip(sources, self._states, strict=True)
+        )
 
 
 def is_keepable(layer: nn.Module, sources: Sequence[Tensor]) -> bool:

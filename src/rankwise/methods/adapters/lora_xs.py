@@ -17,7 +17,8 @@ import math
 from abc import ABC
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 from peft import PeftConfig
@@ -28,14 +29,15 @@ from rankwise.core.errors import ModelError, SettingsError
 from rankwise.core.seeds import derive_seed
 from rankwise.functional.core_gradient import corrected_core_gradient
 from rankwise.functional.svd import truncated_svd
-from rankwise.methods.adapters.bridge import assign, finite_weight, whole
+from rankwise.methods.adapters.bridge import assign, base_weight, finite_weight, whole
 from rankwise.methods.adapters.experts import FactoredExperts, check_target_parameters
 from rankwise.methods.adapters.factored import FactoredLinear
-from rankwise.methods.adapters.factored_weight import FactoredWeight
+from rankwise.methods.adapters.factored_weight import FactoredWeight, factor_dtype
 from rankwise.methods.adapters.factors import TINY, Factor
 from rankwise.methods.adapters.fused import Factors
 from rankwise.methods.adapters.peft_types import RankwisePeftType, register
 from rankwise.methods.adapters.tuner import FactoredTuner
+from rankwise.methods.adapters.undrawn import Start
 
 INITIAL_CORE_STD = 1e-5
 
@@ -54,9 +56,10 @@ class LoraXSConfig(PeftConfig):
         layers_pattern: Name of the list of blocks that ``layers_to_transform`` counts.
         rank_pattern: Ranks of single layers, by name or regular expression.
         modules_to_save: Further modules that train and are saved, such as a classifier.
-        init_weights: ``True`` starts as in the paper. ``False`` takes random orthonormal B and A
-            and spares the SVD: for :func:`rankwise.initialize`, which writes its own, or as a
-            control. In ``inference_mode`` the adapter is about to be loaded and starts at zero.
+        init_weights: ``True`` starts as in the paper. The SVD of a weight is taken when B and A are
+            first needed, and never if :func:`rankwise.initialize` has written others before.
+            ``False`` takes random orthonormal B and A, as a control. In ``inference_mode`` the
+            adapter is about to be loaded and starts at zero.
         seed: Seed of the start. The global random state is neither used nor changed.
         use_rslora: ``True`` makes the scaling s = lora_alpha / √r (Kalajdzievski 2023, arXiv
             2312.03732).
@@ -134,26 +137,30 @@ class LoraXSWeight(FactoredWeight, ABC):
         self._allocate(adapter_name, r=r, dropout=config.lora_dropout, scaling=scaling)
         if not self._is_to_be_loaded(adapter_name, config):
             seed = derive_seed(config.seed, module_name)
-            weight = finite_weight(self, module_name) if config.init_weights else None
-            self._start(adapter_name, weight, seed=seed)
+            if config.init_weights:
+                finite_weight(self, module_name)
+            self._start(adapter_name, seed=seed, module_name=module_name, config=config)
 
     def product(self, adapter_name: str, dtype: torch.dtype | None = None) -> Factors:
         """Return B, R and A."""
-        R, B, A = self._parts_in(adapter_name, dtype)
+        R, B, A = self._parts_in(adapter_name, None, dtype)
         return B, R, A
 
     @torch.no_grad()
     def write_factors(self, adapter_name: str, B: Tensor, R: Tensor, A: Tensor) -> None:
         """Start from ΔW = B R A: the frozen factors become B and A, the core R / s."""
-        core, left, right = self.parts(adapter_name)
+        core, left, right = (factor.weight for factor in self._factors(adapter_name))
         assign(core, R / self.scaling[adapter_name])
         assign(left, B)
         assign(right, A)
 
     def is_stuck(self, adapter_name: str) -> bool:
         """Tell whether A, which holds the singular values of the weight, is zero or tiny."""
-        _, _, A = self.parts(adapter_name)
-        return bool(whole(A).abs().amax(dim=(-2, -1)).min() < TINY)
+        start = self._starts.get(adapter_name)
+        is_there = start is None or not start.is_to_be_drawn
+        told = whole(self.parts(adapter_name)[-1]) if is_there else base_weight(self)
+        sizes = torch.linalg.vector_norm(told.to(factor_dtype(told)), torch.inf, dim=(-2, -1))
+        return bool(sizes.min() < TINY)
 
     def combined(self, weights: dict[str, float]) -> list[Tensor]:
         """Return Σ wᵢ sᵢ Rᵢ / s, B and A of adapters that share B and A; s is that of the first."""
@@ -171,20 +178,20 @@ class LoraXSWeight(FactoredWeight, ABC):
         return [(r, r), (self.out_features, r), (r, self.in_features)]
 
     @torch.no_grad()
-    def _start(self, adapter_name: str, weight: Tensor | None, *, seed: int) -> None:
+    def _start(
+        self, adapter_name: str, *, seed: int, module_name: str, config: LoraXSConfig
+    ) -> None:
         R, B, A = self.parts(adapter_name)
         # Drawn on the CPU, so that a seed means the same on every device.
         generator = torch.Generator().manual_seed(seed)
         R.copy_(INITIAL_CORE_STD * torch.randn(R.shape, generator=generator))
-        if weight is None:
+        if config.init_weights:
+            compute = partial(_singular_factors, name=module_name, core=R.shape, seed=seed)
+            parameters = [cast(nn.Parameter, factor) for factor in (B, A)]
+            self._starts[adapter_name] = Start(self, parameters, compute)
+        else:
             B.copy_(torch.linalg.qr(torch.randn(B.shape, generator=generator)).Q)
             A.copy_(torch.linalg.qr(torch.randn(A.mT.shape, generator=generator)).Q.mT)
-            return
-        r = R.shape[-1]
-        for matrix, left, right in zip(*map(_matrices, (weight, B, A)), strict=True):
-            U, S, Vh = truncated_svd(matrix.to(A.dtype), r, generator=generator)
-            left.copy_(U)
-            right.copy_(S.unsqueeze(1) * Vh)
 
 
 class LoraXSLinear(LoraXSWeight, FactoredLinear):
@@ -195,6 +202,7 @@ class LoraXSLinear(LoraXSWeight, FactoredLinear):
     def _change(self, adapter_name: str, x: Tensor) -> Tensor:
         # Through modules, as PEFT's layers do: whatever shards or offloads these acts when called.
         # And one after the other, so that backward keeps the short vectors A x and not the inputs.
+        self._starts.draw(adapter_name)
         hidden = x
         for part in ("rankwise_xs_A", "rankwise_xs_R", "rankwise_xs_B"):
             factor = getattr(self, part)[adapter_name]
@@ -204,6 +212,19 @@ class LoraXSLinear(LoraXSWeight, FactoredLinear):
 
 class LoraXSExperts(LoraXSWeight, FactoredExperts):
     """A stack of experts with adapters ΔW = s · B R A of each."""
+
+
+def _singular_factors(
+    layer: LoraXSWeight, *, name: str, core: torch.Size, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Return B and A of the r leading singular triplets of the weight, by expert in a stack."""
+    generator = torch.Generator().manual_seed(seed)
+    torch.randn(core, generator=generator)  # what the core has been drawn from
+    weight = finite_weight(layer, name)
+    weight = weight.to(factor_dtype(weight))
+    triplets = [truncated_svd(each, core[-1], generator=generator) for each in _matrices(weight)]
+    U, S, Vh = triplets[0] if weight.ndim == 2 else map(torch.stack, zip(*triplets, strict=True))
+    return U, S.unsqueeze(-1) * Vh
 
 
 def _matrices(tensor: Tensor) -> Sequence[Tensor]:

@@ -125,7 +125,7 @@ def warn_of_stuck_layers(model: nn.Module, adapter_name: str) -> None:
         name
         for name, layer in layers_of(model)
         if adapter_name in layer.r
-        and not layer.parts(adapter_name)[0].is_meta
+        and not any(part.is_meta for part in layer.frozen_parts(adapter_name).values())
         and layer.is_stuck(adapter_name)
     ]
     if stuck:

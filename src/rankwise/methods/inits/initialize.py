@@ -29,6 +29,7 @@ from rankwise.methods.adapters.bridge import (
     adapted_layers,
     adapter_parameters,
     base_weight,
+    check_factors,
     factors,
     gradient_source,
     rank,
@@ -37,6 +38,7 @@ from rankwise.methods.adapters.bridge import (
 from rankwise.methods.adapters.quantised import keep_differentiable
 from rankwise.methods.adapters.stacks import adapted_parameter
 from rankwise.methods.adapters.switching import active_adapter
+from rankwise.methods.adapters.undrawn import Start, Undrawn
 from rankwise.methods.inits.progress import Progress, Watch, shown
 from rankwise.methods.inits.report import InitializationReport, LayerStart, Outcome
 
@@ -141,7 +143,7 @@ def _usable_layers(model: nn.Module, adapter_name: str) -> Mapping[str, BaseTune
     """Return the adapted layers, or refuse before anything runs."""
     layers = adapted_layers(model, adapter_name)
     for layer in layers.values():
-        factors(layer, adapter_name)  # refuses what is not LoRA-like
+        check_factors(layer, adapter_name)
     check_usable(model)
     keep_differentiable(model)
     _check_in_memory(layers)
@@ -198,16 +200,19 @@ class _Values:
 
     def __init__(self, layers: Iterable[BaseTunerLayer]) -> None:
         self._values = [
-            (tensor, tensor.detach().clone())
+            (each, each.start if isinstance(each, Undrawn) else each.detach().clone())
             for layer in layers
-            for tensor in _adapter_tensors(layer)
+            for each in _adapter_tensors(layer)
         ]
 
     @torch.no_grad()
     def restore(self) -> None:
         """Put them back."""
         for tensor, value in self._values:
-            tensor.copy_(value)
+            if isinstance(value, Start):
+                value.put_off(tensor)  # type: ignore[arg-type]
+            else:
+                tensor.copy_(value)
 
 
 def _adapter_tensors(layer: BaseTunerLayer) -> Iterator[Tensor]:
