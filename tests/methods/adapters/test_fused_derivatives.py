@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 from torch.func import functional_call, grad, jvp, vmap
 
 from tests.models.adapters import attach, inputs, layers, train
-from tests.models.fused import DROPOUT, KINDS, adapted, cases, fused_layers, plain
+from tests.models.fused import DROPOUT, KINDS, adapted, assert_near, cases, fused_layers, plain
 
 # PyTorch's own, on its way through jit and dynamo.
 pytestmark = [pytest.mark.runs, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -131,6 +131,7 @@ def test_a_compiled_model_has_no_breaks_and_the_same_gradients(kind, autocast):
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             return model(x).float().square().sum()
 
+    names = list(trained_of(model))
     expected = torch.autograd.grad(step(inputs()), trained_of(model).values())
     torch._dynamo.reset()
     explained = torch._dynamo.explain(step)(inputs())
@@ -138,7 +139,9 @@ def test_a_compiled_model_has_no_breaks_and_the_same_gradients(kind, autocast):
     torch._dynamo.reset()
     compiled = torch.compile(step, backend="aot_eager", fullgraph=True)
     actual = torch.autograd.grad(compiled(inputs()), trained_of(model).values())
-    torch.testing.assert_close(actual, expected, rtol=0.05 if autocast else 1e-4, atol=1e-4)
+    # In bfloat16 each of the two is about a hundredth away from what float64 gives.
+    pairs = (dict(zip(names, each, strict=True)) for each in (actual, expected))
+    assert_near(*pairs, 3e-2 if autocast else 1e-4)
 
 
 @traced_whole

@@ -36,7 +36,6 @@ import torch
 from peft.utils import TRANSFORMERS_MODELS_TO_DELORA_TARGET_MODULES_MAPPING
 from peft.utils.other import get_pattern_key
 from torch import Tensor, nn
-from torch.autograd import Function
 
 from rankwise.core.errors import ModelError, SettingsError
 from rankwise.methods.adapters.bridge import assign, finite_weight, freeze, whole
@@ -45,12 +44,12 @@ from rankwise.methods.adapters.factored import FactoredLinear
 from rankwise.methods.adapters.factored_weight import FactoredWeight
 from rankwise.methods.adapters.factors import TINY
 from rankwise.methods.adapters.fused import Factors
+from rankwise.methods.adapters.fused_delora import frozen_half, fused_delora, lengths_of
 from rankwise.methods.adapters.peft_types import RankwisePeftType, register
 from rankwise.methods.adapters.tuner import FactoredTuner
 
 _NORMS = ("columns", "matrix", "none")
 _RESIDUALS = ("current", "initial")
-_SMALLEST_LENGTH = 1e-12  # that of torch.nn.functional.normalize
 
 
 @dataclass
@@ -155,12 +154,8 @@ class DeloraWeight(FactoredWeight, ABC):
         A, B, strength, A0, B0, norms = self._parts_in(adapter_name, None)
         if (form := self.forms.get(adapter_name)) is not None:
             left, right = _factors_in_form(A, B, strength, [A0, B0, norms], form)
-            return left.to(dtype or left.dtype), None, right.to(dtype or right.dtype)
-        if dtype is None or torch.compiler.is_compiling():
-            left, right = delora_factors(A, B, strength, A0, B0, norms)
             return left, None, right
-        start = self._keep(adapter_name, _unit_start, [A0, B0, norms], dtype=A.dtype)
-        left, right = _DeloraFactors.apply(A, B, strength, *start, dtype)  # type: ignore[misc]
+        left, right = delora_factors(A, B, strength, A0, B0, norms)
         return left, None, right
 
     @torch.no_grad()
@@ -205,6 +200,16 @@ class DeloraWeight(FactoredWeight, ABC):
 class DeloraLinear(DeloraWeight, FactoredLinear):
     """A linear layer with adapters ΔW = (λ / r) (B̂ Â - B̂₀ Â₀) diag(n)."""
 
+    def _fused_with(
+        self, adapter_name: str, x: Tensor, *, dtype: torch.dtype, dropout: float
+    ) -> Tensor:
+        is_scaled = self.scaling[adapter_name] != 1  # by scale_layer
+        if is_scaled or adapter_name in self.forms or torch.compiler.is_compiling():
+            return super()._fused_with(adapter_name, x, dtype=dtype, dropout=dropout)
+        A, B, strength, *start = self._parts_in(adapter_name, None)
+        frozen = self._keep(adapter_name, frozen_half, start, dtype=dtype)
+        return fused_delora(self.base_layer, x, [A, B, strength], frozen, dropout)
+
 
 class DeloraExperts(DeloraWeight, FactoredExperts):
     """A stack of experts with adapters ΔW = (λ / r) (B̂ Â - B̂₀ Â₀) diag(n) of each."""
@@ -219,21 +224,9 @@ def delora_factors(
     and not between two large products. The start is exactly zero, and in bfloat16 the rounding
     errors are those of the change alone.
     """
-    return _factors(A, B, strength, *_unit_start([A0, B0, norms], A.dtype))
-
-
-def _unit_start(start: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    """Return Â₀, B̂₀ and n / r from A₀, B₀ and n."""
-    A0, B0, norms = (each.to(dtype) for each in start)
-    return [A0 / _lengths(A0, -1), B0 / _lengths(B0, -2), norms / A0.shape[-2]]
-
-
-def _factors(
-    A: Tensor, B: Tensor, strength: Tensor, A0: Tensor, B0: Tensor, norms: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the factors from A, B, λ and what :func:`_unit_start` returns."""
-    A, B = A / _lengths(A, -1), B / _lengths(B, -2)
-    scale = (strength * norms).unsqueeze(-2)
+    A, B = A / lengths_of(A, -1), B / lengths_of(B, -2)
+    A0, B0 = A0 / lengths_of(A0, -1), B0 / lengths_of(B0, -2)
+    scale = (strength * (norms / A0.shape[-2])).unsqueeze(-2)
     return torch.cat([B, B - B0], dim=-1), torch.cat([A - A0, A0], dim=-2) * scale
 
 
@@ -244,79 +237,14 @@ def _factors_in_form(
     A0, B0, norms = start
     scale, strength = (norms / A.shape[-2]).unsqueeze(-2), strength.unsqueeze(-2)
     if form.normalise:
-        A, B = A / _lengths(A, -1), B / _lengths(B, -2)
-        A0, B0 = A0 / _lengths(A0, -1), B0 / _lengths(B0, -2)
+        A, B = A / lengths_of(A, -1), B / lengths_of(B, -2)
+        A0, B0 = A0 / lengths_of(A0, -1), B0 / lengths_of(B0, -2)
     right = torch.cat([A - A0, A0], dim=-2) * scale
     if form.initial_lambda is None:
         return torch.cat([B, B - B0], dim=-1), right * strength
     # λ B̂ Â - λ₀ B̂₀ Â₀ = λ B̂ (Â - Â₀) + (λ B̂ - λ₀ B̂₀) Â₀
     strong = strength * B
     return torch.cat([strong, strong - form.initial_lambda * B0], dim=-1), right
-
-
-class _DeloraFactors(Function):
-    """:func:`_factors` in few operations, rounded once, to a dtype of fewer digits.
-
-    With D = ∂L/∂right · diag(n) / r and its halves D₁ and D₂,
-
-        dB̂ = the sum of both halves of ∂L/∂left,   dÂ = λ D₁,   dλ = ⟨D, [Â - Â₀; Â₀]⟩
-
-    and the gradients of a row a and of its direction â are related by da = (dâ - â ⟨dâ, â⟩) / ‖a‖.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
-        A, B, strength, A0, B0, norms, dtype = inputs
-        r = len(A)
-        lengths_A, lengths_B = _lengths(A, 1), _lengths(B, 0)
-        ctx.save_for_backward(*inputs[:-1], lengths_A, lengths_B)
-        left = B.new_empty(len(B), 2 * r, dtype=dtype)
-        right = A.new_empty(2 * r, A.shape[1], dtype=dtype)
-        unit, scale = B / lengths_B, norms * strength
-        left[:, :r] = unit
-        torch.sub(unit, B0, out=left[:, r:])
-        torch.mul(A / lengths_A - A0, scale, out=right[:r])
-        torch.mul(A0, scale, out=right[r:])
-        return left, right
-
-    @staticmethod
-    def backward(ctx: Any, dleft: Tensor, dright: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        *inputs, lengths_A, lengths_B = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return _differentiable_gradients(ctx, inputs, (dleft, dright))
-        A, B, strength, A0, _, norms = inputs
-        r = len(A)
-        unit_A, unit_B = A / lengths_A, B / lengths_B
-        D = dright * norms
-        rows = torch.cat([unit_A - A0, A0])
-        dstrength = torch.dot(D.view(-1), rows.view(-1)).view_as(strength)
-        dA = _across(D[:r], unit_A, 1).mul_(strength / lengths_A)
-        halves = dleft.view(len(B), 2, r).sum(dim=1, dtype=B.dtype)
-        dB = _across(halves, unit_B, 0).div_(lengths_B)
-        return dA, dB, dstrength, None, None, None, None
-
-
-def _differentiable_gradients(
-    ctx: Any, inputs: list[Tensor], gradients: tuple[Tensor, Tensor]
-) -> tuple[Tensor | None, ...]:
-    """Return the gradients by operations that have derivatives themselves."""
-    wanted = [
-        each for each, is_wanted in zip(inputs, ctx.needs_input_grad, strict=False) if is_wanted
-    ]
-    results = tuple(each.to(d.dtype) for each, d in zip(_factors(*inputs), gradients, strict=True))
-    found = iter(torch.autograd.grad(results, wanted, gradients, create_graph=True))
-    return tuple(next(found) if is_wanted else None for is_wanted in ctx.needs_input_grad)
-
-
-def _lengths(matrix: Tensor, dim: int) -> Tensor:
-    norms = torch.linalg.vector_norm(matrix, dim=dim, keepdim=True)
-    return norms.clamp(min=_SMALLEST_LENGTH)
-
-
-def _across(gradient: Tensor, unit: Tensor, dim: int) -> Tensor:
-    """Return the part of a gradient that is across the directions ``unit``."""
-    along = (gradient * unit).sum(dim=dim, keepdim=True)
-    return torch.addcmul(gradient, unit, along, value=-1)
 
 
 class DeloraModel(FactoredTuner):

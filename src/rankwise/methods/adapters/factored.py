@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
@@ -59,11 +60,24 @@ class FactoredLinear(FactoredWeight, ABC):
     def _fused(self, names: list[str], x: Tensor) -> Tensor | None:
         """Return the layer's output in one step of autograd, or None where that cannot be."""
         dtype = fused_dtype(self.base_layer, x)
-        dropout = common_dropout([self.dropout[name] for name in names])
-        if dtype is None or dropout is None or not all(map(self._is_readable, names)):
+        if dtype is None or not all(map(self._is_readable, names)):
             return None
+        dropout = common_dropout([self.dropout[name] for name in names])
+        if dropout is None:
+            return None
+        if len(names) == 1:
+            return self._fused_with(names[0], x, dtype=dtype, dropout=dropout)
         factors = join([self._scaled_product(name, dtype) for name in names])
         return fused_linear(self.base_layer, x, factors, dtype=dtype, dropout=dropout)
+
+    def _fused_with(
+        self, adapter_name: str, x: Tensor, *, dtype: torch.dtype, dropout: float
+    ) -> Tensor:
+        """Return W x + b and the change of one adapter in one step of autograd."""
+        factors, scaling = self.product(adapter_name, dtype), self.scaling[adapter_name]
+        return fused_linear(
+            self.base_layer, x, factors, dtype=dtype, dropout=dropout, scaling=scaling
+        )
 
     def _is_readable(self, adapter_name: str) -> bool:
         """Tell whether the weights of an adapter are there without a call of their modules."""

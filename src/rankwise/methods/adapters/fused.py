@@ -31,6 +31,7 @@ from rankwise.core.errors import ModelError
 from rankwise.core.undoing import undone
 
 _HALVES = (torch.bfloat16, torch.float16)
+_CAST = (torch.float32, *_HALVES)  # by autocast
 COMPUTED = (torch.float64, torch.float32, *_HALVES)
 Factors = tuple[Tensor, Tensor | None, Tensor]  # B, M or None for the identity, A
 
@@ -42,9 +43,9 @@ def fused_dtype(base: nn.Module, x: Tensor) -> torch.dtype | None:
     """
     if not _is_plain_linear(base) or _is_transformed():
         return None
-    weight: Any = base.weight
-    if _is_autocast(x):  # which leaves float64 alone
-        is_cast = {x.dtype, weight.dtype} <= {torch.float32, *_HALVES}
+    weight: Any = base._parameters["weight"]
+    if is_under_autocast(x):  # which leaves float64 alone
+        is_cast = x.dtype in _CAST and weight.dtype in _CAST
         return torch.get_autocast_dtype(x.device.type) if is_cast else None
     return weight.dtype if x.dtype == weight.dtype and x.dtype in COMPUTED else None
 
@@ -70,22 +71,23 @@ def fused_linear(
     *,
     dtype: torch.dtype,
     dropout: float = 0.0,
+    scaling: float = 1.0,
 ) -> Tensor:
-    """Return W x + b + B M A d(x) in ``dtype``, which is what :func:`fused_dtype` has returned.
+    """Return W x + b + s B M A d(x) in ``dtype``, which is what :func:`fused_dtype` has returned.
 
     Args:
         base: The frozen ``nn.Linear`` with W (out, in) and b.
         x: (..., in).
-        factors: B (out, r), scaling included, M (r, r) or None for the identity, and A (r, in).
+        factors: B (out, r), M (r, r) or None for the identity, and A (r, in).
         dtype: The dtype of all products and of the result; the rest may be of any other.
         dropout: With which probability d drops an input, drawn as ``nn.Dropout`` draws.
+        scaling: s.
     """
     linear: Any = base
-    B, M, A = factors
-    narrowed = (B.to(dtype), None if M is None else M.to(dtype), A.to(dtype))
+    inputs = (x.to(dtype), linear.weight, linear.bias, *factors, dropout, scaling)
     # A compiled step has no second derivatives, nor what leads to them.
     function = _FusedStep if torch.compiler.is_compiling() else _FusedLinear
-    result: Any = function.apply(x.to(dtype), linear.weight, linear.bias, *narrowed, dropout)
+    result: Any = function.apply(*inputs)
     return result[0] if isinstance(result, tuple) else result
 
 
@@ -125,78 +127,113 @@ def _forward(
     M: Tensor | None,
     A: Tensor,
     dropout: float,
+    scaling: float,
 ) -> tuple[Tensor, Tensor]:
-    x_trains, _, _, left_trains, core_trains, right_trains, _ = ctx.needs_input_grad
-    ctx.shape, ctx.scale = x.shape, 1 / (1 - dropout) if dropout < 1 else 0.0
+    x_trains, _, _, left_trains, core_trains, right_trains, *_ = ctx.needs_input_grad
+    ctx.shape, ctx.drop_scale, ctx.scaling = x.shape, scale_of_dropout(dropout), scaling
     X = x.reshape(-1, x.shape[-1])
     dropped, mask = torch.native_dropout(X, dropout, True) if dropout else (X, None)
-    short = _times(A, dropped.T)
+    left, core, right = narrowed = _narrowed((B, M, A), x.dtype, scaling)
+    short = times(right, dropped.T)
     ctx.save_for_backward(
         x if right_trains else None,  # as it came: derivatives of a view made here would be lost
         mask if x_trains or right_trains else None,
         short if left_trains or core_trains else None,
-        *(weight, B, M, A),
+        *(weight, B, M, A, *narrowed),
     )
-    y = x.new_empty(*x.shape[:-1], len(weight))
+    y, Y = start_of_output(x, weight, bias)
+    Y.addmm_((short if core is None else core @ short).T, left.T)
+    return y, short
+
+
+def start_of_output(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return W x + b in a new tensor, and the same as a matrix (N, out) to be added to."""
+    y = x.new_empty(*x.shape[:-1], weight.shape[0])
     # Written into a tensor of ours: what selective checkpointing keeps, the results of products,
     # may not be added to. And y itself is no view: a model may change it in place.
-    Y = y.view(-1, len(weight))
+    X, Y, W = x.reshape(-1, x.shape[-1]), y.view(-1, weight.shape[0]), weight.to(x.dtype)
     if bias is None:
-        torch.mm(X, weight.to(x.dtype).T, out=Y)
+        torch.mm(X, W.T, out=Y)
     else:
-        torch.addmm(bias.to(x.dtype), X, weight.to(x.dtype).T, out=Y)
-    Y.addmm_((short if M is None else M @ short).T, B.T)
-    return y, short
+        torch.addmm(bias.to(x.dtype), X, W.T, out=Y)
+    return y, Y
+
+
+def _narrowed(factors: Factors, dtype: torch.dtype, scaling: float) -> Factors:
+    """Return the factors in ``dtype``, the scaling in the core or else in B."""
+    B, M, A = factors
+    if M is None:
+        return _cast(B, dtype, scaling), None, A.to(dtype)
+    return B.to(dtype), _cast(M, dtype, scaling), A.to(dtype)
+
+
+def _cast(factor: Tensor, dtype: torch.dtype, scaling: float) -> Tensor:
+    """Return the factor times ``scaling`` in ``dtype``, in one operation if nobody records it."""
+    if scaling == 1:
+        return factor.to(dtype)
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return (factor * scaling).to(dtype)
+    return torch.mul(factor, scaling, out=factor.new_empty(factor.shape, dtype=dtype))
+
+
+def scale_of_dropout(probability: float) -> float:
+    """Return by what ``nn.Dropout`` multiplies the inputs that it keeps."""
+    return 1 / (1 - probability) if probability < 1 else 0.0
 
 
 def _backward(ctx: Any, dy: Tensor | None, dshort: Tensor | None) -> tuple[Tensor | None, ...]:
     """Return the gradients by operations that have derivatives themselves."""
     gradient = dshort if dy is None else dy
     assert gradient is not None
-    if _is_autocast(gradient):  # whoever calls backward under autocast
+    if is_under_autocast(gradient):  # whoever calls backward under autocast
         with torch.autocast(gradient.device.type, enabled=False):
             return _backward(ctx, dy, dshort)
-    x, mask, short, weight, B, M, A = ctx.saved_tensors
-    x_trains, _, _, left_trains, core_trains, right_trains, _ = ctx.needs_input_grad
+    x, mask, short, weight, B, M, A, left, core, right = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        left, core, right = _narrowed((B, M, A), gradient.dtype, ctx.scaling)
+    x_trains, _, _, left_trains, core_trains, right_trains, *_ = ctx.needs_input_grad
     dB = dM = dA = dx = None
     dh = dshort
     if dy is not None:
         dY = dy.reshape(-1, dy.shape[-1]).T
-        dh = _times(B.T, dY)
+        dh = times(left.T, dY)
         if left_trains:
-            dB = _outer(dY, short if M is None else M @ short)
-        if M is not None:
-            dM = dh @ short.T if core_trains else None
-            dh = M.T @ dh
+            dB = outer(dY, short if core is None else core @ short)
+            dB = _cast(dB, B.dtype, ctx.scaling if core is None else 1)
+        if core is not None:
+            dM = _cast(dh @ short.T, M.dtype, ctx.scaling) if core_trains else None
+            dh = core.T @ dh
         if dshort is not None:
             dh = dh + dshort
     assert dh is not None
     if right_trains:
         X = x.reshape(-1, x.shape[-1])
-        dA = dh @ (X if mask is None else _drop(X, mask, ctx.scale))
+        dA = (dh @ (X if mask is None else drop(X, mask, ctx.drop_scale))).to(A.dtype)
     if x_trains:
-        dx = _input_gradient(dy, weight, (dh.T, A), mask, ctx.scale).view(ctx.shape)
-    return dx, None, None, dB, dM, dA, None
+        change = (dh.T, right)
+        dx = input_gradient(dy, weight, change, mask, ctx.drop_scale).view(ctx.shape)
+    return dx, None, None, dB, dM, dA, None, None
 
 
-def _input_gradient(
+def input_gradient(
     dy: Tensor | None, weight: Tensor, change: tuple[Tensor, Tensor], mask: Tensor | None, s: float
 ) -> Tensor:
     """Return dy W + d(k A) as a matrix (N, in), ``change`` being k (N, r) and A."""
     if dy is None:
         dX = change[0] @ change[1]
-        return dX if mask is None else _drop(dX, mask, s)
+        return dX if mask is None else drop(dX, mask, s)
     dX = dy.reshape(-1, dy.shape[-1]) @ weight.to(dy.dtype)
     if mask is None:
         return dX.addmm_(*change)
-    return dX.add_(_drop(change[0] @ change[1], mask, s))
+    return dX.add_(drop(change[0] @ change[1], mask, s))
 
 
-def _drop(X: Tensor, mask: Tensor, scale: float) -> Tensor:
+def drop(X: Tensor, mask: Tensor, scale: float) -> Tensor:
+    """Drop what a mask drops, and multiply the rest."""
     return torch.ops.aten.native_dropout_backward(X, mask, scale)
 
 
-def _times(left: Tensor, columns: Tensor) -> Tensor:
+def times(left: Tensor, columns: Tensor) -> Tensor:
     """Return left (r, n) times columns (n, N), a matrix of one vector a column."""
     if columns.device.type == "cpu":
         # Up to three times as fast there as a flat matrix times a narrow one.
@@ -204,7 +241,7 @@ def _times(left: Tensor, columns: Tensor) -> Tensor:
     return (columns.T @ left.T).T
 
 
-def _outer(columns: Tensor, short: Tensor) -> Tensor:
+def outer(columns: Tensor, short: Tensor) -> Tensor:
     """Return columns (n, N) times the transpose of short (r, N)."""
     return (short @ columns.T).T if columns.device.type == "cpu" else columns @ short.T
 
@@ -212,9 +249,11 @@ def _outer(columns: Tensor, short: Tensor) -> Tensor:
 def _is_plain_linear(base: nn.Module) -> bool:
     if type(base) is not nn.Linear or not is_readable(base):
         return False
-    weight, bias = base.weight, base.bias
+    weight, bias = base._parameters.get("weight"), base._parameters.get("bias")
+    if type(weight) is not nn.Parameter:
+        return False
     trains = weight.requires_grad or (bias is not None and bias.requires_grad)
-    is_whole = type(weight) is nn.Parameter and not hasattr(weight, "ds_id")  # DeepSpeed's ZeRO-3
+    is_whole = not hasattr(weight, "ds_id")  # DeepSpeed's ZeRO-3
     return is_whole and not trains and not _has_global_hook()
 
 
@@ -224,13 +263,13 @@ def is_readable(module: nn.Module) -> bool:
     So that its weight may be read in the place of a call. Accelerate, for one, replaces a module's
     forward to bring its weight when it is called; Opacus hooks those that train.
     """
-    hooks = (
-        module._forward_hooks,
-        module._forward_pre_hooks,
-        module._backward_hooks,
-        module._backward_pre_hooks,
+    return not (
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in module.__dict__
     )
-    return "forward" not in module.__dict__ and not any(hooks)
 
 
 def _has_global_hook() -> bool:
@@ -254,7 +293,7 @@ def _is_transformed() -> bool:
     )
 
 
-def _is_autocast(x: Tensor) -> bool:
+def is_under_autocast(x: Tensor) -> bool:
     # The meta device, where a run is rehearsed, has no autocast to ask for.
     return not x.is_meta and torch.is_autocast_enabled(x.device.type)
 
@@ -286,8 +325,11 @@ def lora_forward(layer: lora.Linear, x: Tensor, *args: Any, **kwargs: Any) -> Te
     dropout = common_dropout([layer.lora_dropout[name] for name in names]) if dtype else None
     if dtype is None or dropout is None:
         return lora.Linear.forward(layer, x, *args, **kwargs)
-    factors = join([_lora_factors(layer, name) for name in names])
-    return fused_linear(layer.base_layer, x, factors, dtype=dtype, dropout=dropout)
+    if len(names) == 1:
+        factors, scaling = _lora_factors(layer, names[0]), layer.scaling[names[0]]
+    else:
+        factors, scaling = join([_lora_factors(layer, each, is_scaled=True) for each in names]), 1
+    return fused_linear(layer.base_layer, x, factors, dtype=dtype, dropout=dropout, scaling=scaling)
 
 
 def _is_plain_factor(factor: nn.Module) -> bool:
@@ -296,16 +338,13 @@ def _is_plain_factor(factor: nn.Module) -> bool:
 
 def join(factors: list[Factors]) -> Factors:
     """Return factors of the sum of the products B M A."""
-    if len(factors) == 1:
-        return factors[0]
-    B = torch.cat([B if M is None else B @ M for B, M, _ in factors], dim=1)
+    B = torch.cat([B if M is None else B @ M.to(B.dtype) for B, M, _ in factors], dim=1)
     return B, None, torch.cat([A for _, _, A in factors])
 
 
-def _lora_factors(layer: lora.Linear, name: str) -> Factors:
-    left, right, scaling = layer.lora_B[name], layer.lora_A[name], layer.scaling[name]
-    B, A = cast(Tensor, left.weight), cast(Tensor, right.weight)
-    return B * scaling if scaling != 1 else B, None, A
+def _lora_factors(layer: lora.Linear, name: str, *, is_scaled: bool = False) -> Factors:
+    B, A = cast(Tensor, layer.lora_B[name].weight), cast(Tensor, layer.lora_A[name].weight)
+    return B * layer.scaling[name] if is_scaled else B, None, A
 
 
 def fuse(model: nn.Module) -> list[str]:

@@ -1,0 +1,150 @@
+"""A frozen linear layer and DeLoRA's change beside it, as one step of autograd.
+
+    y = W x + b + λ (B̂ h₁ + (B̂ - B̂₀) h₂),    h₁ = (Â - Â₀) N x,    h₂ = Â₀ N x,    N = diag(n) / r
+
+What is made of the frozen half is made once. At the start both differences are exactly zero. With
+k = B̂ᵀ dy, h = h₁ + h₂ and q = ⟨k, h⟩, a number a direction, summed over the inputs,
+
+    dA = λ (k xᵀ N - Â q) / ‖a‖,    dB = λ (dy hᵀ - B̂ q) / ‖b‖
+
+so that the part of a gradient along a direction, which does not count, comes from the short vectors
+and no unit vectors are made again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.nn.functional import linear
+
+from rankwise.methods.adapters.fused import (
+    drop,
+    input_gradient,
+    is_under_autocast,
+    outer,
+    scale_of_dropout,
+    start_of_output,
+    times,
+)
+
+SMALLEST_LENGTH = 1e-12  # that of torch.nn.functional.normalize
+
+
+def lengths_of(matrix: Tensor, dim: int) -> Tensor:
+    """Return the norms along a dimension, none of them zero."""
+    norms = torch.linalg.vector_norm(matrix, dim=dim, keepdim=True)
+    return norms.clamp(min=SMALLEST_LENGTH)
+
+
+def frozen_half(start: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Return -Â₀, -B̂₀, n / r and, in ``dtype``, Â₀ N from A₀, B₀ and n."""
+    A0, B0, norms = start
+    A0, B0, norms = A0 / lengths_of(A0, -1), B0 / lengths_of(B0, -2), norms / A0.shape[-2]
+    return [-A0, -B0, norms, (A0 * norms).to(dtype)]
+
+
+def fused_delora(
+    base: nn.Module, x: Tensor, trained: list[Tensor], frozen: list[Tensor], dropout: float
+) -> Tensor:
+    """Return the output of a layer whose change has A, B and λ, and what :func:`frozen_half` gives.
+
+    All products are of the dtype of the last of ``frozen``.
+    """
+    layer: Any = base
+    x = x.to(frozen[-1].dtype)
+    return _FusedDelora.apply(x, layer.weight, layer.bias, *trained, *frozen, dropout)  # type: ignore[return-value]
+
+
+class _FusedDelora(Function):
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        x, weight, bias, A, B, strength, *frozen, dropout = inputs
+        X = x.reshape(-1, x.shape[-1])
+        dropped, mask = torch.native_dropout(X, dropout, True) if dropout else (X, None)
+        left, right, lengths = _factors(A, B, frozen)
+        short = times(right, dropped.T)
+        ctx.drop_scale = scale_of_dropout(dropout)
+        ctx.save_for_backward(*inputs[:-1], mask, left, right, lengths, short)
+        y, Y = start_of_output(x, weight, bias)
+        Y.addmm_(_scaled(short, strength).T, left.T)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        (dy,) = gradients
+        if is_under_autocast(dy):  # whoever calls backward under autocast
+            with torch.autocast(dy.device.type, enabled=False):
+                return _FusedDelora.backward(ctx, dy)
+        *inputs, mask, left, right, lengths, short = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _differentiable_gradients(ctx, inputs, mask, dy)
+        x, weight, _, A, B, strength, _, _, norms, _ = inputs
+        x_trains, _, _, A_trains, B_trains, strength_trains, *_ = ctx.needs_input_grad
+        dx = dA = dB = dstrength = None
+        r, dY, X = len(A), dy.reshape(-1, dy.shape[-1]).T, x.reshape(-1, x.shape[-1])
+        k = times(left.T, dY)
+        if strength_trains:
+            dstrength = (k * short).sum(dtype=strength.dtype).view_as(strength)
+        h = short[:r] + short[r:]
+        along = (k[:r] * h).sum(dim=1, dtype=A.dtype)
+        by_length = strength / lengths
+        by_A, by_B = ((by_length / lengths).view(2, r) * along).unbind()
+        if A_trains:
+            dA = k[:r] @ (X if mask is None else drop(X, mask, ctx.drop_scale))
+            dA = (dA * norms).mul_(by_length[:r, None]).addcmul_(A, by_A[:, None], value=-1)
+        if B_trains:
+            dB = (outer(dY, h) * by_length[r:]).addcmul_(B, by_B, value=-1)
+        if x_trains:
+            change = (_scaled(k, strength).T, right)
+            dx = input_gradient(dy, weight, change, mask, ctx.drop_scale).view(x.shape)
+        return dx, None, None, dA, dB, dstrength, None, None, None, None, None
+
+
+def _factors(A: Tensor, B: Tensor, frozen: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return [B̂, B̂ - B̂₀] and [Â - Â₀; Â₀] N, rounded once, and the lengths of A's and B's."""
+    minus_A0, minus_B0, norms, right_half = frozen
+    r, dtype = len(A), right_half.dtype
+    lengths = A.new_empty(2 * r)
+    torch.linalg.vector_norm(A, dim=1, out=lengths[:r])
+    torch.linalg.vector_norm(B, dim=0, out=lengths[r:])
+    lengths.clamp_(min=SMALLEST_LENGTH)
+    right = A.new_empty(2 * r, A.shape[1], dtype=dtype)
+    torch.mul(_difference(A, lengths[:r, None], minus_A0), norms, out=right[:r])
+    right[r:] = right_half
+    left = B.new_empty(len(B), 2 * r, dtype=dtype)
+    torch.div(B, lengths[r:], out=left[:, :r])
+    _difference(B, lengths[r:], minus_B0, out=left[:, r:])
+    return left, right, lengths
+
+
+def _difference(
+    matrix: Tensor, lengths: Tensor, minus: Tensor, *, out: Tensor | None = None
+) -> Tensor:
+    """Return the unit vectors plus ``minus``: exactly zero where that is the negative of them."""
+    if matrix.dtype in (torch.float32, torch.float64):
+        return torch.addcdiv(minus, matrix, lengths, out=out)
+    return torch.add(matrix / lengths, minus, out=out)  # one operation would not round between
+
+
+def _scaled(short: Tensor, strength: Tensor) -> Tensor:
+    return torch.mul(short, strength, out=torch.empty_like(short))
+
+
+def _differentiable_gradients(
+    ctx: Any, inputs: list[Tensor], mask: Tensor | None, dy: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients by operations that have derivatives themselves."""
+    x, weight, bias, A, B, strength, minus_A0, minus_B0, norms, _ = inputs
+    A, B = A / lengths_of(A, -1), B / lengths_of(B, -2)
+    left = torch.cat([B, B + minus_B0], dim=1)
+    right = torch.cat([A + minus_A0, -minus_A0]) * (strength * norms)
+    dropped = x if mask is None else drop(x.reshape(mask.shape), mask, ctx.drop_scale).view_as(x)
+    y = linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
+    y = y + linear(linear(dropped, right.to(x.dtype)), left.to(x.dtype))
+    flags = ctx.needs_input_grad
+    wanted = [each for each, is_wanted in zip(inputs, flags, strict=False) if is_wanted]
+    found = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
+    return tuple(next(found) if is_wanted else None for is_wanted in flags)
