@@ -15,6 +15,7 @@ from rankwise.core.errors import ModelError
 from rankwise.core.undoing import undone
 
 _CONTAINERS = (dict, OrderedDict, list, set)
+_NOTHING: dict[str, Any] = {}
 
 
 @contextlib.contextmanager
@@ -83,13 +84,17 @@ class Structure:
         """Put back what is no longer there, and take out what has come since."""
         for module, attributes, contents in self._held:
             own = vars(module)
-            for name in own.keys() - attributes.keys():
+            for name in [name for name in own if name not in attributes]:
                 del own[name]
             own.update(attributes)
-            for name, content in contents.items():
+            for name, container in attributes.items():
+                # Nearly all are empty, as they were.
+                if type(container) not in _CONTAINERS or not (container or name in contents):
+                    continue
+                content = contents.get(name, _NOTHING)
                 # Sharded parameters take turns with whole ones, as their owner sees fit.
-                if name != "_parameters" or not _has_sharded(attributes[name], content):
-                    _refill(attributes[name], content)
+                if name != "_parameters" or not _has_sharded(container, content):
+                    _refill(container, content)
 
 
 class _State:
@@ -196,9 +201,11 @@ def random_state_kept() -> Iterator[None]:
 
 
 def _contents(module: nn.Module) -> dict[str, Any]:
-    """Return copies of the attributes that are plain containers, by name."""
+    """Return copies of the attributes that are plain containers and not empty, by name."""
     return {
-        name: value.copy() for name, value in vars(module).items() if type(value) in _CONTAINERS
+        name: value.copy()
+        for name, value in vars(module).items()
+        if type(value) in _CONTAINERS and value
     }
 
 
