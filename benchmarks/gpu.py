@@ -28,12 +28,13 @@ from measuring import Options, Row, print_rows
 
 import rankwise
 
+# The steps last: their smaller shapes, which come in the end, have no targets.
 PARTS: dict[str, Callable[[Bench], Iterator[Row]]] = {
-    "steps": steps.rows,
     "init": init.rows,
     "fold": folding.rows,
     "decode": decoding.rows,
     "compile": compiling.rows,
+    "steps": steps.rows,
 }
 
 

@@ -13,7 +13,7 @@ import torch
 from peft.tuners import lora
 from torch import Tensor, nn
 
-from rankwise.methods.adapters.bridge import assign
+from rankwise.methods.adapters.bridge import assign, is_sharded
 from rankwise.methods.adapters.fused import lora_forward
 from rankwise.methods.adapters.stacks import adapted_parameter, adapted_parameter_name
 from rankwise.methods.chain.layer import Factors, OpenedLayer, stack
@@ -35,10 +35,12 @@ class FoldedLayer(OpenedLayer):
         if blocks:
             dtype = torch.promote_types(weight.dtype, torch.float32)
             B, A = (factor.to(dtype) for factor in stack(blocks, weight.device))
-            # W₀ is widened as it is added: no copy of it in float32.
-            folded = self._in_own_layout((B * self.history.scaling) @ A)
-            folded += base.to(weight.device)
-        assign(weight, folded)
+            change = self._in_own_layout((B * self.history.scaling) @ A)
+            # W₀ is widened as it is added, and the sum rounded as it is written.
+            place = change if is_sharded(weight) else weight.detach()
+            folded = torch.add(change, base.to(weight.device), out=place)
+        if is_sharded(weight) or not blocks:
+            assign(weight, folded)
         self.history.blocks = blocks
         # As the weight's dtype has it, which may overflow where the sum does not.
         self.history.largest = torch.linalg.vector_norm(folded, torch.inf).to(weight.dtype)
