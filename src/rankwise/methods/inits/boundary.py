@@ -160,10 +160,11 @@ class BoundaryMatching:
     def _train(
         self, matcher: _Matcher, parameters: list[nn.Parameter], watch: Watch
     ) -> list[float]:
-        options = {"lr": self.lr, "weight_decay": self.weight_decay}
         # Hundreds of small factors: one operation for all of them, where there is a GPU.
-        is_fused = all(parameter.device.type == "cuda" for parameter in parameters)
-        optimizer = torch.optim.AdamW(parameters, **options, fused=is_fused or None)
+        is_fused = all(parameter.device.type == "cuda" for parameter in parameters) or None
+        optimizer = torch.optim.AdamW(
+            parameters, lr=self.lr, weight_decay=self.weight_decay, fused=is_fused
+        )
         losses = []
         for step in watch.through(range(self.steps), "boundary matching steps"):
             loss = matcher.loss(step % len(matcher.batches))
