@@ -18,7 +18,7 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 from rankwise.core.errors import ModelError, nearest_names
-from rankwise.tasks.pretrained import Dtype, find_model, from_pretrained, torch_dtype
+from rankwise.tasks.pretrained import Dtype, find_model, from_pretrained, is_gguf, torch_dtype
 
 _SUFFIX = ".json"
 
@@ -33,13 +33,13 @@ def architecture_names() -> list[str]:
 def read_architecture(name: str, **options: Any) -> PreTrainedConfig:
     """Return the configuration of the model ``name``: a shipped one, or one of the Hub's as a file.
 
-    The file is a ``config.json`` or the folder of one.
+    The file is a ``config.json`` or the folder of one, or a GGUF file.
 
     Raises:
         ModelError: It is none of these.
     """
     found = Path(find_model(name))
-    if found.is_dir() or (found.suffix == _SUFFIX and found.is_file()):
+    if is_gguf(found.name) or found.is_dir() or (found.suffix == _SUFFIX and found.is_file()):
         return from_pretrained(AutoConfig, str(found), **options)
     if name not in (known := architecture_names()):
         raise ModelError(

@@ -1,4 +1,7 @@
-"""Pretrained models and tokenizers of Transformers: from the Hub, a folder, or a Python package."""
+"""Pretrained models and tokenizers of Transformers: from the Hub, a folder, or a Python package.
+
+A name that ends with ``.gguf`` is a file of llama.cpp, whose weights Transformers dequantises.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from transformers import (
     TorchAoConfig,
 )
 from transformers.utils import logging
+from transformers.utils.quantization_config import GgufConfig
 
 from rankwise.core.errors import ModelError
 from rankwise.tasks.table import Dtype
@@ -26,15 +30,17 @@ from rankwise.tasks.table import Dtype
 Quantization = Literal["nf4", "int8", "int8-torchao"]
 
 _PACKAGE = "package:"
+_GGUF = ".gguf"
 
 
 def find_model(name: str) -> str:
-    """Return what Transformers loads for ``name``: itself, or the folder inside a package.
+    """Return what Transformers loads for ``name``: itself, or the folder or file inside a package.
 
-    ``package:NAME/FOLDER`` is the folder FOLDER of the installed Python package NAME.
+    ``package:NAME/FOLDER`` is the folder FOLDER of the installed Python package NAME, and
+    ``package:NAME/FILE.gguf`` a file of it.
 
     Raises:
-        ModelError: The package is not installed or has no such folder.
+        ModelError: The package is not installed or has no such folder or file.
     """
     if not name.startswith(_PACKAGE):
         return name
@@ -45,8 +51,10 @@ def find_model(name: str) -> str:
             f"{name} needs the Python package {package!r}: pip install {package.replace('_', '-')}"
         )
     path = Path(spec.origin).parent / folder
-    if not path.is_dir():
-        raise ModelError(f"package {package!r} has no folder {folder!r}")
+    if not (path.is_file() if is_gguf(folder) else path.is_dir()):
+        files = sorted(each.name for each in Path(spec.origin).parent.glob(f"*{_GGUF}"))
+        there = f"; there is {', '.join(files)}" if files else ""
+        raise ModelError(f"package {package!r} has no folder or .gguf file {folder!r}{there}")
     return str(path)
 
 
@@ -56,8 +64,43 @@ def from_pretrained(kind: Any, name: str, **options: Any) -> Any:
     Raises:
         ModelError: There is no such thing, or it needs code of its own.
     """
+    found = find_model(name)
+    if is_gguf(found):
+        return _from_gguf(kind, found, name, **options)
     with loading_errors(name):
-        return kind.from_pretrained(find_model(name), trust_remote_code=False, **options)
+        return kind.from_pretrained(found, trust_remote_code=False, **options)
+
+
+def is_gguf(name: str) -> bool:
+    """Say whether a model's name is that of a GGUF file."""
+    return name.endswith(_GGUF)
+
+
+def _from_gguf(kind: Any, found: str, name: str, **options: Any) -> Any:
+    """Return what ``kind`` loads from a GGUF file: a local one, or OWNER/NAME/FILE on the Hub."""
+    if importlib.util.find_spec("gguf") is None:
+        raise ModelError(f"{name} needs the package gguf: pip install 'rankwise[gguf]'")
+    home, _, file = found.rpartition("/")
+    if not Path(found).is_file():
+        owner, _, rest = found.partition("/")
+        repository, _, file = rest.partition("/")
+        if found.startswith(("/", ".")) or not file:
+            raise ModelError(f"there is no file {found!r}")
+        home = f"{owner}/{repository}"
+    is_model = kind.__name__.startswith("AutoModel")
+    if is_model:
+        # Packed weights take no gradient to what stands before them.
+        options = {"quantization_config": GgufConfig(dequantize=True)} | options
+    with loading_errors(name):
+        loaded = kind.from_pretrained(
+            home or ".", gguf_file=file, trust_remote_code=False, **options
+        )
+    if is_model:
+        if (quantizer := getattr(loaded, "hf_quantizer", None)) is not None:
+            quantizer.remove_quantization_config(loaded)
+        # An adapter's config says of which base it is: the folder would not tell.
+        loaded.name_or_path = name
+    return loaded
 
 
 @lru_cache(maxsize=4)
