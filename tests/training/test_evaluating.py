@@ -51,6 +51,16 @@ def test_an_adapter_from_anywhere_scores_the_same(finished, tmp_path):
     assert result.predictions == list(test.predictions)
 
 
+def test_an_export_on_a_task_that_makes_its_own_base_scores_the_same(tmp_path):
+    task = {"pretrain_epochs": 1}
+    run = load_recipe("digits", {"task": task, "training": {"epochs": 1}}).run()
+    train_run(run, tmp_path / "out")
+    folder = tmp_path / "out" / "runs" / run.name
+    shutil.copytree(folder / "adapter", tmp_path / "adapter")
+    _, result = score_adapter(tmp_path / "adapter", split="test", task="digits", options=task)
+    assert result.scores == score_test(run, tmp_path / "out").scores
+
+
 @pytest.mark.parametrize("options", [{"split_seed": 1}, {"rows": 8}, {"protocol": "held-out"}])
 def test_the_splits_of_a_run_are_its_own(finished, options):
     with pytest.raises(SettingsError, match=r"would cut other splits .* rows that it has seen"):

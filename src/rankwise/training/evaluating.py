@@ -153,8 +153,9 @@ def _settings_of_directory(path: Path, changes: Options) -> RunSettings:
         raise SettingsError(f"{path} has no record that says its task: add --task TASK")
     check_adapter_directory(path)
     base = read_config(path).get("base_model_name_or_path")
+    named = {} if base is None else {"model": base}  # a task such as digits makes its own
     # The method plays no part in building the task.
-    return settings_of_run({"task": {"model": base} | changes, "method": "lora"})
+    return settings_of_run({"task": named | changes, "method": "lora"})
 
 
 def _adapted(path: Path, task: Task) -> nn.Module:
