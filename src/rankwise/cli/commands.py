@@ -26,6 +26,7 @@ COMMANDS = {
     "generate": "let a run's model write: a prompt, or a file of prompts",
     "chat": "talk with a run's model",
     "export": "write a run as a plain LoRA or with merged weights",
+    "merge": "write the full weights of a run, its change merged in",
     "push": "upload a run, or what was exported of it, to the Hub",
     "report": "write report.html from the records of a comparison or a run",
     "power": "print how often comparisons err, and what they can find",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from rankwise.cli.showing import say
 from rankwise.core.errors import SettingsError
 
 SECTIONS = ()
+TARGETS = ("lora", "merged", "gguf-ready", "gguf")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,8 +21,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run", type=Path, help="the folder of a run, or one with the ledger of an unfinished chain"
     )
-    parser.add_argument("--target", choices=("lora", "merged", "gguf-ready"), default="lora")
+    parser.add_argument("--target", choices=TARGETS, default="lora")
     parser.add_argument("--rank", type=positive, help="compress the change to this rank")
+    parser.add_argument(
+        "--llama-cpp",
+        type=Path,
+        help="for --target gguf: the folder of llama.cpp's repository (default: "
+        "RANKWISE_LLAMA_CPP, else its converter on the PATH)",
+    )
+    parser.add_argument(
+        "--check", choices=("vllm",), help="for --target lora: let vLLM write a few tokens with it"
+    )
     parser.add_argument("--output", type=Path, required=True, help="a new directory")
 
 
@@ -27,11 +39,51 @@ def run(arguments: argparse.Namespace, _overrides: dict[str, Any]) -> int:
     """Write the directory and say how near it is to what it was made from."""
     if arguments.target == "merged" and arguments.rank is not None:
         raise SettingsError("--rank compresses a LoRA and means nothing for --target merged")
+    _check_together(arguments)
     existing_folder(arguments.run)
+    converter = None
+    if arguments.target == "gguf":
+        from rankwise.export.llama_cpp import find_converter
+
+        converter = find_converter(arguments.llama_cpp)
     ledger = _ledger_folder(arguments.run)
     text, notes = _from_run(arguments) if ledger is None else _from_ledger(arguments, ledger)
     say(f"written: {arguments.output}, {text}", *(f"note: {note}" for note in notes))
+    if arguments.target == "gguf":
+        _convert(arguments.output, converter)
+    if arguments.check is not None:
+        from rankwise.training.serving import check_vllm
+
+        tokens = check_vllm(arguments.run, arguments.output)
+        say(f"checked: vLLM loaded it and wrote {tokens} tokens")
     return 0
+
+
+def _check_together(arguments: argparse.Namespace) -> None:
+    """Refuse options that would be passed over, and a check that cannot be made."""
+    if arguments.llama_cpp is not None and arguments.target != "gguf":
+        raise SettingsError(f"--llama-cpp is for --target gguf, got {arguments.target}")
+    if arguments.check is None:
+        return
+    if arguments.target != "lora":
+        raise SettingsError(f"--check vllm is for --target lora, got {arguments.target}")
+    if importlib.util.find_spec("vllm") is None:
+        raise SettingsError(
+            "--check vllm needs vLLM and a GPU that it supports: pip install 'rankwise[vllm]'"
+        )
+
+
+def _convert(directory: Path, converter: Path | None) -> None:
+    """Let llama.cpp's converter write the file, or say the one command that does."""
+    from rankwise.export.llama_cpp import FOLDER, convert_lora, converting_command
+
+    if converter is None:
+        say(
+            f"llama.cpp's converter is not here (--llama-cpp, {FOLDER} or the PATH); with it:",
+            shlex.join(converting_command(directory, None)),
+        )
+    else:
+        say(f"written: {convert_lora(directory, converter)}")
 
 
 def _from_run(arguments: argparse.Namespace) -> tuple[str, tuple[str, ...]]:
@@ -41,11 +93,16 @@ def _from_run(arguments: argparse.Namespace) -> tuple[str, tuple[str, ...]]:
         rows, difference = publish_merged(arguments.run, arguments.output)
         return f"merged weights; {_compared(rows, difference)}", ()
     published = publish_lora(
-        arguments.run, arguments.output, rank=arguments.rank, target=arguments.target
+        arguments.run, arguments.output, rank=arguments.rank, target=_written_as(arguments.target)
     )
     text = f"a plain LoRA of rank {published.lora.rank}; {_lost(published.errors)}"
     text += _compared(published.rows, published.largest_difference)
     return text, published.lora.notes
+
+
+def _written_as(target: str) -> Any:
+    """Return the form of the directory: that of a GGUF file is made from its own."""
+    return "gguf-ready" if target == "gguf" else target
 
 
 def _ledger_folder(path: Path) -> Path | None:
@@ -68,7 +125,7 @@ def _from_ledger(arguments: argparse.Namespace, ledger: Path) -> tuple[str, tupl
     from rankwise.export.ledger import export_ledger
 
     done = export_ledger(ledger, arguments.output, rank=arguments.rank)
-    if arguments.target == "gguf-ready":
+    if _written_as(arguments.target) == "gguf-ready":
         make_gguf_ready(arguments.output)
     text = (
         f"a plain LoRA of rank {done.rank} from {done.blocks} blocks of the unfinished chain in "
