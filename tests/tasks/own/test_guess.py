@@ -54,3 +54,14 @@ def test_what_is_said_goes_before(tmp_path):
 def test_a_doubt_is_refused_with_what_ends_it(tmp_path):
     with pytest.raises(DataError, match=r"which task is it for\? set --task\.name to one of"):
         guess(tmp_path, {"a": "x", "b": "y"})
+
+
+def test_a_text_beside_a_column_of_no_known_name_is_a_doubt(tmp_path):
+    row = {"verdict": "good", "what they wrote": "x"}
+    with pytest.raises(DataError, match=r"which task is it for\?.* there are verdict, what they"):
+        guess(tmp_path, row, text="what they wrote")
+    assert guess(tmp_path, row, text="what they wrote", label="verdict") == {
+        "name": "text-classification",
+        "text": ["what they wrote"],
+        "label": "verdict",
+    }

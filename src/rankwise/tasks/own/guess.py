@@ -77,7 +77,8 @@ def _name_for(rows: Any, given: Guess, place: str) -> str:
         return TEXT_CLASSIFICATION
     if named_like(rows, PROMPT_NAMES) and named_like(rows, COMPLETION_NAMES):
         return SFT
-    if "text" in given or len(rows.column_names) == 1:
+    # A text beside other columns may be there to be told its class: only a name ends that doubt.
+    if len(rows.column_names) == 1:
         return CAUSAL_LM
     raise DataError(
         f"{place}: which task is it for? set --task.name to one of {', '.join(METRICS)}, or name "
