@@ -91,7 +91,8 @@ def main(words: Sequence[str] | None = None) -> None:
 def rows(options: Options) -> list[Row]:
     """Compare memory, time and growth."""
     size = TINY if options.is_tiny else Size()
-    return [*memory_rows(size, options), *time_rows(size, options), growth_row(size, options)]
+    rows = [*memory_rows(size, options), *time_rows(size, options)]
+    return [*rows, attach_row(size, options), growth_row(size, options)]
 
 
 def memory_rows(size: Size, options: Options) -> list[Row]:
@@ -143,6 +144,16 @@ def time_rows(size: Size, options: Options) -> list[Row]:
             Row(f"time of one batch, {mode} mode", "-", peer, alone, ratio, str(target), met)
         )
     return found
+
+
+def attach_row(size: Size, options: Options) -> Row:
+    """Compare the time of attaching LoRA-XS as it comes and initialising it from one batch."""
+    steps = {name: _step(name, *_prepared(name, size), size) for name in ("frozen", "attached")}
+    target = Target(of("attached", to="frozen"), 2.0)
+    turns = take_turns(steps, options=options, targets=[target])
+    ratio = str(target.ratio(turns))
+    what = "time of attaching and of one batch, sign mode"
+    return Row(what, "-", "-", "-", ratio, str(target), target.verdict(turns))
 
 
 def growth_row(size: Size, options: Options) -> Row:
@@ -219,6 +230,12 @@ def _step(
         init = UpdateApproximation(lr=LR, mode=mode, gradient_memory=budget)
         initialize(model, init, batches)
 
+    def attached() -> None:
+        adapter = LoraXSConfig(r=size.rank, target_modules=TARGETS)
+        adapted: Any = peft.get_peft_model(model, adapter)  # type: ignore[arg-type]
+        initialize(adapted, UpdateApproximation(lr=LR), batches)
+        adapted.unload()
+
     def gradients_alone() -> None:
         layers = {key: layer.get_base_layer() for key, layer in adapted_layers(model).items()}
         with active_adapter(model, None):
@@ -252,6 +269,7 @@ def _step(
         "frozen": frozen,
         "ours": ours,
         "ours raw": ours,
+        "attached": attached,
         "gradients alone": gradients_alone,
         "all": all_gradients,
         "lora_ga": lora_ga,
