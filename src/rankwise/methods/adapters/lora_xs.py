@@ -159,8 +159,9 @@ class LoraXSWeight(FactoredWeight, ABC):
         start = self._starts.get(adapter_name)
         is_there = start is None or not start.is_to_be_drawn
         told = whole(self.parts(adapter_name)[-1]) if is_there else base_weight(self)
-        sizes = torch.linalg.vector_norm(told.to(factor_dtype(told)), torch.inf, dim=(-2, -1))
-        return bool(sizes.min() < TINY)
+        told = told.detach().to(factor_dtype(told))
+        largest = torch.maximum(told.amax(dim=(-2, -1)), -told.amin(dim=(-2, -1)))
+        return bool(largest.min() < TINY)
 
     def combined(self, weights: dict[str, float]) -> list[Tensor]:
         """Return Σ wᵢ sᵢ Rᵢ / s, B and A of adapters that share B and A; s is that of the first."""
