@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rankwise.core.errors import DataError, ModelError
+from rankwise.core.errors import DataError, ModelError, SettingsError
 from rankwise.core.labels import IGNORED_LABEL
 from rankwise.tasks.own.causal_lm import CausalLm
 from rankwise.tasks.own.division import Cut
@@ -145,3 +145,22 @@ def test_plain_text_is_cut_into_blocks_and_no_token_is_lost(tmp_path, llama):
     assert abs(int(batch["attention_mask"].sum()) - facts["tokens"]) <= 1
     assert (batch["labels"] != IGNORED_LABEL).sum() == batch["attention_mask"].sum()
     assert task.tokenizer().decode(batch["input_ids"].flatten()).count("</s>") >= 23
+
+
+def test_metrics_of_texts_let_the_model_write_the_last_completion(tmp_path, llama):
+    task = sft(tmp_path, llama, PAIRS, asked_metrics=("exact_match",), max_new_tokens=5)
+    rows, model = task.splits().train, task.base_model(tmp_path)
+    short, longer = rows.take(torch.tensor([0])), rows.take(torch.tensor([0, 12]))
+    alone, beside = task.answers(model, {}, short), task.answers(model, {}, longer)
+    assert alone.labels[0] == beside.labels[0] == "it is 0"
+    # Rows of other lengths beside it change nothing of what is written.
+    assert alone.predictions[0] == beside.predictions[0]
+    prompt = short["input_ids"][:, : (short["labels"] == IGNORED_LABEL).sum()]
+    more = model.generate(input_ids=prompt, max_new_tokens=5, do_sample=False)
+    words = task.tokenizer().decode(more[0, prompt.shape[1] :], skip_special_tokens=True)
+    assert alone.predictions[0] == words.strip()
+
+
+def test_completions_cannot_be_written_where_all_is_learned(tmp_path, llama):
+    with pytest.raises(SettingsError, match=r"which task\.loss 'all' does not tell from prompts"):
+        sft(tmp_path, llama, PAIRS, asked_metrics=("rougeL",), loss="all").splits()

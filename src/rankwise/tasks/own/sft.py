@@ -1,23 +1,30 @@
 """Supervised fine-tuning on the user's prompts and completions, or on conversations.
 
 The loss counts the completions, or what the assistant says, with the end of each; or all of a row.
+Metrics of texts let the model write the last of them, greedily.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rankwise.core.errors import DataError
+import torch
+from torch import Tensor, nn
+
+from rankwise.core.errors import DataError, SettingsError
 from rankwise.core.labels import IGNORED_LABEL
+from rankwise.tasks.answers import Answers
 from rankwise.tasks.own.columns import find_sample_columns
-from rankwise.tasks.own.definitions import SFT
+from rankwise.tasks.own.definitions import SFT, TEXT_METRICS
 from rankwise.tasks.own.language import EncodedRows, LanguageTask
 from rankwise.tasks.own.sample_tokens import sample_tokens
 from rankwise.tasks.own.samples import divided_samples
 from rankwise.tasks.own.source import read_source
 from rankwise.tasks.own.task import length_of
+from rankwise.tasks.pretrained import padding_id
+from rankwise.tasks.splits import Batch
 
 LONGEST = 1024
 Loss = Literal["completion", "all"]
@@ -32,16 +39,40 @@ class SupervisedFineTuning(LanguageTask):
         completion: The column of the completions; None: guessed.
         messages: The column of conversations, lists of ``{role, content}``; None: guessed.
         loss: What counts.
+        max_new_tokens: The most that is written of a row, where metrics are of texts.
     """
 
     prompt: str | None = None
     completion: str | None = None
     messages: str | None = None
     loss: Loss = "completion"
+    max_new_tokens: int = 128
 
     @property
     def name(self) -> str:
         return SFT
+
+    @property
+    def writes(self) -> bool:
+        """Whether the metrics that are asked for are those of texts."""
+        return any(name in TEXT_METRICS for name in self.asked_metrics)
+
+    @property
+    def answers_with(self) -> str:
+        return "texts" if self.writes else "tokens"
+
+    def check_metrics(self) -> None:
+        """Refuse metrics that do not fit what is answered.
+
+        Raises:
+            SettingsError: They are of another kind, or of texts where all of a row is learned.
+        """
+        super().check_metrics()
+        if self.writes and self.loss == "all":
+            raise SettingsError(
+                f"task.metrics {', '.join(self.asked_metrics)} are of completions, which task.loss "
+                "'all' does not tell from prompts: leave one of the two out"
+            )
 
     @property
     def has_conversations(self) -> bool:
@@ -86,3 +117,42 @@ class SupervisedFineTuning(LanguageTask):
             )
         facts = {"truncated": truncated, "left_out": left_out, "max_length": length}
         return EncodedRows(inputs, labels, facts)
+
+    def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:
+        """Read the likelihood of what counts, or let the model write the last completion."""
+        if not self.writes:
+            return super().answers(model, output, batch)
+        tokenizer: Any = self.tokenizer()
+        spans = [_last_span(row) for row in batch["labels"]]
+        tokens = batch["input_ids"]
+        prompts = [row[:start] for row, (start, _) in zip(tokens, spans)]
+        longest, padding = max(map(len, prompts)), padding_id(tokenizer)
+        inputs = tokens.new_full((len(prompts), longest), padding)
+        mask = torch.zeros_like(inputs)
+        for number, prompt in enumerate(prompts):
+            inputs[number, longest - len(prompt) :] = prompt
+            mask[number, longest - len(prompt) :] = 1
+        written = model.generate(  # type: ignore[operator]
+            input_ids=inputs,
+            attention_mask=mask,
+            max_new_tokens=self.max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            pad_token_id=padding,
+        )
+        wanted = [row[start:end] for row, (start, end) in zip(tokens, spans)]
+        return Answers(_texts(tokenizer, list(written[:, longest:])), _texts(tokenizer, wanted))
+
+
+def _last_span(labels: Tensor) -> tuple[int, int]:
+    """Return where the last run of labels that count begins and ends."""
+    counts = (labels != IGNORED_LABEL).tolist()
+    end = len(counts) - counts[::-1].index(True)
+    start = end
+    while start and counts[start - 1]:
+        start -= 1
+    return start, end
+
+
+def _texts(tokenizer: Any, rows: list[Tensor]) -> list[str]:
+    return [text.strip() for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]

@@ -114,6 +114,9 @@ class SftSettings(OwnDataSettings):
     loss: Literal["completion", "all"] = setting(
         "completion", "what is learned: completions and the assistant's messages, or all of a row"
     )
+    max_new_tokens: PositiveInt = setting(
+        128, "the most that is written of a row for metrics of texts", unit="tokens", is_later=True
+    )
     max_length: PositiveInt | None = setting(None, f"{_MAX_LENGTH}1,024", unit="tokens")
 
 
