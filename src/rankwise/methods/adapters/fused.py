@@ -2,17 +2,15 @@
 
     y = W x + b + B M A x,       dx = Wᵀ dy + Aᵀ Mᵀ Bᵀ dy
 
-Written with modules, autograd holds the layer's output and the adapter's, adds them into a third
-tensor, and does the same again with the two gradients of x on the way back. Here each second
-product is added inside the first. In addition x is kept for the backward pass only where A trains,
-and as it came.
+Written with modules, autograd adds the layer's output and the adapter's into a third tensor, and so
+it does with the two gradients of x. Here each second product is added inside the first, and x is
+kept for the backward pass only where A trains, as it came.
 
-All products are those of one dtype, autocast's or else that of W, and are summed in float32 inside
-them; the factors may be wider, as a master copy that an optimizer moves. So nothing that has the
-size of x or y is ever made in another dtype than theirs.
+All products are of one dtype, autocast's or that of W, and summed in float32; factors may be wider,
+as a master copy that an optimizer moves. Nothing of the size of x or y is made in another dtype.
 
-The plain form remains for what a layer may be besides: hooked, offloaded, quantised, sharded,
-traced, under a transform of ``torch.func``. Both give the same values up to rounding.
+The plain form, equal up to rounding, remains for layers that are hooked, offloaded, quantised,
+sharded, traced, or under a transform of ``torch.func``.
 """
 
 from __future__ import annotations
