@@ -26,7 +26,7 @@ from rankwise.methods.chain.chain import Chain
 from rankwise.tasks.splits import TensorSplit
 from rankwise.training.job import Job
 from rankwise.training.loops.chains import build_chain, final_rank, resets_optimizer
-from rankwise.training.loops.optimization import build_optimizer, build_schedule
+from rankwise.training.loops.optimization import AdamWOfRuns, build_optimizer, build_schedule
 from rankwise.training.loops.results import (
     Trained,
     TrainedParameters,
@@ -173,11 +173,12 @@ class _Lockstep:
         for run in runs:
             run.job.model.train()
         self._job = runs[0].job  # of which every run has the same but learning rate and seed
-        self._optimizer = torch.optim.AdamW(_merged(runs), fused=True)
+        self._optimizer = AdamWOfRuns(_merged(runs))
         self._schedule = build_schedule(
             self._optimizer, self._job.settings.training, steps=self._job.steps
         )
         self._stack = ModelStack([run.job.model for run in runs])
+        self._optimizer.gather()
 
     def train(self) -> None:
         """Train all to their ends."""
@@ -201,7 +202,7 @@ class _Lockstep:
             if step in folds:
                 for run in going:
                     run.fold(self._optimizer)
-                self._stack = ModelStack([run.job.model for run in self._runs])
+                self._stack_anew()
             for run in going:
                 run.measure(step)
         return step
@@ -210,12 +211,10 @@ class _Lockstep:
         """Train each run on its own rows, int64 of shape (runs, rows)."""
         training = self._job.settings.training
         losses = self._stack.losses(self._job.splits.train.take(index))
-        losses.sum().backward()
         if (norm := training.max_grad_norm) is not None:
             for run in self._runs:
                 nn.utils.clip_grad_norm_(run.trained, norm)
         self._optimizer.step()
-        self._stack.forget_gradients()
         self._schedule.step()
         for run, loss in zip(self._runs, losses.tolist(), strict=True):
             if not run.is_done:
@@ -241,7 +240,12 @@ class _Lockstep:
                 parameter.grad = None  # so the optimizer passes it over
         self._runs = [run for run in self._runs if not any(run is it for it in leaving)]
         if leaving and self._runs:
-            self._stack = ModelStack([run.job.model for run in self._runs])
+            self._stack_anew()
+
+    def _stack_anew(self) -> None:
+        models = [run.job.model for run in self._runs]
+        self._stack = ModelStack(models, recordings=self._stack.recordings)
+        self._optimizer.gather()
 
 
 @contextlib.contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from peft import AdaLoraModel
-from torch import nn
+from torch import Tensor, nn
 from transformers import get_scheduler
 
 from rankwise.methods.adapters.lora_xs import correct_core_gradients
@@ -36,6 +38,76 @@ def build_optimizer(model: nn.Module, settings: RunSettings) -> torch.optim.Opti
     if isinstance(adapter, LoraXsSettings) and adapter.gradient_correction:
         optimizer.register_step_pre_hook(lambda *_: correct_core_gradients(model))
     return optimizer
+
+
+class AdamWOfRuns(torch.optim.AdamW):
+    """AdamW, fused, with the tensors of many runs listed once, and not anew at each step.
+
+    The state is kept as AdamW keeps it, of each parameter by itself. After a change of it, or of
+    which parameters have gradients, call :meth:`gather`.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]]) -> None:
+        super().__init__(groups, fused=True)
+        self._lists: list[_AtOnce] = []
+
+    def gather(self) -> None:
+        """List what trains; what has no state yet begins at none."""
+        self._lists = []
+        for group in self.param_groups:
+            by_step: dict[float, _AtOnce] = {}
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                if not self.state[parameter]:
+                    self.state[parameter] = {
+                        "step": torch.zeros((), dtype=torch.float32),
+                        "exp_avg": torch.zeros_like(parameter),
+                        "exp_avg_sq": torch.zeros_like(parameter),
+                    }
+                count = float(self.state[parameter]["step"])
+                by_step.setdefault(count, _AtOnce(group)).add(parameter, self.state[parameter])
+            self._lists += by_step.values()
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Take a step of every parameter that was listed."""
+        for each in self._lists:
+            each.take_step()
+
+
+class _AtOnce:
+    """Parameters of one group that have made as many steps."""
+
+    def __init__(self, group: dict[str, Any]) -> None:
+        self._group = group
+        self._tensors: tuple[list[Tensor], ...] = ([], [], [], [])
+        self._step = torch.zeros((), dtype=torch.float32)
+
+    def add(self, parameter: nn.Parameter, state: dict[str, Tensor]) -> None:
+        assert parameter.grad is not None
+        self._step = state["step"] if not self._tensors[0] else self._step
+        state["step"] = self._step  # one for all
+        new = (parameter.data, parameter.grad, state["exp_avg"], state["exp_avg_sq"])
+        for listed, tensor in zip(self._tensors, new, strict=True):
+            listed.append(tensor)
+
+    def take_step(self) -> None:
+        self._step += 1
+        group, (beta1, beta2) = self._group, self._group["betas"]
+        fused: Any = torch._fused_adamw_  # type: ignore[reportPrivateImportUsage]  # AdamW's own
+        fused(
+            *self._tensors,
+            [],
+            [self._step] * len(self._tensors[0]),
+            lr=group["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )
 
 
 def allocate_budget(model: nn.Module, step: int) -> None:
