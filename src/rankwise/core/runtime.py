@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import resource
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -15,6 +16,7 @@ _CLEAR_REFS = Path("/proc/self/clear_refs")
 _PACKAGES = ("rankwise", "torch", "peft", "transformers", "accelerate", "safetensors", "numpy")
 
 
+@cache  # of a process: what it has imported does not change, and a worker records many runs
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a result depends on."""
     found = {package: metadata.version(package) for package in _PACKAGES}
@@ -22,6 +24,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | found | {"torch": str(torch.__version__)}
 
 
+@cache
 def commit() -> str | None:
     """Return the git commit of the source tree that runs, or None outside of one."""
     folder = Path(__file__).resolve().parent

@@ -10,6 +10,7 @@ One row: ``features`` is 64 pixels in [0, 1], ``labels`` the digit (minus 5 in t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -59,6 +60,7 @@ class DigitsTask(PixelTask):
         )
 
 
+@cache  # rows are read, never changed, and a worker trains on them hundreds of times
 def _split(*, second: bool, seed: int) -> Splits:
     pixels, digits = load_digits(return_X_y=True)
     features = torch.tensor(pixels, dtype=torch.float32) / 16

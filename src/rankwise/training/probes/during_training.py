@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -74,7 +75,9 @@ class Diagnostics:
         return point
 
     def _relative_norm(self) -> float:
-        with in_eval_mode(self._job.model):
+        # Of factors nothing is computed by the model, whose mode takes longer to change than these.
+        is_factored = all(layer.is_factored for layer in self._layers.values())
+        with nullcontext() if is_factored else in_eval_mode(self._job.model):
             norms = {name: norm_of(layer.change()) for name, layer in self._layers.items()}
         return relative_norm_of_all(norms, self._layers)
 
