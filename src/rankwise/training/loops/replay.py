@@ -88,6 +88,8 @@ class _Tape(TorchDispatchMode):
             if argument.is_write and _storage(value) in self._kept:
                 raise NotReplayableError(f"{func} changes a tensor that is read elsewhere")
         result = func(*args, **(kwargs or {}))
+        if not isinstance(result, Tensor | list | tuple):
+            raise NotReplayableError(f"{func} returns no tensor, by which may be decided")
         if _is_identity(func, args, result):
             self._name(result, self._node(args[0]))
             if _storage(result) != _storage(args[0]):  # two tensors are one in the replay
