@@ -8,9 +8,8 @@ kept for the backward pass only where A trains, as it came.
 
 All products are of one dtype, autocast's or that of W, and summed in float32; factors may be wider,
 as a master copy that an optimizer moves. Nothing of the size of x or y is made in another dtype.
-
-The plain form, equal up to rounding, remains for layers that are hooked, offloaded, quantised,
-sharded, traced, or under a transform of ``torch.func``.
+Layers that are hooked, offloaded, quantised, sharded, traced, or under a transform of
+``torch.func`` have the plain form, which is equal up to rounding.
 """
 
 from __future__ import annotations
