@@ -57,6 +57,24 @@ def test_the_theory_of_chains_is_drawn(capsys):
     assert torch.get_default_dtype() == torch.float32
 
 
+def test_loads_are_measured(capsys):
+    parts = [
+        word for part in ("records", "layers", "folds", "adapters") for word in ("--part", part)
+    ]
+    load("load").main(["--tiny", *parts])
+    *_, table = capsys.readouterr().out.split("\nload\n")
+    assert len(table.strip().splitlines()) == 2 + 2 + 5 + 4 + 4
+    assert "| resume a comparison of " in table
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_comparisons_begun_at_once_are_whole_or_refused():
+    script = load("load")
+    assert script.compare_at_once(3, folders=3) == [0, 0, 0]
+    assert sorted(script.compare_at_once(8, folders=1)) == [0, *[2] * 7]
+
+
 @pytest.mark.processes
 def test_the_grid_of_digits_is_timed(capsys):
     load("digits_grid").main(["--tiny"])

@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import pytest
 
@@ -46,6 +48,26 @@ def test_a_folder_that_is_removed_meanwhile_is_no_error(tmp_path):
 def test_a_second_command_is_refused_in_the_same_process_too(tmp_path):
     with sole_use(tmp_path), pytest.raises(SettingsError, match=REFUSED), sole_use(tmp_path):
         pass
+
+
+def test_of_eight_that_begin_at_once_one_works(tmp_path):
+    beginning, ending = threading.Barrier(8), threading.Event()
+
+    def work(_: int) -> str:
+        beginning.wait()
+        try:
+            with sole_use(tmp_path / "output"):
+                ending.wait()
+                return "worked"
+        except SettingsError:
+            return "refused"
+
+    with ThreadPoolExecutor(8) as pool:
+        found = as_completed([pool.submit(work, number) for number in range(8)])
+        refused = [next(found).result() for _ in range(7)]
+        ending.set()
+        assert next(found).result() == "worked"
+    assert refused == ["refused"] * 7
 
 
 @pytest.mark.processes
