@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import trl
 from datasets import Dataset
 from peft import get_peft_model
 from trl import (
@@ -121,6 +122,8 @@ def logits(model, adapter_name):
 def test_the_policy_starts_at_its_reference_and_leaves_it(trainer, start, tmp_path):
     made = TRAINERS[trainer](start(), tmp_path)
     model = made.model
+    if "ref" not in model.peft_config:
+        pytest.skip(f"the {trainer.upper()} trainer of TRL {trl.__version__} copies no adapter")
     reference = logits(model, "ref")
     torch.testing.assert_close(logits(model, "default"), reference, rtol=0, atol=0)
     assert not torch.allclose(logits(model, None), reference, atol=1e-2)
