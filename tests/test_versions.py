@@ -11,7 +11,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-EXTRAS = ("report", "quant", "generation", "completion", "rouge", "test")
+EXTRAS = ("report", "quant", "generation", "completion", "rouge", "gguf", "test")
 
 
 def declared() -> dict[str, Requirement]:
