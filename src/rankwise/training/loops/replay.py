@@ -90,7 +90,7 @@ class _Tape(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         if not isinstance(result, Tensor | list | tuple):
             raise NotReplayableError(f"{func} returns no tensor, by which may be decided")
-        if _is_identity(func, args, result):
+        if isinstance(result, Tensor) and _is_identity(func, args, result):
             self._name(result, self._node(args[0]))
             if _storage(result) != _storage(args[0]):  # two tensors are one in the replay
                 self._kept |= {_storage(result), _storage(args[0])}
@@ -121,9 +121,9 @@ class _Tape(TorchDispatchMode):
         return self._nodes[id(tensor)]
 
 
-def _is_identity(func: Any, args: tuple[Any, ...], result: Any) -> bool:
+def _is_identity(func: Any, args: tuple[Any, ...], result: Tensor) -> bool:
     """Say whether an operation returns the numbers that it is given, in the same shape."""
-    if not (args and isinstance(args[0], Tensor) and isinstance(result, Tensor)):
+    if not (args and isinstance(args[0], Tensor)):
         return False
     if args[0].shape != result.shape or args[0].dtype != result.dtype:
         return False
