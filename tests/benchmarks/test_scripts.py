@@ -26,7 +26,7 @@ def test_all_print_one_table(capsys):
     load("all").main(["--tiny"])
     *_, table = capsys.readouterr().out.split("\nall\n")
     rows = [line.split(" | ") for line in table.strip().splitlines()[2:]]
-    assert len(rows) == 18
+    assert len(rows) == 19
     assert {row[-1].removesuffix(" |") for row in rows} <= {"yes", "no", "undecided"}
 
 
