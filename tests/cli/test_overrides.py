@@ -220,6 +220,7 @@ def test_what_was_read_can_be_written_and_read_again(setting, value):
         {"method": {"adapter": {"options": {"a": {"b": [1, {"c": None}]}}}}},
         {"compare": {"methods": ["lora", {"name": "cola", "published": None}], "budgets": None}},
         {"task": {"data_root": "/a b/c", "model": "package:x/y"}, "training": {}},
+        {"method": {"label": "a\x85b\u2028c\u2029d é"}},
     ],
 )
 def test_a_tree_survives_being_written(tree):

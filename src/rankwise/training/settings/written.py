@@ -38,10 +38,17 @@ def _kind_of(task: TaskSettings) -> str:
 
 def as_yaml(value: Any) -> str:
     """Return ``value`` as YAML on one line."""
-    text = yaml.safe_dump(
-        value, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False
-    )
+    text = _dumped(value, allow_unicode=True)
+    # YAML takes these for ends of lines, and PyYAML writes them so that they are read as blanks.
+    if any(end in text for end in "\x85\u2028\u2029"):
+        text = _dumped(value, allow_unicode=False)
     return text.removesuffix("...\n").strip()
+
+
+def _dumped(value: Any, *, allow_unicode: bool) -> str:
+    return yaml.safe_dump(
+        value, default_flow_style=True, width=10**6, allow_unicode=allow_unicode, sort_keys=False
+    )
 
 
 def _section(tree: Tree, *, above: str, kind: str) -> Iterator[str]:
