@@ -7,8 +7,6 @@ from safetensors.torch import load_file
 
 from rankwise.cli.main import main
 from rankwise.training import serving
-from rankwise.training.run import train_run
-from rankwise.training.settings.recipe import load_recipe
 
 CONVERTER = """
 import sys
@@ -19,15 +17,6 @@ if {fails}:
     sys.exit("no such architecture")
 Path(words[words.index("--outfile") + 1]).write_bytes(b"GGUF")
 """
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    output = tmp_path_factory.mktemp("output")
-    overrides = {"method": {"name": "lora", "r": 1}, "training": {"epochs": 1}}
-    settings = load_recipe("digits", overrides).run()
-    train_run(settings, output)
-    return str(output / "runs" / settings.name)
 
 
 @pytest.fixture
@@ -46,7 +35,7 @@ def converter(tmp_path, monkeypatch):
 
 
 def export(run, tmp_path, *words):
-    return main(["export", run, "--output", str(tmp_path / "out"), *words])
+    return main(["export", str(run), "--output", str(tmp_path / "out"), *words])
 
 
 @pytest.mark.processes
@@ -55,7 +44,7 @@ def test_a_converter_that_is_there_is_called(run, tmp_path, converter, capsys, m
     assert export(run, tmp_path, "--target", "gguf", "--llama-cpp", folder) == 0
     assert (tmp_path / "out" / "adapter.gguf").read_bytes() == b"GGUF"
     monkeypatch.setenv("RANKWISE_LLAMA_CPP", folder)
-    assert main(["export", run, "--output", str(tmp_path / "o2"), "--target", "gguf"]) == 0
+    assert main(["export", str(run), "--output", str(tmp_path / "o2"), "--target", "gguf"]) == 0
     assert "o2/adapter.gguf" in capsys.readouterr().out
 
 
@@ -101,7 +90,7 @@ def test_vllm_is_asked_for_a_few_tokens(run, tmp_path, capsys, monkeypatch):
 
 
 def test_merge_writes_what_export_writes(run, tmp_path):
-    assert main(["merge", run, "--output", str(tmp_path / "merged")]) == 0
+    assert main(["merge", str(run), "--output", str(tmp_path / "merged")]) == 0
     assert export(run, tmp_path, "--target", "merged") == 0
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("merged", "out"))
     assert one.keys() == other.keys()

@@ -11,8 +11,6 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from rankwise.cli.main import main
 from rankwise.export import hub
-from rankwise.training.run import train_run
-from rankwise.training.settings.recipe import load_recipe
 
 
 class Api:
@@ -38,15 +36,6 @@ def calls(monkeypatch):
     monkeypatch.setattr(hub, "get_token", lambda: "hf_stub")
     Api.calls = []
     return lambda: Api.calls
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    output = tmp_path_factory.mktemp("output")
-    overrides = {"method": {"name": "lora", "r": 1}, "training": {"epochs": 1}}
-    settings = load_recipe("digits", overrides).run()
-    train_run(settings, output)
-    return output / "runs" / settings.name
 
 
 def test_a_run_is_pushed_as_a_plain_lora_with_its_card(run, calls):

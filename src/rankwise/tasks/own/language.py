@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from rankwise.tasks.answers import Answers
 from rankwise.tasks.generation.task import response_likelihood
-from rankwise.tasks.own.definitions import TOKEN_METRICS
+from rankwise.tasks.own.definitions import TEXT_METRICS, TOKEN_METRICS
 from rankwise.tasks.own.task import OwnTask, own_tokenizer
 from rankwise.tasks.pretrained import padding_id
 from rankwise.tasks.splits import Batch, Splits
@@ -43,11 +43,18 @@ class LanguageTask(OwnTask):
     max_length: int | None = None
 
     auto_class: ClassVar[Any] = AutoModelForCausalLM
+    # Whether a row has an end that the model can be asked to write.
+    has_completions: ClassVar[bool] = False
     evaluation_batch_size = 8
 
     @property
+    def writes(self) -> bool:
+        """Whether the metrics that are asked for are those of texts, which the model writes."""
+        return self.has_completions and any(name in TEXT_METRICS for name in self.asked_metrics)
+
+    @property
     def answers_with(self) -> str:
-        return "tokens"
+        return "texts" if self.writes else "tokens"
 
     @property
     def default_metrics(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from rankwise.core.errors import DataError, SettingsError
 from rankwise.core.labels import IGNORED_LABEL
 from rankwise.tasks.answers import Answers
 from rankwise.tasks.own.columns import find_sample_columns
-from rankwise.tasks.own.definitions import SFT, TEXT_METRICS
+from rankwise.tasks.own.definitions import SFT
 from rankwise.tasks.own.language import EncodedRows, LanguageTask
 from rankwise.tasks.own.sample_tokens import sample_tokens
 from rankwise.tasks.own.samples import divided_samples
@@ -48,18 +48,11 @@ class SupervisedFineTuning(LanguageTask):
     loss: Loss = "completion"
     max_new_tokens: int = 128
 
+    has_completions: ClassVar[bool] = True
+
     @property
     def name(self) -> str:
         return SFT
-
-    @property
-    def writes(self) -> bool:
-        """Whether the metrics that are asked for are those of texts."""
-        return any(name in TEXT_METRICS for name in self.asked_metrics)
-
-    @property
-    def answers_with(self) -> str:
-        return "texts" if self.writes else "tokens"
 
     def check_metrics(self) -> None:
         """Refuse metrics that do not fit what is answered.

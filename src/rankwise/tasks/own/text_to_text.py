@@ -19,7 +19,7 @@ from rankwise.tasks.answers import Answers
 from rankwise.tasks.encoding import encode
 from rankwise.tasks.generation.task import response_likelihood
 from rankwise.tasks.own.columns import find_text_pair
-from rankwise.tasks.own.definitions import TEXT_METRICS, TEXT_TO_TEXT
+from rankwise.tasks.own.definitions import TEXT_TO_TEXT
 from rankwise.tasks.own.language import EncodedRows, LanguageTask
 from rankwise.tasks.own.samples import divided_samples
 from rankwise.tasks.own.source import read_source
@@ -44,19 +44,11 @@ class TextToText(LanguageTask):
     max_target_length: int = 128
 
     auto_class: ClassVar[Any] = AutoModelForSeq2SeqLM
+    has_completions: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
         return TEXT_TO_TEXT
-
-    @property
-    def writes(self) -> bool:
-        """Whether the metrics that are asked for are those of texts."""
-        return any(name in TEXT_METRICS for name in self.asked_metrics)
-
-    @property
-    def answers_with(self) -> str:
-        return "texts" if self.writes else "tokens"
 
     def texts(self) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
         given, place = read_source(self.source), self.source.data
