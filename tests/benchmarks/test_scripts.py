@@ -10,8 +10,11 @@ from tests.benchmarks.scripts import load
 from tests.comparison.report_records import made_up_comparison
 from tests.tasks.generation.generation_files import boolq_rows, write_lines
 
-# A peer's hooks fire where nothing but the weights requires gradients.
-pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing")
+pytestmark = [
+    pytest.mark.runs,
+    # A peer's hooks fire where nothing but the weights requires gradients.
+    pytest.mark.filterwarnings("ignore:Full backward hook is firing"),
+]
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,8 @@ from rankwise.cli.main import main
 from tests.docs.pages import DOCS, blocks, commands, name_of
 from tests.models.language import batches, language_model, sentences, tokenizer
 
+pytestmark = pytest.mark.runs
+
 # What it adds stays in the process.
 PLUGIN = DOCS / "guides" / "extend.md"
 ELSEWHERE = [PLUGIN, DOCS / "guides" / "diffusion.md"]  # run by tests/methods/test_diffusion.py

@@ -10,6 +10,8 @@ from tests.models.saved import make_bert
 from tests.tasks.glue.glue_files import write_mrpc
 from tests.tasks.idx_files import write_mnist
 
+pytestmark = pytest.mark.runs
+
 METHODS = "[{name: rac-lora, r: 2}, {name: lora-sb, r: 4}, {name: lora, r: 2}, full]"
 FEW = ["--federated.clients", "3", "--federated.rounds", "2", "--training.batch_size", "16"]
 EXACT = {"rac-lora", "lora-sb", "full"}

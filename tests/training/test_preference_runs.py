@@ -21,6 +21,8 @@ from rankwise.training.settings.recipe import load_recipe
 from tests.models.saved import make_llama
 from tests.tasks.own.own_files import write_jsonl
 
+pytestmark = pytest.mark.runs
+
 NOUNS = ["cat", "dog", "aunt", "tree", "river", "bird", "house", "hill"]
 PAIRS = [
     {

@@ -1,6 +1,7 @@
 """Everything that PEFT offers to do with an adapter whose chain is open: right, or refused."""
 
 import copy
+import math
 import pickle
 import warnings
 
@@ -11,6 +12,7 @@ from torch import nn
 
 from rankwise.core.errors import ChainError
 from rankwise.methods.adapters import bridge
+from rankwise.methods.chain.layer import largest_magnitude
 from tests.models.chains import (
     NAMES,
     base_weights,
@@ -221,3 +223,10 @@ def test_a_scaling_that_reaches_the_open_block_alone_is_refused(change):
     layer.unscale_layer()
     assert torch.equal(outputs(model), expected)
     chain.fold()
+
+
+@pytest.mark.parametrize("values", [[-3.0, 2.0], [1.0, 2.0], [math.nan, 1.0], [-math.inf, 1.0]])
+def test_the_largest_magnitude_is_the_norm_that_torch_has(values):
+    values = torch.tensor(values)
+    expected = torch.linalg.vector_norm(values, torch.inf)
+    torch.testing.assert_close(largest_magnitude(values), expected, equal_nan=True)

@@ -24,7 +24,12 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from rankwise.core.errors import ChainError
-from rankwise.methods.adapters.bridge import adapter_parameters, is_transposed, whole
+from rankwise.methods.adapters.bridge import (
+    adapter_parameters,
+    is_sharded,
+    is_transposed,
+    whole,
+)
 from rankwise.methods.adapters.stacks import number_of_experts, unpacked
 from rankwise.methods.chain.config import ChainConfig
 
@@ -72,6 +77,14 @@ class History:
         base = None if self.base is None else self.base.to(device)
         self.blocks = [(B.to(device), A.to(device)) for B, A in self.blocks]
         self.base = base
+
+
+def largest_magnitude(values: Tensor) -> Tensor:
+    """Return the largest magnitude, a tensor (); NaN if one of the values is."""
+    if values.device.type != "cpu" or is_sharded(values):
+        return torch.linalg.vector_norm(values, torch.inf)  # one operation
+    lowest, highest = torch.aminmax(values)  # there 15 times as fast
+    return torch.maximum(-lowest, highest)
 
 
 class OpenedLayer(_Mixin):

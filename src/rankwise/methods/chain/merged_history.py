@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rankwise.methods.adapters.bridge import assign, is_sharded
 from rankwise.methods.adapters.fused import lora_forward
 from rankwise.methods.adapters.stacks import adapted_parameter, adapted_parameter_name
-from rankwise.methods.chain.layer import Factors, OpenedLayer, stack
+from rankwise.methods.chain.layer import Factors, OpenedLayer, largest_magnitude, stack
 
 
 class FoldedLayer(OpenedLayer):
@@ -43,7 +43,7 @@ class FoldedLayer(OpenedLayer):
             assign(weight, folded)
         self.history.blocks = blocks
         # As the weight's dtype has it, which may overflow where the sum does not.
-        self.history.largest = torch.linalg.vector_norm(folded, torch.inf).to(weight.dtype)
+        self.history.largest = largest_magnitude(folded).to(weight.dtype)
 
     @contextlib.contextmanager
     def _pretrained_weight(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from peft.tuners import lora
 from torch import Tensor
 from torch.nn.functional import linear
 
-from rankwise.methods.chain.layer import Factors, OpenedLayer, stack
+from rankwise.methods.chain.layer import Factors, OpenedLayer, largest_magnitude, stack
 
 
 class BesideLinear(OpenedLayer):
@@ -39,7 +39,7 @@ class BesideLinear(OpenedLayer):
         self._stacked = None
         # An earlier block was judged when it was the last.
         factors = blocks[-1] if blocks else ()
-        sizes = [torch.linalg.vector_norm(factor, torch.inf) for factor in factors]
+        sizes = [largest_magnitude(factor) for factor in factors]
         self.history.largest = torch.stack(sizes).amax() if sizes else torch.tensor(0.0)
 
     def _stack_on(self, device: torch.device) -> Factors:
