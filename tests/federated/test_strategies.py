@@ -145,7 +145,7 @@ def test_a_local_round_goes_on_with_the_rows_where_the_last_one_ended(plan_of, c
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-@pytest.mark.parametrize("name", ["cola", "rac-lora-gradient", "delora", "asymm-lora"])
+@pytest.mark.parametrize("name", ["cola", "rac-lora-gradient", "delora", "asymm-lora", "sb-chain"])
 def test_methods_without_a_federated_form_are_refused(plan_of, cache, name):
     plan = plan_of(name)
     with pytest.raises(SettingsError, match=r"frozen sketch|no federated form.*rac-lora"):

@@ -222,6 +222,38 @@ def test_a_chain_keeps_its_history_beside_the_weight(kind, side, tmp_path):
 
 
 @kinds
+@ours
+def test_a_chain_of_our_adapters_keeps_its_history_beside_the_weight(kind, method, tmp_path):
+    model = attach(method, kind)
+    before = frozen_bytes(model)
+    chain = Chain(model)
+    with model.disable_adapter():
+        pretrained = logits(model.eval())
+    assert torch.equal(logits(model), pretrained)
+    train(model.train())
+    learned = logits(model.eval())
+    chain.fold()
+    torch.testing.assert_close(logits(model), learned, rtol=1e-4, atol=1e-4)
+    with model.disable_adapter():
+        assert torch.equal(logits(model), pretrained)
+    train(model.train())
+    learned = logits(model.eval())
+    chain.save(tmp_path)
+    twin = attach(method, kind)
+    again = Chain(twin)
+    again.load(tmp_path)
+    assert torch.equal(logits(twin.eval()), learned)
+
+    chain.finish()
+    torch.testing.assert_close(logits(model), learned, rtol=1e-4, atol=1e-4)
+    assert frozen_bytes(model) == before
+    export_lora(model, tmp_path / "lora")
+    loaded = PeftModel.from_pretrained(base(kind), tmp_path / "lora").eval()
+    keep_differentiable(loaded)  # packing rounds the scales of 4-bit weights
+    torch.testing.assert_close(logits(loaded), learned, rtol=1e-4, atol=1e-4)
+
+
+@kinds
 def test_a_chain_over_gradient_sketches(kind):
     model = attach("lora", kind)
 

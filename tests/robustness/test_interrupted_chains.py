@@ -19,6 +19,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
 from rankwise.methods.adapters.bridge import adapted_layers, base_weight
+from rankwise.methods.adapters.delora import DeloraConfig
+from rankwise.methods.adapters.lora_xs import LoraXSConfig
 from rankwise.methods.chain.chain import Chain
 
 from .interrupter import CALLS, LINES, ctrl_c, keyboard_interrupt, runtime_error, sweep
@@ -93,20 +95,17 @@ class Ground:
                 len(layer.history.blocks) if hasattr(layer, "history") else None for layer in layers
             ],
             "frozen": [dict(layer.frozen_peft_weight_names) for layer in layers],
-            "sizes": [
-                (layer.r["default"], layer.lora_alpha["default"], layer.scaling["default"])
-                for layer in layers
-            ],
-            "shapes": [tuple(layer.lora_A["default"].weight.shape) for layer in layers],
-            "config": (type(config), config.r, config.lora_alpha, config.use_rslora),
+            "sizes": [(layer.r["default"], layer.scaling["default"]) for layer in layers],
+            "alphas": [getattr(layer, "lora_alpha", None) for layer in layers],
+            "shapes": {name: tuple(each.shape) for name, each in parameters.items()},
+            "config": (type(config), config.r, getattr(config, "use_rslora", None)),
+            "tuner": (type(self.model.base_model), self.model.peft_type),
             "hooks": sum(len(module._forward_hooks) for module in self.model.modules()),
         }
 
 
 def plain() -> Ground:
-    torch.manual_seed(0)
-    base = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3))
-    return Ground(get_peft_model(base, LoraConfig(r=2, target_modules=["0", "2"])))
+    return over(LoraConfig(r=2, target_modules=["0", "2"]))
 
 
 def trained() -> Ground:
@@ -117,12 +116,37 @@ def trained() -> Ground:
 
 
 def chained() -> Ground:
-    ground = plain()
-    ground.chain = Chain(ground.model, side="left", sketch="orthonormal")
+    return with_chain(plain(), side="left", sketch="orthonormal")
+
+
+def with_chain(ground: Ground, **options) -> Ground:
+    ground.chain = Chain(ground.model, **options)
     ground.train()
     ground.fold()
     ground.train()
     return ground
+
+
+def of_xs() -> Ground:
+    return over(LoraXSConfig(r=2, target_modules=["0", "2"]))
+
+
+def of_delora() -> Ground:
+    return over(DeloraConfig(r=2, delora_lambda=1.0, target_modules=["0", "2"]))
+
+
+def over(config) -> Ground:
+    torch.manual_seed(0)
+    base = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3))
+    return Ground(get_peft_model(base, config))
+
+
+def chained_xs() -> Ground:
+    return with_chain(of_xs())
+
+
+def chained_delora() -> Ground:
+    return with_chain(of_delora())
 
 
 def bases(ground: Ground) -> list[list]:
@@ -161,37 +185,42 @@ def differences(state: dict[str, Any], before: dict[str, Any]) -> list[str]:
 
 
 def make_chain(ground: Ground) -> None:
-    Chain(ground.model, side="right")
+    Chain(ground.model)
 
 
 @attacks
-@pytest.mark.parametrize("start", [plain, trained])
+@pytest.mark.parametrize("start", [plain, trained, of_xs, of_delora])
 def test_making_a_chain_leaves_the_model_as_it_was(start, attack):
     # Not even the state after: nobody would hold the chain.
     assert_two_states(start, make_chain, attack, can_be_after=False)
 
 
 @attacks
-def test_a_fold_is_whole_or_not_at_all(attack):
-    assert_two_states(chained, Ground.fold, attack)
+@pytest.mark.parametrize("start", [chained, chained_xs, chained_delora])
+def test_a_fold_is_whole_or_not_at_all(start, attack):
+    assert_two_states(start, Ground.fold, attack)
 
 
 @attacks
-@pytest.mark.parametrize("final_rank", [None, 1])
-def test_a_finish_is_whole_or_not_at_all(final_rank, attack):
+@pytest.mark.parametrize(
+    ("start", "final_rank"),
+    [(chained, None), (chained, 1), (chained_xs, None), (chained_delora, None)],
+)
+def test_a_finish_is_whole_or_not_at_all(start, final_rank, attack):
     def act(ground: Ground) -> None:
         ground.chain.finish(final_rank=final_rank)
 
-    assert_two_states(chained, act, attack)
+    assert_two_states(start, act, attack)
 
 
 @attacks
-def test_a_load_is_whole_or_not_at_all(attack, tmp_path):
-    saved = chained()
+@pytest.mark.parametrize("start", [chained, chained_delora])
+def test_a_load_is_whole_or_not_at_all(start, attack, tmp_path):
+    saved = start()
     saved.train()
     saved.fold()
     saved.chain.save(tmp_path)
-    assert_two_states(chained, lambda ground: ground.chain.load(tmp_path), attack)
+    assert_two_states(start, lambda ground: ground.chain.load(tmp_path), attack)
 
 
 @attacks

@@ -35,6 +35,7 @@ from rankwise.methods.adapters.stacks import unpacked
 from rankwise.methods.chain.ledger import ChainIdentity, Ledger, key_of, read_ledger
 
 TOLERANCE = 1e-5
+_OF_A_CHAIN = (".lora_A.", ".lora_B.", ".rankwise_xs_", ".rankwise_decoupled_")
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,8 @@ def export_ledger(source: Path, directory: Path, *, rank: int | None = None) -> 
 def _check_nothing_else(source: Path) -> None:
     if not (source / WEIGHTS).exists():
         return
-    others = [key for key in read_names(plain_file(source, WEIGHTS)) if ".lora_A." not in key]
-    others = [key for key in others if ".lora_B." not in key]
-    if others:
+    names = read_names(plain_file(source, WEIGHTS))
+    if others := [key for key in names if not any(part in key for part in _OF_A_CHAIN)]:
         raise AdapterError(
             f"{source} holds {others[0]} beside the chain, which a ledger's export would lose: "
             "resume the run, let it finish, and export that"

@@ -218,7 +218,8 @@ def check_method(method: MethodSettings) -> None:
         SettingsError: It has none.
     """
     schedule, init = method.schedule, method.init.kind
-    if isinstance(schedule, ChainSchedule) and init == "random":
+    adapter = method.adapter.kind
+    if isinstance(schedule, ChainSchedule) and init == "random" and adapter == "lora":
         if schedule.side in BOTH or schedule.sketch == "gradient":
             raise SettingsError(
                 f"method {method.title!r}: a federated chain needs a frozen sketch that a seed "
@@ -226,7 +227,6 @@ def check_method(method: MethodSettings) -> None:
                 f"{schedule.sketch!r}: use side left or right"
             )
         return
-    adapter = method.adapter.kind
     is_plain = schedule.kind == "single" and adapter in _AVERAGED
     if not is_plain or (adapter == "lora" and init != "random"):
         raise SettingsError(

@@ -76,7 +76,8 @@ def sketch(
     if (kind == "gradient") != (gradient is not None):
         raise ArgumentError(f"gradient goes with kind='gradient' and no other, got kind={kind!r}")
     if gradient is not None:
-        return _leading_directions(gradient, shape, r, side=side, generator=generator)
+        U, Vh = _leading_directions(gradient, shape, r, generator=generator)
+        return U if side == "left" else Vh
     if kind not in _DRAWS:
         raise ArgumentError(f"kind must be one of {', '.join([*_DRAWS, 'gradient'])}, got {kind!r}")
     size, dimension = (shape[0], "rows") if side == "left" else (shape[1], "columns")
@@ -85,14 +86,33 @@ def sketch(
     return (tall if side == "left" else tall.T).contiguous()
 
 
+def sketch_pair(
+    shape: tuple[int, int],
+    r: int,
+    *,
+    kind: Kind,
+    generator: torch.Generator,
+    gradient: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Draw B (out, r) and A (r, in) of one kind, for an adapter that takes a sketch on either side.
+
+    With ``kind="gradient"`` both are of one decomposition; the others are drawn one after the
+    other. Arguments and errors are those of :func:`sketch`.
+    """
+    if kind == "gradient" and gradient is not None:
+        return _leading_directions(gradient, shape, r, generator=generator)
+    B = sketch(shape, r, side="left", kind=kind, generator=generator, gradient=gradient)
+    return B, sketch(shape, r, side="right", kind=kind, generator=generator)
+
+
 def _leading_directions(
-    gradient: Tensor, shape: tuple[int, int], r: int, *, side: Side, generator: torch.Generator
-) -> Tensor:
+    gradient: Tensor, shape: tuple[int, int], r: int, *, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     if tuple(gradient.shape) != tuple(shape):
         raise ArgumentError(f"gradient must have shape {tuple(shape)}, got {tuple(gradient.shape)}")
     check_gradient(gradient)
     U, _, Vh = truncated_svd(gradient, r, generator=generator)
-    return U if side == "left" else Vh
+    return U, Vh
 
 
 def _gaussian(size: int, r: int, generator: torch.Generator) -> Tensor:

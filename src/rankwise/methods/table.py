@@ -75,10 +75,22 @@ METHODS: dict[str, Method] = {
         adapter={"kind": "lora_xs"},
         init={"kind": "update"},
     ),
+    "sb-chain": Method(
+        "a chain of r×r cores, each between frozen factors from the gradient at its beginning",
+        "ours, after arXiv 2411.19557 and 2410.08305",
+        adapter={"kind": "lora_xs"},
+        schedule={"kind": "chain", "sketch": "gradient"},
+    ),
     "delora": Method(
         "normalised rank-1 terms with a learnable strength",
         "Bini et al. 2025, arXiv 2503.18225",
         adapter={"kind": "delora"},
+    ),
+    "delora-chain": Method(
+        "a chain of DeLoRA adapters, each in fresh directions at its first strength",
+        "ours, after arXiv 2503.18225 and 2410.08305",
+        adapter={"kind": "delora"},
+        schedule={"kind": "chain"},
     ),
     "peft": Method(
         "any method of PEFT: adapter.peft_type and adapter.options name its config",

@@ -221,6 +221,38 @@ def test_a_chain_folds_comes_back_from_its_ledger_and_ends(side, tmp_path):
         assert [int(torch.linalg.matrix_rank(each)) for each in delta(layer, "default")] == [2] * 3
 
 
+@pytest.mark.parametrize("kind", OURS)
+def test_a_chain_of_our_adapters_folds_comes_back_and_ends(kind, tmp_path):
+    model = attach(kind)
+    chain = Chain(model)
+    assert torch.equal(model(*inputs()), Network()(*inputs()))
+    for _ in range(2):
+        train(model)
+        before = model(*inputs())
+        chain.fold()
+        torch.testing.assert_close(model(*inputs()), before)
+    train(model)
+    adapted = model(*inputs())
+    again = attach(kind)
+    chain.save(tmp_path)
+    other = Chain(again)
+    other.load(tmp_path)
+    assert torch.equal(again(*inputs()), adapted)
+    again.save_pretrained(tmp_path)
+    export_ledger(tmp_path, tmp_path / "out")
+    exported = PeftModel.from_pretrained(Network(), tmp_path / "out")
+    torch.testing.assert_close(exported(*inputs()), adapted)
+    chain.finish()
+    assert type(model.peft_config["default"]) is LoraConfig
+    torch.testing.assert_close(model(*inputs()), adapted)
+    with model.disable_adapter():
+        assert torch.equal(model(*inputs()), Network()(*inputs()))
+    model.save_pretrained(tmp_path / "lora")
+    loaded = PeftModel.from_pretrained(Network(), tmp_path / "lora")
+    torch.testing.assert_close(loaded(*inputs()), adapted)
+    shifted(model)
+
+
 def test_a_lora_of_peft_on_a_matrix_by_its_parameter_is_taken_too():
     base = nn.Sequential(nn.Linear(4, 3))
     config = LoraConfig(r=2, target_modules=[], target_parameters=["0.weight"])

@@ -105,7 +105,7 @@ def test_trainer_and_callback_do_what_a_plain_loop_with_a_chain_does(tmp_path):
     [
         ({"every": 200}, {"max_steps": 20}, 200, "AsymmLoRA, not RAC-LoRA"),
         ({"every": 9, "side": "right"}, {}, 9, "AsymmLoRA, not RAC-LoRA"),
-        ({"every": 9, "side": "both"}, {}, 9, "a plain LoRA"),
+        ({"every": 9, "side": "both"}, {}, 9, "one adapter, and no chain"),
         ({"every_epochs": 1}, {"max_steps": -1, "num_train_epochs": 1}, 3, "AsymmLoRA"),
     ],
 )

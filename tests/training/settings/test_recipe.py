@@ -130,7 +130,9 @@ def test_a_run_that_could_not_be_is_refused_without_a_comparison_too(tmp_path):
     ("method", "message"),
     [
         ({"name": "full", "init": {"kind": "update"}}, "needs an adapter of kind lora"),
-        ({"name": "delora", "schedule": {"kind": "chain"}}, "works on adapter.kind 'lora'"),
+        ({"name": "delora", "schedule": {"kind": "frozen"}}, "works on adapter.kind 'lora'"),
+        ({"name": "peft", "schedule": {"kind": "chain"}}, "works on adapter.kind 'lora' or 'lora"),
+        ({"name": "sb-chain", "schedule": {"side": "left"}}, "of adapter.kind 'lora_xs' both are"),
         ({"name": "asymm-lora", "init": {"kind": "boundary"}}, "overwritten by the frozen sketch"),
     ],
 )

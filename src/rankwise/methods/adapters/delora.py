@@ -139,6 +139,7 @@ class DeloraWeight(FactoredWeight, ABC):
         _, _, strength, *_ = self.parts(adapter_name)
         initial = patterns.get(pattern, config.delora_lambda)
         strength.data.fill_(initial)
+        self.first_strengths[adapter_name] = initial
         keeps_initial = config.residual_lambda == "initial"
         if keeps_initial or not config.normalise:
             form = Form(config.normalise, initial if keeps_initial else None)
@@ -169,6 +170,32 @@ class DeloraWeight(FactoredWeight, ABC):
             assign(part, A)
         for part in (left, left_start):
             assign(part, B)
+
+    @torch.no_grad()
+    def restart(self, adapter_name: str, B: Tensor, A: Tensor) -> None:
+        """Start anew in the directions B and A with the first λ; the frozen copies follow.
+
+        Their lengths are those that factors drawn at random have, as a step turns a short vector
+        further than a long one; n stays.
+        """
+        r = B.shape[-1]
+        left = B * (math.sqrt(B.shape[-2] / (3 * r)) / lengths_of(B, -2))
+        right = A / (math.sqrt(3) * lengths_of(A, -1))
+        right_part, left_part, strength, right_start, left_start, _ = self.parts(adapter_name)
+        for part, value in (
+            *((each, right) for each in (right_part, right_start)),
+            *((each, left) for each in (left_part, left_start)),
+        ):
+            assign(part, value)
+        strength.fill_(self.first_strengths[adapter_name])
+
+    def is_zero(self, adapter_name: str) -> bool:
+        """Tell whether the factors are the frozen copies, and λ is what these are scaled by."""
+        A, B, strength, A0, B0, _ = (whole(part) for part in self.parts(adapter_name))
+        form = self.forms.get(adapter_name)
+        first = None if form is None else form.initial_lambda
+        is_same = torch.equal(A, A0.to(A.dtype)) and torch.equal(B, B0.to(B.dtype))
+        return is_same and (first is None or bool((strength == first).all()))
 
     def is_stuck(self, adapter_name: str) -> bool:
         """Tell whether the norms of the weight's columns are all zero or tiny."""

@@ -73,7 +73,7 @@ class FactoredExperts(FactoredWeight, ABC):
             )
         dtype = torch.promote_types(weight.dtype, torch.float32)
         for name in names:
-            B, A = self.lora_factors(name)
+            B, A = self.own_factors(name)
             left, right = (A.mT, B.mT) if self.is_transposed else (B, A)
             weight = torch.baddbmm(weight.to(dtype), left.to(dtype), right.to(dtype))
         return weight.to(self.weight.dtype)

@@ -75,6 +75,7 @@ class FactoredWeight(nn.Module, BaseTunerLayer, ABC):
         self.scaling: dict[str, float] = {}
         self._first_scaling: dict[str, float] = {}
         self.forms: dict[str, Any] = {}  # of adapters whose config asks for another form
+        self.first_strengths: dict[str, float] = {}  # of adapters that have a strength
         self.dropout = nn.ModuleDict()
         for part in self.part_names:
             self.add_module(part, nn.ModuleDict())
@@ -88,8 +89,8 @@ class FactoredWeight(nn.Module, BaseTunerLayer, ABC):
     @property
     def other_param_names(self) -> tuple[str, ...]:  # type: ignore[override]
         """The attributes with an entry an adapter, beside the trained parts (PEFT's word)."""
-        by_name = ("r", "scaling", "_first_scaling", "forms", "dropout", "_kept", "_starts")
-        return (*self.frozen_names, *by_name)
+        by_name = ("r", "scaling", "_first_scaling", "forms", "first_strengths", "dropout")
+        return (*self.frozen_names, *by_name, "_kept", "_starts")
 
     @abstractmethod
     def update_layer(self, adapter_name: str, *, r: int, config: Any, module_name: str) -> None:
@@ -113,8 +114,17 @@ class FactoredWeight(nn.Module, BaseTunerLayer, ABC):
 
     def lora_factors(self, adapter_name: str) -> tuple[Tensor, Tensor]:
         """Return (B, A) of shapes (out, k) and (k, in) with ΔW = B A exactly, scaling included."""
+        return self.own_factors(adapter_name)
+
+    def own_factors(self, adapter_name: str) -> tuple[Tensor, Tensor]:
+        """Return the same of the present parts alone, also where a chain has a history beside."""
         B, M, A = self._scaled_product(adapter_name)
         return B if M is None else B @ M, A
+
+    def has_learned(self, adapter_name: str) -> bool:
+        """Tell whether an adapter has been computed with and changes the weight."""
+        start = self._starts.get(adapter_name)
+        return not (start is not None and start.is_to_be_drawn) and not self.is_zero(adapter_name)
 
     def _names_at_work(self) -> list[str]:
         if self.disable_adapters or self.merged:
@@ -276,6 +286,19 @@ class FactoredWeight(nn.Module, BaseTunerLayer, ABC):
     def is_stuck(self, adapter_name: str) -> bool:
         """Tell whether the start of an adapter is such that no training moves the weight."""
         return False
+
+    def restart(self, adapter_name: str, B: Tensor, A: Tensor) -> None:
+        """Start anew at ΔW = 0 exactly, in the directions of B (out, r) and A (r, in).
+
+        Raises:
+            ModelError: The adapter does not say how, so that it cannot be the block of a chain.
+        """
+        raise ModelError(f"{type(self).__name__} does not say how it begins anew: see restart()")
+
+    def is_zero(self, adapter_name: str) -> bool:
+        """Tell whether ΔW = 0 exactly."""
+        B, A = self.own_factors(adapter_name)
+        return not (B.any() and A.any())
 
     def combined(self, weights: dict[str, float]) -> list[Tensor]:
         """Return the parts of the adapter whose ΔW is the weighted sum of those of others.

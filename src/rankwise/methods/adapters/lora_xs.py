@@ -154,6 +154,19 @@ class LoraXSWeight(FactoredWeight, ABC):
         assign(left, B)
         assign(right, A)
 
+    @torch.no_grad()
+    def restart(self, adapter_name: str, B: Tensor, A: Tensor) -> None:
+        """Start anew with a core of zero between the frozen factors B and A."""
+        core, left, right = (factor.weight for factor in self._factors(adapter_name))
+        core.zero_()
+        assign(left, B)
+        assign(right, A)
+
+    def is_zero(self, adapter_name: str) -> bool:
+        """Tell whether the core is zero."""
+        core, *_ = self._factors(adapter_name)
+        return not whole(core.weight).any()
+
     def is_stuck(self, adapter_name: str) -> bool:
         """Tell whether A, which holds the singular values of the weight, is zero or tiny."""
         start = self._starts.get(adapter_name)

@@ -1,8 +1,8 @@
 """Opening and closing a layer for a chain, where the class of a living layer changes.
 
 What can fail is made beforehand: the histories with their copies of W₀ (:func:`new_histories`), the
-factors of the end (:func:`plain_factors`). What then changes the layer is short, and
-:func:`way_back` leads back from it.
+factors of the end (:func:`plain_factors`) and, for layers of ours, the LoRA layers that they become
+(``plain.py``). What then changes the layer is short, and :func:`way_back` leads back from it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ from torch import Tensor, nn
 
 from rankwise.core.errors import ModelError
 from rankwise.core.modules import parameter_uses
-from rankwise.methods.adapters.bridge import adapter_parameters, base_shape, freeze, rank
+from rankwise.methods.adapters.bridge import (
+    adapter_parameters,
+    base_shape,
+    factors,
+    freeze,
+    rank,
+)
+from rankwise.methods.adapters.factored_weight import FactoredWeight
 from rankwise.methods.adapters.fused import FusedLoraLinear, is_lora_linear
 from rankwise.methods.adapters.quantised import is_supported
 from rankwise.methods.adapters.stacks import (
@@ -26,8 +33,11 @@ from rankwise.methods.adapters.stacks import (
     number_of_experts,
     packed,
 )
+from rankwise.methods.adapters.undrawn import Undrawn
+from rankwise.methods.chain.factored_block import BESIDE_OURS, FOLDED
 from rankwise.methods.chain.layer import History, OpenedLayer, cast_parameter
 from rankwise.methods.chain.merged_history import FoldedLinear, FoldedParameter
+from rankwise.methods.chain.plain import become, turn_into
 from rankwise.methods.chain.unmerged_history import BESIDE
 from rankwise.methods.chain.waiting import BaseDevice, waiting_copy
 
@@ -35,8 +45,9 @@ _OPENED: dict[type, type[OpenedLayer]] = {
     lora.Linear: FoldedLinear,
     FusedLoraLinear: FoldedLinear,
     lora.ParamWrapper: FoldedParameter,
-    **BESIDE,
+    **FOLDED,
 }
+_OPENED_BESIDE: dict[type, type[OpenedLayer]] = {**BESIDE, **BESIDE_OURS}
 
 # What PEFT keeps of an adapter beside its factors, and the end of a chain changes.
 _NUMBERS = ("r", "lora_alpha", "scaling", "use_rslora")
@@ -66,6 +77,14 @@ def check_layers(model: nn.Module, layers: Mapping[str, BaseTunerLayer], adapter
             )
 
 
+def has_learned(layer: BaseTunerLayer, adapter_name: str) -> bool:
+    """Tell whether an adapter has learned something that a chain must not lose."""
+    if isinstance(layer, FactoredWeight):
+        return layer.has_learned(adapter_name)
+    B, A = factors(layer, adapter_name)
+    return bool(B.any() and A.any())
+
+
 def new_histories(
     layers: Mapping[str, BaseTunerLayer], adapter_name: str, place: BaseDevice
 ) -> dict[str, History]:
@@ -73,7 +92,7 @@ def new_histories(
     histories = {}
     for name, layer in layers.items():
         weight = adapted_parameter(layer)
-        base = None if type(layer) in BESIDE else waiting_copy(weight.detach(), place)
+        base = None if _is_quantised(layer) else waiting_copy(weight.detach(), place)
         scaling = cast(OpenedLayer, layer).scaling[adapter_name]
         histories[name] = History(adapter_name, type(layer), base, scaling)
     return histories
@@ -83,25 +102,37 @@ def open_layer(layer: BaseTunerLayer, history: History) -> OpenedLayer:
     """Let a layer compute with its history."""
     opened = cast(OpenedLayer, layer)
     opened.history = history
-    layer.__class__ = _OPENED[history.plain]
+    layer.__class__ = (_OPENED if history.base is not None else _OPENED_BESIDE)[history.plain]
     return opened
 
 
 def plain_factors(layer: OpenedLayer, B: Tensor, A: Tensor) -> dict[str, nn.Parameter]:
     """Make the parameters of a plain LoRA with ΔW = B A, for :func:`close_layer`."""
-    parts = adapter_parameters(layer, layer.history.adapter_name)
-    return {
-        part: nn.Parameter(
-            packed(part[-1], factor).to(parts[part].device, parts[part].dtype).contiguous()
+    parts = layer.open_parts()
+    first = next(iter(parts.values()))
+    made = {}
+    for factor, value in (("B", B), ("A", A)):
+        like = parts.get(factor, first)
+        made[f"lora_{factor}"] = nn.Parameter(
+            packed(factor, value).to(like.device, like.dtype).contiguous()
         )
-        for part, factor in (("lora_B", B), ("lora_A", A))
-    }
+    return made
 
 
-def close_layer(layer: OpenedLayer, parameters: dict[str, nn.Parameter]) -> None:
-    """Leave a plain LoRA with these factors and scaling 1, which both train, beside W₀ restored."""
+def close_layer(
+    layer: OpenedLayer, parameters: dict[str, nn.Parameter], plain: nn.Module | None = None
+) -> None:
+    """Leave a plain LoRA with these factors and scaling 1, which both train, beside W₀ restored.
+
+    Args:
+        layer: A layer whose base is restored.
+        parameters: The factors.
+        plain: The LoRA layer that it becomes, unless it is one.
+    """
     name = layer.history.adapter_name
     layer.leave()
+    if plain is not None:
+        become(cast(nn.Module, layer), plain)
     for part, parameter in parameters.items():
         _set_factor(layer, part, name, parameter)
     rows = len(parameters["lora_A"])
@@ -112,6 +143,8 @@ def close_layer(layer: OpenedLayer, parameters: dict[str, nn.Parameter]) -> None
 
 def way_back(layer: BaseTunerLayer, adapter_name: str) -> Callable[[], None]:
     """Return what brings a layer back to where it is now, from any change that a chain makes."""
+    if isinstance(layer, FactoredWeight):
+        return _way_back_of_ours(layer, adapter_name)
     kind, history = type(layer), getattr(layer, "history", None)
     blocks = history.blocks if history else []
     parts = adapter_parameters(layer, adapter_name)
@@ -142,6 +175,34 @@ def way_back(layer: BaseTunerLayer, adapter_name: str) -> Callable[[], None]:
     return go_back
 
 
+def _way_back_of_ours(layer: FactoredWeight, adapter_name: str) -> Callable[[], None]:
+    kind, attributes, history = type(layer), dict(vars(layer)), getattr(layer, "history", None)
+    blocks = history.blocks if history else []
+    start = layer._starts.get(adapter_name)
+    values: list[tuple[nn.Parameter, Tensor | None, Tensor | None]] = [
+        (each, None if type(each) is Undrawn else each.detach().clone(), each.grad)
+        for each in (factor.weight for factor in layer._factors(adapter_name))
+    ]
+
+    @torch.no_grad()
+    def go_back() -> None:
+        if history is None:
+            drop_history(layer)
+        turn_into(layer, kind, dict(attributes))
+        for parameter, value, gradient in values:
+            if value is not None:
+                cast_parameter(parameter, value.dtype)
+                parameter.copy_(value)
+            elif type(parameter) is not Undrawn:
+                assert start is not None
+                start.put_off(parameter)
+            parameter.grad = gradient
+        if history is not None:
+            cast(OpenedLayer, layer).set_blocks(blocks)
+
+    return go_back
+
+
 def drop_history(layer: BaseTunerLayer) -> None:
     """Give a layer its pretrained weight and PEFT's class, if it has not got them."""
     if isinstance(layer, OpenedLayer):
@@ -161,13 +222,13 @@ def _set_factor(
 def _check_kind(name: str, layer: BaseTunerLayer) -> None:
     if isinstance(layer, OpenedLayer):
         raise ModelError(f"{name} is in an open chain already: finish that one first")
-    base: Any = layer.get_base_layer()
-    if is_supported(base) and type(layer) in BESIDE:
+    if _is_quantised(layer):
         return
+    base: Any = layer.get_base_layer()
     weight: Any = getattr(base, adapted_parameter_name(layer), None)
     is_plain = type(weight) is nn.Parameter and weight.is_floating_point() and not weight.is_meta
-    is_lora = is_lora_linear(layer) or type(layer) is lora.ParamWrapper
-    if not is_lora or not is_plain:
+    is_known = is_lora_linear(layer) or type(layer) in _OPENED
+    if not is_known or not is_plain:
         raise ModelError(
             f"{name} is a {type(layer).__name__} over {type(base).__name__} with a weight of "
             f"{getattr(weight, 'dtype', None)}: a chain takes linear layers with a floating-point "
@@ -181,3 +242,8 @@ def _check_kind(name: str, layer: BaseTunerLayer) -> None:
         )
     if weight.requires_grad:
         raise ModelError(f"the base weight of {name} is trained itself: freeze it before the chain")
+
+
+def _is_quantised(layer: BaseTunerLayer) -> bool:
+    """Tell whether a chain can lie beside the quantised weight of a layer."""
+    return type(layer) in _OPENED_BESIDE and is_supported(cast(nn.Module, layer.get_base_layer()))

@@ -27,7 +27,7 @@ from rankwise.capture.gradients import Loss, capture_gradients
 from rankwise.capture.losses import summed_loss
 from rankwise.core.errors import ChainError, SettingsError
 from rankwise.core.interrupts import EndsInTwoSteps
-from rankwise.functional.sketch_kinds import BOTH, ChainSide, Kind
+from rankwise.functional.sketch_kinds import ChainSide, Kind
 from rankwise.methods.adapters import bridge
 from rankwise.methods.chain.chain import Chain, ChainReport
 from rankwise.methods.chain.optimizers import match_moments
@@ -36,7 +36,9 @@ from rankwise.methods.chain.waiting import BaseDevice
 
 
 class ChainCallback(EndsInTwoSteps, TrainerCallback):
-    """Train a PEFT model's plain LoRA as a chain: RAC-LoRA, or COLA with ``side="both"``.
+    """Train a PEFT model's adapter as a chain: RAC-LoRA, or COLA with ``side="both"``.
+
+    The adapter is a plain LoRA, LoRA-XS or DeLoRA; whichever it is, one plain LoRA is left.
 
     Make it before the Trainer: it freezes and sketches at once, so that optimizer and DDP see the
     factors as they will be. When training ends, also by an exception, the base is restored bit for
@@ -49,7 +51,7 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         every: Fold after so many optimizer steps; give this, ``every_epochs`` or ``single_block``.
         every_epochs: Fold after so many epochs.
         single_block: Never fold: AsymmLoRA, or with ``side="both"`` a LoRA.
-        side: The sketched factor, see :class:`rankwise.Chain`.
+        side: The sketched factor of a LoRA, see :class:`rankwise.Chain`.
         sketch: Its kind, see there.
         seed: Seed of all sketches.
         adapter_name: The adapter to be chained.
@@ -79,7 +81,7 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         every: int | None = None,
         every_epochs: int | None = None,
         single_block: bool = False,
-        side: ChainSide = "left",
+        side: ChainSide | None = None,
         sketch: Kind | None = None,
         seed: int = 0,
         adapter_name: str = "default",
@@ -108,7 +110,6 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         self._warmup_steps = warmup_steps
         self._reset_optimizer = reset_optimizer
         self._final_rank = final_rank
-        self._side = side
         self._resumed_from: Any = None
         self._scheduled_rates: list[Any] = []
         # The last, so that what follows cannot fail and leave a chain that nobody holds.
@@ -244,7 +245,11 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
 
     def _warn_of_no_fold(self, steps: int) -> None:
         if steps <= self._block_steps < sys.maxsize:
-            method = "a plain LoRA" if self._side in BOTH else "AsymmLoRA, not RAC-LoRA"
+            method = (
+                "AsymmLoRA, not RAC-LoRA"
+                if self.chain.has_frozen_sketch
+                else "one adapter, and no chain"
+            )
             warnings.warn(
                 f"this chain will never fold: a block is {self._block_steps} steps long and the "
                 f"training has {steps}, so that it trains {method}. Fold more often (every at most "

@@ -6,8 +6,10 @@ fresh sketch and stays frozen, the other starts at zero and trains; then
     W ← W + s B A,        s = lora_alpha / r
 
 and the next block begins. COLA (Xia et al. 2024, arXiv 2401.04151) is the same with both factors
-trained. The inner solver is whoever trains the model: epochs of AdamW or, as in the paper's
-analysis (Eq. 3-4), one gradient step.
+trained. Where the adapter is LoRA-XS or DeLoRA, which is ours, a block is one of these: it begins
+at ΔW = 0 in two fresh sketches, and is folded as the product that it is. The inner solver is
+whoever trains the model: epochs of AdamW or, as in the paper's analysis (Eq. 3-4), one gradient
+step.
 
 Differences from the released code (hammoudhasan/RACLora, commit 7354fd2): one factor is frozen, as
 in the paper and not as in the script; the scaling has its 1/r; the optimizer forgets a block that
@@ -17,60 +19,54 @@ is over; the base weight is summed anew from the pretrained one at each fold, an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import cast
 
 import torch
-from peft import LoraConfig, PeftConfig
-from torch import Tensor, nn
+from peft import PeftConfig
+from torch import nn
 from torch.nn.functional import pad
 
 from rankwise.core.errors import AdapterError, ChainError, ModelError, SettingsError, TrainingError
 from rankwise.core.interrupts import EndsInTwoSteps, Step, all_or_none, go_back
 from rankwise.core.modules import numbers
 from rankwise.functional.compression import compress_each
-from rankwise.functional.sketch_kinds import BOTH, ChainSide, Kind
+from rankwise.functional.sketch_kinds import ChainSide, Kind
 from rankwise.methods.adapters import bridge
 from rankwise.methods.adapters.quantised import keep_differentiable
-from rankwise.methods.adapters.stacks import adapted_parameter, packed
+from rankwise.methods.adapters.stacks import adapted_parameter
 from rankwise.methods.chain.attach import (
     check_layers,
     close_layer,
     drop_history,
+    has_learned,
     new_histories,
     open_layer,
     plain_factors,
     way_back,
 )
-from rankwise.methods.chain.config import ChainConfig, check_config, mark, unmark
-from rankwise.methods.chain.layer import Factors, History, OpenedLayer, cast_parameter
+from rankwise.methods.chain.config import (
+    ChainMark,
+    check_config,
+    finished,
+    mark,
+    start_of_block,
+    unmark,
+)
+from rankwise.methods.chain.layer import Factors, History, OpenedLayer, Sketches
 from rankwise.methods.chain.ledger import folder_of, read_ledger, write_ledger
 from rankwise.methods.chain.optimizers import Moments, check_optimizer
-from rankwise.methods.chain.recalling import ledger_of, recall
+from rankwise.methods.chain.plain import become_lora_model, plain_layer, way_back_of_model
+from rankwise.methods.chain.recalling import Recalled, ledger_of, recall
+from rankwise.methods.chain.report import ChainReport
 from rankwise.methods.chain.sketches import Gradients, Sketcher
 from rankwise.methods.chain.waiting import BaseDevice, check_base_device, fetched, settle
 
 
-@dataclass(frozen=True)
-class ChainReport:
-    """What a finished chain came to.
-
-    Attributes:
-        blocks: Blocks it had, the adapter that it found and the last one included.
-        rank: Rank of the LoRA that it left.
-        errors: Per layer that was compressed to ``final_rank``, its relative Frobenius error.
-    """
-
-    blocks: int
-    rank: int
-    errors: dict[str, float]
-
-
 class Chain(EndsInTwoSteps):
-    """A chain of low-rank adapters in the place of one plain LoRA adapter of a PEFT model.
+    """A chain of low-rank adapters in the place of one adapter of a PEFT model.
 
     Making it prepares the model at once, so make it before the optimizer. Then train, :meth:`fold`
     after each block and :meth:`finish`; as a context manager it finishes by itself, also after an
@@ -87,11 +83,13 @@ class Chain(EndsInTwoSteps):
     happens.
 
     Args:
-        model: A PEFT model with a plain LoRA over linear layers or stacks of experts.
-        side: The sketched factor: ``left`` is B, ``right`` is A; ``both`` starts A from a sketch
-            and B at zero and trains the two (COLA), ``both-left`` the other way round.
+        model: A PEFT model with a plain LoRA, LoRA-XS or DeLoRA over linear layers or stacks of
+            experts.
+        side: The sketched factor of a LoRA: ``left`` (the default) is B, ``right`` is A; ``both``
+            starts A from a sketch and B at zero and trains the two (COLA), ``both-left`` the other
+            way round. Of LoRA-XS and DeLoRA both factors begin as sketches, and it stays None.
         sketch: A kind of :func:`rankwise.functional.sketch`. None takes ``gaussian``, the paper's;
-            for ``both`` it takes ``kaiming``, PEFT's start of A.
+            for ``both`` and DeLoRA ``kaiming``, PEFT's start of A; for LoRA-XS ``orthonormal``.
         seed: The sketch of a layer in block t is drawn from (seed, layer, t) and nothing else.
         adapter_name: The adapter to be chained.
         gradients: For ``sketch="gradient"`` and no other: called before each block, at the weights
@@ -117,7 +115,7 @@ class Chain(EndsInTwoSteps):
         self,
         model: nn.Module,
         *,
-        side: ChainSide = "left",
+        side: ChainSide | None = None,
         sketch: Kind | None = None,
         seed: int = 0,
         adapter_name: str = "default",
@@ -125,18 +123,17 @@ class Chain(EndsInTwoSteps):
         base_device: BaseDevice = "auto",
     ) -> None:
         super().__init__()
-        kind = sketch or ("kaiming" if side in BOTH else "gaussian")
         self.model = model
         self.adapter_name = adapter_name
         check_base_device(base_device)
         self._base_device: BaseDevice = base_device
-        self._sketcher = Sketcher(side, kind, seed, adapter_name, gradients)
         layers = bridge.adapted_layers(model, adapter_name)
         config = check_config(model, adapter_name)
+        side, kind = start_of_block(config, side, sketch)
+        self._sketcher = Sketcher(side, kind, seed, adapter_name, gradients)
         check_layers(model, layers, adapter_name)
         keep_differentiable(model)
-        factors = [bridge.factors(layer, adapter_name) for layer in layers.values()]
-        self._is_inherited = any(bool(B.any() and A.any()) for B, A in factors)
+        self._is_inherited = any(has_learned(each, adapter_name) for each in layers.values())
         self._layers = cast(dict[str, OpenedLayer], layers)
         sketches = self._sketcher.draw_all(layers, int(self._is_inherited))
         histories = new_histories(layers, adapter_name, base_device)
@@ -147,7 +144,12 @@ class Chain(EndsInTwoSteps):
     def is_open(self) -> bool:
         """Whether the chain goes on: it was not finished and its adapter not deleted."""
         entry = self._configs.get(self.adapter_name)
-        return isinstance(entry, ChainConfig) and entry.chain is self
+        return isinstance(entry, ChainMark) and entry.chain is self
+
+    @property
+    def has_frozen_sketch(self) -> bool:
+        """Whether one factor of each block of a LoRA is a frozen sketch."""
+        return self._sketcher.frozen is not None
 
     @property
     def folds(self) -> int:
@@ -242,7 +244,7 @@ class Chain(EndsInTwoSteps):
             ChainError: The chain is over.
         """
         self._check_open()
-        config = cast(LoraConfig, self._configs[self.adapter_name])
+        config = self._configs[self.adapter_name]
         ledger = ledger_of(
             self._layers, self._sketcher, config=config, is_inherited=self._is_inherited
         )
@@ -261,8 +263,8 @@ class Chain(EndsInTwoSteps):
         """
         self._check_open()
         ledger = read_ledger(folder_of(Path(directory), self.adapter_name))
-        histories = recall(ledger, self._layers, self._sketcher)
-        all_or_none(partial(self._write, histories, ledger.is_inherited), self._ways_back())
+        recalled = recall(ledger, self._layers, self._sketcher)
+        all_or_none(partial(self._write, recalled, ledger.is_inherited), self._ways_back())
 
     @property
     def _configs(self) -> dict[str, PeftConfig]:
@@ -276,12 +278,11 @@ class Chain(EndsInTwoSteps):
             )
 
     def _parameters(self, *, trained: bool) -> list[nn.Parameter]:
-        frozen = self._sketcher.factor if self._sketcher.is_frozen else None
         return [
             parameter
             for layer in self._layers.values()
-            for factor, parameter in zip("BA", layer.open_parameters(), strict=True)
-            if trained == (factor != frozen)
+            for part, parameter in layer.open_parts().items()
+            if trained == (part not in layer.frozen_parts_of_block())
         ]
 
     def _ways_back(self) -> list[Step]:
@@ -290,16 +291,15 @@ class Chain(EndsInTwoSteps):
         return [
             partial(setattr, self, "_is_inherited", self._is_inherited),
             partial(self._configs.__setitem__, self.adapter_name, config),
+            way_back_of_model(self.model),
             *(way_back(layer, self.adapter_name) for layer in self._layers.values()),
         ]
 
     def _open(
-        self, histories: Mapping[str, History], sketches: Mapping[str, Tensor], entry: ChainConfig
+        self, histories: Mapping[str, History], sketches: Mapping[str, Sketches], entry: ChainMark
     ) -> None:
-        frozen = [f"lora_{self._sketcher.factor}"] if self._sketcher.is_frozen else []
         for name, layer in self._layers.items():
-            open_layer(layer, histories[name])
-            bridge.freeze(layer, self.adapter_name, frozen)
+            open_layer(layer, histories[name]).freeze_sketch(self._sketcher.frozen)
         if self._is_inherited:
             blocks = {name: [layer.open_block()] for name, layer in self._layers.items()}
             if broken := self._set_histories(blocks):
@@ -310,7 +310,7 @@ class Chain(EndsInTwoSteps):
     def _fold(
         self,
         blocks: Mapping[str, list[Factors]],
-        sketches: Mapping[str, Tensor],
+        sketches: Mapping[str, Sketches],
         moments: Moments,
     ) -> None:
         if broken := self._set_histories(blocks):
@@ -333,26 +333,15 @@ class Chain(EndsInTwoSteps):
         weight = adapted_parameter(self._layers[broken[0]])
         return f"not finite, or not beside the weight in its {weight.dtype}, in {', '.join(broken)}"
 
-    @torch.no_grad()
-    def _begin_block(self, sketches: Mapping[str, Tensor]) -> None:
-        """Begin a block: in each layer a sketch beside a zero factor."""
+    def _begin_block(self, sketches: Mapping[str, Sketches]) -> None:
         for name, layer in self._layers.items():
-            for factor, parameter in zip("BA", layer.open_parameters(), strict=True):
-                parameter.grad = None
-                if factor == self._sketcher.factor:
-                    bridge.assign(parameter, packed(factor, sketches[name]))
-                else:
-                    parameter.zero_()
+            layer.begin_block(sketches[name])
 
-    def _write(self, histories: Mapping[str, list[Factors]], is_inherited: bool) -> None:
-        folded = {name: blocks[:-1] for name, blocks in histories.items()}
-        if broken := self._set_histories(folded):
+    def _write(self, recalled: Recalled, is_inherited: bool) -> None:
+        if broken := self._set_histories(recalled.blocks):
             raise AdapterError(f"the ledger is {broken}: use an earlier checkpoint")
         for name, layer in self._layers.items():
-            block = zip("BA", layer.open_parameters(), histories[name][-1], strict=True)
-            for factor, parameter, value in block:
-                cast_parameter(parameter, value.dtype)
-                bridge.assign(parameter, packed(factor, value))
+            layer.write_parts(recalled.parts[name])
         self._is_inherited = is_inherited
 
     def _close(self, factors: Mapping[str, Factors]) -> int:
@@ -366,17 +355,28 @@ class Chain(EndsInTwoSteps):
             )
             for name, (B, A) in factors.items()
         }
-        config = unmark(cast(ChainConfig, self._configs[self.adapter_name]), rank)
-        all_or_none(partial(self._switch_to_plain, parameters, config), self._ways_back())
+        entry = cast(ChainMark, self._configs[self.adapter_name])
+        is_transposed = any(map(bridge.is_transposed, self._layers.values()))
+        config = finished(entry, rank, is_transposed=is_transposed)
+        plain = {
+            name: plain_layer(layer, self.model, self.adapter_name, config)
+            for name, layer in self._layers.items()
+        }
+        switch = partial(self._switch_to_plain, parameters, plain, config)
+        all_or_none(switch, self._ways_back())
         return rank
 
     def _switch_to_plain(
-        self, parameters: Mapping[str, dict[str, nn.Parameter]], config: PeftConfig
+        self,
+        parameters: Mapping[str, dict[str, nn.Parameter]],
+        plain: Mapping[str, nn.Module | None],
+        config: PeftConfig,
     ) -> None:
         for layer in self._layers.values():  # the base first
             layer.set_blocks([])
         for name, layer in self._layers.items():
-            close_layer(layer, parameters[name])
+            close_layer(layer, parameters[name], plain[name])
+        become_lora_model(self.model)
         self._configs[self.adapter_name] = config
 
     def _end(self) -> None:
@@ -393,8 +393,8 @@ class Chain(EndsInTwoSteps):
     def _give_up(self) -> None:
         """Restore base, classes and config of what is still open, and nothing else."""
         entry = self._configs.get(self.adapter_name)
-        if isinstance(entry, ChainConfig) and entry.chain is not self:
+        if isinstance(entry, ChainMark) and entry.chain is not self:
             return  # this one is over, and another has begun
         go_back([partial(drop_history, layer) for layer in self._layers.values()])
-        if isinstance(entry, ChainConfig):
+        if isinstance(entry, ChainMark):
             self._configs[self.adapter_name] = unmark(entry)

@@ -1,21 +1,23 @@
-"""What a LoRA layer says and refuses while a chain of its adapter is open.
+"""What an adapter's layer says and refuses while a chain of its adapter is open.
 
 A chain puts a finished block aside and trains the next one, so for a while the history of the
-adapter lies outside its factors. :class:`OpenedLayer` hides that from the outside: what the adapter
+adapter lies outside its parts. :class:`OpenedLayer` hides that from the outside: what the adapter
 says of itself (``get_delta_weight``, ``lora_factors``) includes its history; and what PEFT would do
-wrongly meanwhile (merge, unload, take a further adapter) is refused. Where the history lies is said
-by its two kinds: in the base weight (``merged_history.py``) or, where that is quantised, beside it
-(``unmerged_history.py``).
+wrongly meanwhile (merge, unload, take a further adapter) is refused.
 
-It is a mixin: its two kinds stand before PEFT's class of the layer among the bases, and such a
-class is put on and taken off a living layer (``attach.py``), as FSDP2 does it. Hooks, parameters
-and the optimizer's references to them stay as they are, and a model that is copied or pickled takes
-its chain along.
+Two things differ between layers, and each is a mixin of its own. What the block is, how it begins
+and what it comes to is said by the kind of adapter (``lora_block.py``, ``factored_block.py``).
+Where the history lies is said by the kind of weight: in it (``merged_history.py``) or, where it is
+quantised, beside it (``unmerged_history.py``).
+
+They stand before the class of the layer among the bases, and such a class is put on and taken off a
+living layer (``attach.py``), as FSDP2 does it. Hooks, parameters and the optimizer's references to
+them stay as they are, and a model that is copied or pickled takes its chain along.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -24,16 +26,12 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from rankwise.core.errors import ChainError
-from rankwise.methods.adapters.bridge import (
-    adapter_parameters,
-    is_sharded,
-    is_transposed,
-    whole,
-)
-from rankwise.methods.adapters.stacks import number_of_experts, unpacked
-from rankwise.methods.chain.config import ChainConfig
+from rankwise.methods.adapters.bridge import is_sharded, is_transposed, whole
+from rankwise.methods.chain.config import ChainMark
 
 Factors = tuple[Tensor, Tensor]
+Sketches = Mapping[str, Tensor]
+"""What is drawn for a block of one layer, by factor: ``B``, ``A`` or both."""
 
 # A mixin in fact: a living layer takes another class only if what is added to its own is plain.
 _Mixin = LoraLayer if TYPE_CHECKING else object
@@ -45,11 +43,11 @@ class History:
 
     Attributes:
         adapter_name: The adapter that the chain belongs to.
-        plain: PEFT's class of the layer, which it gets back in the end.
+        plain: The class of the layer, which it gets back in the end.
         base: W₀, in the layout in which the layer stores its weight; None where it never changes.
         scaling: s of ΔW = s Σ Bᵢ Aᵢ.
-        blocks: The finished factors (Bᵢ, Aᵢ), (out, r) and (r, in), where W₀ is; of a stack of
-            experts (experts, out, r) and (experts, r, in).
+        blocks: The finished factors (Bᵢ, Aᵢ), (out, k) and (k, in), where W₀ is; of a stack of
+            experts (experts, out, k) and (experts, k, in).
         largest: The largest magnitude of what they come to, a tensor () so that nothing waits for
             it: not finite where that is not.
     """
@@ -88,7 +86,7 @@ def largest_magnitude(values: Tensor) -> Tensor:
 
 
 class OpenedLayer(_Mixin):
-    """A LoRA layer that computes with W₀ + s Σ Bᵢ Aᵢ over the blocks of its history."""
+    """An adapter's layer that computes with W₀ + s Σ Bᵢ Aᵢ over the blocks of its history."""
 
     history: History
 
@@ -100,6 +98,44 @@ class OpenedLayer(_Mixin):
         """
         raise NotImplementedError
 
+    def open_parts(self) -> dict[str, nn.Parameter]:
+        """Map the names of the parts of the current block to their parameters."""
+        raise NotImplementedError
+
+    def frozen_parts_of_block(self) -> set[str]:
+        """Return which of the parts do not train."""
+        raise NotImplementedError
+
+    def parts_beside_factors(self) -> dict[str, nn.Parameter]:
+        """Return those parts of the current block that its factors do not give back."""
+        raise NotImplementedError
+
+    def open_factors(self) -> Factors:
+        """Return B (..., out, k) and A (..., k, in) of the current block, without scaling."""
+        raise NotImplementedError
+
+    def has_change(self) -> bool:
+        """Tell whether the current block changes the weight."""
+        raise NotImplementedError
+
+    def freeze_sketch(self, factor: str | None) -> None:
+        """Freeze the factor of the block that stays as it is drawn, if one does."""
+        raise NotImplementedError
+
+    def restart_from(self, sketches: Sketches) -> None:
+        """Write a block that changes nothing yet over the current one."""
+        raise NotImplementedError
+
+    def write_parts(self, parts: Mapping[str, Tensor]) -> None:
+        """Give the parts of the current block other values, and their dtypes."""
+        raise NotImplementedError
+
+    def begin_block(self, sketches: Sketches) -> None:
+        """Begin a block in the place of the current one, whose gradients go."""
+        for parameter in self.open_parts().values():
+            parameter.grad = None
+        self.restart_from(sketches)
+
     def open_block(self) -> Factors:
         """Return a copy of the current factors (B, A), without scaling, where the history waits."""
         self.match_dtypes()
@@ -108,33 +144,8 @@ class OpenedLayer(_Mixin):
         B, A = (whole(part).to(device, copy=True) for part in self.open_factors())
         return B, A
 
-    def open_factors(self) -> Factors:
-        """Return the current factors B (..., out, r) and A (..., r, in), views of their memory."""
-        experts = number_of_experts(self)
-        B, A = (
-            unpacked(factor, parameter.detach(), experts)
-            for factor, parameter in zip("BA", self.open_parameters(), strict=True)
-        )
-        return B, A
-
-    def open_parameters(self) -> tuple[nn.Parameter, nn.Parameter]:
-        """Return the parameters that hold the current factors B and A."""
-        parts = adapter_parameters(self, self.history.adapter_name)
-        return parts["lora_B"], parts["lora_A"]
-
     def match_dtypes(self) -> None:
-        """Give a frozen sketch the dtype that a trainer has cast the trained factor to.
-
-        TRL casts what trains over a quantised weight to bfloat16, and nothing else.
-        """
-        name = self.history.adapter_name
-        frozen = self.frozen_peft_weight_names.get(name, ())
-        parts = adapter_parameters(self, name)
-        B, A = parts["lora_B"], parts["lora_A"]
-        if frozen and B.dtype != A.dtype:
-            (trained,) = parts.keys() - set(frozen)
-            for part in frozen:
-                cast_parameter(parts[part], parts[trained].dtype)
+        """Give frozen parts the dtype that a trainer has cast the trained ones to, if need be."""
 
     def restore(self) -> None:
         """Drop the history: base and class are what they were before the chain."""
@@ -142,7 +153,7 @@ class OpenedLayer(_Mixin):
         self.leave()
 
     def leave(self) -> None:
-        """Take PEFT's class again, once the base is restored."""
+        """Take the class of before again, once the base is restored."""
         cast(Any, self).__class__ = self.history.plain
         del self.history
 
@@ -152,10 +163,9 @@ class OpenedLayer(_Mixin):
             self._refuse(f"give the factors of adapter {adapter_name!r}")
         B, A = self.open_block()
         blocks = self.history.blocks
-        if not blocks or (B.any() and A.any()):
+        if not blocks or self.has_change():
             blocks = [*blocks, (B, A)]
-        device = self.open_parameters()[0].device
-        stacked_B, stacked_A = stack(blocks, device)
+        stacked_B, stacked_A = stack(blocks, next(iter(self.open_parts().values())).device)
         return stacked_B * self.history.scaling, stacked_A
 
     def get_delta_weight(self, adapter: str) -> Tensor:
@@ -167,27 +177,11 @@ class OpenedLayer(_Mixin):
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Delete the adapter; with the chain's own goes its history: the base is W₀ again."""
-        if adapter_name == self.history.adapter_name:
-            self.restore()  # from here on the layer is PEFT's own again
-        LoraLayer.delete_adapter(self, adapter_name)
-
-    def update_layer(self, adapter_name: str, *args: Any, config: Any = None, **kw: Any) -> None:
-        """Take a copy of the chain's own adapter, as TRL's trainers make one for their reference.
-
-        Its place is beside W₀, so that it has to be made before a block is folded. A further
-        adapter is refused: it may be meant as a mixture of this one.
-        """
-        if not isinstance(config, ChainConfig) or config.adapter_name != self.history.adapter_name:
-            self._refuse(f"add adapter {adapter_name!r}")
-        if self.history.blocks:
-            raise ChainError(
-                f"cannot copy adapter {self.history.adapter_name!r} as {adapter_name!r}: "
-                f"{len(self.history.blocks)} blocks of its chain lie folded in the base, and the "
-                "copy would go without. Make the chain of an adapter that has learned nothing yet "
-                "(merge what it has learned into the base), or give the trainer a ref_model"
-            )
-        config.enter_copy(adapter_name)
-        super().update_layer(adapter_name, *args, config=config, **kw)
+        if adapter_name != self.history.adapter_name:
+            super().delete_adapter(adapter_name)
+            return
+        self.restore()
+        cast(Any, self).delete_adapter(adapter_name)  # of its own class again
 
     def write_factors(self, adapter_name: str, *_: Tensor) -> NoReturn:
         """Refuse: an adapter is initialised before its chain begins."""
@@ -200,6 +194,10 @@ class OpenedLayer(_Mixin):
     def unload_and_optionally_merge_module(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse, as PEFT asks here before it unloads: the history would be lost or left behind."""
         self._refuse("unload")
+
+    def _is_own(self, config: Any) -> bool:
+        """Tell whether a config is the mark of this chain, for which PEFT makes a copy."""
+        return isinstance(config, ChainMark) and config.adapter_name == self.history.adapter_name
 
     def _is_counted(self, kwargs: dict[str, Any]) -> bool:
         """Tell whether the chain's adapter acts in a forward pass with these arguments."""

@@ -3,6 +3,7 @@
 One safetensors file, whole or absent. Its tensors are the factors that no seed gives back, named
 ``<layer>.<block>.B`` (out, r) and ``<layer>.<block>.A`` (r, in), of a stack of experts (experts,
 out, r) and (experts, r, in); the last block is the open one.
+Of an adapter of ours the parts of the open block follow, under their own names.
 Its header says how the chain was set up, how many blocks there are, and by which fields of a
 ``LoraConfig`` PEFT finds the layers again. A frozen sketch that comes from a seed is left out.
 """
@@ -48,14 +49,15 @@ class ChainIdentity:
     """What two runs of a chain must share to continue one another.
 
     Attributes:
-        side: The sketched side, ``left``, ``right``, ``both`` or ``both-left``.
+        side: The sketched side, ``left``, ``right``, ``both`` or ``both-left``; None where both
+            factors of a block are sketches.
         sketch: The kind of sketch.
         seed: The seed of the run.
-        layers: Per layer [out, in, r, s], s the scaling of ΔW = s Σ B A; of a stack of experts
-            their number follows.
+        layers: Per layer [out, in, k, s], k the rank of a block, s the scaling of ΔW = s Σ B A; of
+            a stack of experts their number follows.
     """
 
-    side: str
+    side: str | None
     sketch: str
     seed: int
     layers: dict[str, list[float]]
@@ -83,7 +85,7 @@ class Ledger:
 
 
 def key_of(layer: str, block: int, factor: str) -> str:
-    """Return the name of a factor (``B`` or ``A``) in the file."""
+    """Return the name of a factor (``B`` or ``A``) or part in the file."""
     return f"{layer}.{block}.{factor}"
 
 
@@ -201,7 +203,7 @@ def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) 
 
 def _check_values(path: Path, identity: ChainIdentity) -> None:
     """Refuse a header whose values could not be those of a chain, before anything is allocated."""
-    words = identity.side in get_args(ChainSide) and isinstance(identity.sketch, str)
+    words = identity.side in (*get_args(ChainSide), None) and isinstance(identity.sketch, str)
     layers = identity.layers
     if not isinstance(layers, dict):
         raise AdapterError(f"{path} has a damaged header (layers={layers!r})")

@@ -1,4 +1,4 @@
-"""PEFT's LoRA layers while a chain is open: their base weight holds what blocks have learned.
+"""Layers of an adapter while a chain is open: their base weight holds what blocks have learned.
 
 With the adapter disabled, or another one active, the layer computes with its pretrained weight.
 """
@@ -17,10 +17,11 @@ from rankwise.methods.adapters.bridge import assign, is_sharded
 from rankwise.methods.adapters.fused import lora_forward
 from rankwise.methods.adapters.stacks import adapted_parameter, adapted_parameter_name
 from rankwise.methods.chain.layer import Factors, OpenedLayer, largest_magnitude, stack
+from rankwise.methods.chain.lora_block import LoraBlock
 
 
 class FoldedLayer(OpenedLayer):
-    """A LoRA layer whose base weight is round(W₀ + s Σ Bᵢ Aᵢ) over the blocks of its history."""
+    """A layer whose base weight is round(W₀ + s Σ Bᵢ Aᵢ) over the blocks of its history."""
 
     @torch.no_grad()
     def set_blocks(self, blocks: list[Factors], base: Tensor | None = None) -> None:
@@ -71,8 +72,8 @@ class FoldedLayer(OpenedLayer):
         return folded
 
 
-class FoldedLinear(FoldedLayer, lora.Linear):
-    """Such a layer over a linear one."""
+class FoldedLinear(FoldedLayer, LoraBlock, lora.Linear):
+    """PEFT's LoRA over a linear layer."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Compute with the folded weight where the chain's adapter counts, with W₀ where not."""
@@ -83,8 +84,8 @@ class FoldedLinear(FoldedLayer, lora.Linear):
             return lora.Linear.forward(self, x, *args, **kwargs)
 
 
-class FoldedParameter(FoldedLayer, lora.ParamWrapper):
-    """Such a layer over a parameter of a module, as the weights of experts."""
+class FoldedParameter(FoldedLayer, LoraBlock, lora.ParamWrapper):
+    """PEFT's LoRA over a parameter of a module, as the weights of experts."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Compute with the folded weight where the chain's adapter counts, with W₀ where not."""

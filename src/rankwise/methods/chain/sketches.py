@@ -1,4 +1,4 @@
-"""Which factor of a block begins as a sketch, and how: one rule for a run, a fresh draw a block."""
+"""Which factors of a block begin as sketches, and how: one rule for a run, a fresh draw a block."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol, get_args
+from typing import Any, Protocol, get_args
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -16,9 +16,10 @@ from rankwise.capture.stacks import Source
 from rankwise.core.errors import ModelError, SettingsError, nearest_names
 from rankwise.core.seeds import derive_seed
 from rankwise.functional.sketch_kinds import BOTH, SKETCH_KINDS, ChainSide, Kind
-from rankwise.functional.sketches import sketch
+from rankwise.functional.sketches import sketch, sketch_pair
 from rankwise.methods.adapters import bridge
 from rankwise.methods.adapters.stacks import number_of_experts
+from rankwise.methods.chain.layer import Sketches
 
 # Sketches that take no decomposition, whose digits would depend on the threads it has; and the
 # side of a weight from which on drawing takes longer than starting threads.
@@ -40,12 +41,14 @@ class Gradients(Protocol):
 class Sketcher:
     """Draws the sketches of a chain; its fields are those of ``Chain``.
 
+    Without a ``side`` both factors of a block are sketches.
+
     Raises:
         SettingsError: ``side`` or ``kind`` does not exist, or ``gradients`` and ``kind`` do not
         fit.
     """
 
-    side: ChainSide
+    side: ChainSide | None
     kind: Kind
     seed: int
     adapter_name: str
@@ -56,7 +59,7 @@ class Sketcher:
             ("side", self.side, get_args(ChainSide)),
             ("sketch", self.kind, SKETCH_KINDS),
         ):
-            if value not in known:
+            if value is not None and value not in known:
                 raise SettingsError(f"no {name} {value!r}; {nearest_names(str(value), known)}")
         if (self.gradients is not None) != (self.kind == "gradient"):
             raise SettingsError(
@@ -65,29 +68,31 @@ class Sketcher:
             )
 
     @property
-    def factor(self) -> str:
-        """The factor that begins as a sketch, ``B`` or ``A``; the other begins at zero."""
-        return "B" if self.side in ("left", "both-left") else "A"
+    def factors(self) -> tuple[str, ...]:
+        """The factors that begin as sketches, ``B`` or ``A`` or both; another begins at zero."""
+        if self.side is None:
+            return ("B", "A")
+        return ("B",) if self.side in ("left", "both-left") else ("A",)
 
     @property
-    def is_frozen(self) -> bool:
-        """Whether the sketch stays as it was drawn."""
-        return self.side not in BOTH
+    def frozen(self) -> str | None:
+        """The one factor that stays as it was drawn beside a trained one, if there is one."""
+        return None if self.side is None or self.side in BOTH else self.factors[0]
 
     @property
     def is_recallable(self) -> bool:
         """Whether the sketched factor of a finished block can be drawn again."""
-        return self.is_frozen and self.kind != "gradient"
+        return self.frozen is not None and self.kind != "gradient"
 
-    def draw_all(self, layers: Mapping[str, BaseTunerLayer], block: int) -> dict[str, Tensor]:
-        """Draw the sketch of each layer for a block.
+    def draw_all(self, layers: Mapping[str, BaseTunerLayer], block: int) -> dict[str, Sketches]:
+        """Draw the sketches of each layer for a block.
 
         Raises:
             ModelError: ``gradients`` left a layer out.
         """
         if self.gradients is None:
             return self._draw_from_seeds(layers, block)
-        sketches: dict[str, Tensor] = {}
+        sketches: dict[str, Sketches] = {}
 
         def consume(name: str, gradient: Tensor) -> None:
             sketches[name] = self.draw(name, layers[name], block, gradient=gradient)
@@ -100,8 +105,12 @@ class Sketcher:
 
     def _draw_from_seeds(
         self, layers: Mapping[str, BaseTunerLayer], block: int
-    ) -> dict[str, Tensor]:
-        sides = [bridge.base_shape(layer)[self.factor == "A"] for layer in layers.values()]
+    ) -> dict[str, Sketches]:
+        sides = [
+            bridge.base_shape(layer)[factor == "A"]
+            for layer in layers.values()
+            for factor in self.factors
+        ]
         if self.kind not in _DRAWN_AT_ONCE or max(sides) < _LONG:
             return {name: self.draw(name, layer, block) for name, layer in layers.items()}
         # Each has a generator of its own, so that their order does not matter.
@@ -114,30 +123,25 @@ class Sketcher:
 
     def draw(
         self, name: str, layer: BaseTunerLayer, block: int, *, gradient: Tensor | None = None
-    ) -> Tensor:
-        """Draw the sketch of one layer for a block: the same again for the same arguments."""
+    ) -> Sketches:
+        """Draw the sketches of one layer for a block: the same again for the same arguments."""
         experts = number_of_experts(layer)
         if experts is None:
             return self._draw(layer, (name, block), gradient)
-        return torch.stack(
-            [
-                self._draw(
-                    layer, (name, block, expert), None if gradient is None else gradient[expert]
-                )
-                for expert in range(experts)
-            ]
-        )
+        drawn = [
+            self._draw(layer, (name, block, expert), None if gradient is None else gradient[expert])
+            for expert in range(experts)
+        ]
+        return {factor: torch.stack([each[factor] for each in drawn]) for factor in self.factors}
 
     def _draw(
         self, layer: BaseTunerLayer, place: tuple[str | int, ...], gradient: Tensor | None
-    ) -> Tensor:
-        out_features, in_features = bridge.base_shape(layer)
-        return sketch(
-            (out_features, in_features),
-            bridge.rank(layer, self.adapter_name),
-            side="left" if self.factor == "B" else "right",
-            kind=self.kind,
-            # On the CPU, so that a seed means the same on every device.
-            generator=torch.Generator().manual_seed(derive_seed(self.seed, *place)),
-            gradient=gradient,
-        )
+    ) -> Sketches:
+        shape, r = bridge.base_shape(layer), bridge.rank(layer, self.adapter_name)
+        # On the CPU, so that a seed means the same on every device.
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, *place))
+        drawn: dict[str, Any] = {"kind": self.kind, "generator": generator, "gradient": gradient}
+        if self.side is None:
+            return dict(zip("BA", sketch_pair(shape, r, **drawn), strict=True))
+        (factor,) = self.factors
+        return {factor: sketch(shape, r, side="left" if factor == "B" else "right", **drawn)}

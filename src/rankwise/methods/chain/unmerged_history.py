@@ -1,9 +1,9 @@
-"""A LoRA layer over a quantised weight while a chain is open: its history lies beside the weight.
+"""An adapter over a quantised weight while a chain is open: its history lies beside the weight.
 
-    y = W x + s Σ Bᵢ (Aᵢ x) + s B (A x)        over the finished blocks i, then the current one
+    y = W x + s Σ Bᵢ (Aᵢ x) + ΔW x        over the finished blocks i, then the current one
 
 Folding would round each block to the few values of the quantised weight. The price is a forward
-pass through all blocks: rank Σr instead of r.
+pass through all blocks: rank Σk instead of k.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from rankwise.methods.chain.layer import Factors, OpenedLayer, largest_magnitude, stack
+from rankwise.methods.chain.lora_block import LoraBlock
 
 
 class BesideLinear(OpenedLayer):
-    """A LoRA layer that adds the products of its finished blocks to its output."""
+    """A layer that adds the products of its finished blocks to its output."""
 
     _stacked: Factors | None = None  # of all blocks, scaled, where the layer computes
 
@@ -57,14 +58,14 @@ PEFT defines a layer only where its library is installed.
 
 if is_bnb_4bit_available():
 
-    class BesideLinear4bit(BesideLinear, lora.Linear4bit):  # type: ignore[misc]
+    class BesideLinear4bit(BesideLinear, LoraBlock, lora.Linear4bit):  # type: ignore[misc]
         """Over a 4-bit weight of bitsandbytes."""
 
     BESIDE[lora.Linear4bit] = BesideLinear4bit
 
 if is_bnb_available():
 
-    class BesideLinear8bit(BesideLinear, lora.Linear8bitLt):  # type: ignore[misc]
+    class BesideLinear8bit(BesideLinear, LoraBlock, lora.Linear8bitLt):  # type: ignore[misc]
         """Over an 8-bit weight of bitsandbytes."""
 
     BESIDE[lora.Linear8bitLt] = BesideLinear8bit
@@ -72,7 +73,7 @@ if is_bnb_available():
 if is_torchao_available():
     from peft.tuners.lora.torchao import TorchaoLoraLinear
 
-    class BesideLinearTorchao(BesideLinear, TorchaoLoraLinear):
+    class BesideLinearTorchao(BesideLinear, LoraBlock, TorchaoLoraLinear):
         """Over a weight of torchao."""
 
     BESIDE[TorchaoLoraLinear] = BesideLinearTorchao

@@ -252,8 +252,8 @@ def _sketch_ratio(job: Job, layers: Mapping[str, ProbedLayer]) -> float:
     ratios = []
     for layer in layers.values():
         if isinstance(layer.module, OpenedLayer):
-            B, A = layer.module.open_parameters()
-            drawn = (B if job.settings.method.side == "left" else A).detach().float()
+            parts = layer.module.open_parts()
+            drawn = parts["B" if job.settings.method.side == "left" else "A"].detach().float()
             size = layer.module.history.scaling * float(drawn.square().mean().sqrt())
             ratios.append(size * math.sqrt(3 * layer.shape[1]))
     return statistics.median(ratios) if ratios else 0.0

@@ -195,6 +195,9 @@ def _share_by_factors(layer: BaseTunerLayer) -> Callable[[Tensor], float | None]
             )
         with torch.no_grad():
             B, A = function(parameters)
+            if trains == "core" and isinstance(layer, OpenedLayer):
+                # The core of a fresh block is zero.
+                _, B, A = layer.parts("default")  # type: ignore[attr-defined]
             if not (B.isfinite().all() and A.isfinite().all() and gradient.isfinite().all()):
                 return None
             return float(captured_share(gradient, B, A, trains=trains))
@@ -274,8 +277,7 @@ class _FactorsOfLayer(nn.Module):
 def _open_factors(layer: Any, adapter_name: str) -> tuple[Tensor, Tensor]:
     """Return the factors of the change, of an open chain those of its current block."""
     if isinstance(layer, OpenedLayer):
-        B, A = layer.open_parameters()
-        return layer.history.scaling * B, A
+        return layer.own_factors(adapter_name)  # type: ignore[attr-defined]
     return factors(layer, adapter_name)
 
 

@@ -246,13 +246,16 @@ class ChainSchedule(Settings):
     """A chain of adapters, folded and restarted (COLA: side both; RAC-LoRA: left or right)."""
 
     kind: Literal["chain"] = "chain"
-    side: ChainSide = setting(
-        "left",
-        "which factor is a frozen sketch: left = B, right = A; both: both train and A begins at "
-        "random; both-left: both train and B does",
+    side: ChainSide | None = setting(
+        None,
+        "which factor of a LoRA is a frozen sketch: left = B, right = A; both: both train and A "
+        "begins at random; both-left: both train and B does; null: left, and none of lora_xs and "
+        "delora, where both factors begin as sketches",
     )
     sketch: SketchKind | None = setting(
-        None, "how the factor that begins at random is drawn; null: gaussian, for both kaiming"
+        None,
+        "how what begins at random is drawn; null: gaussian, for both and delora kaiming, for "
+        "lora_xs orthonormal",
     )
     every_epochs: PositiveInt | None = setting(
         3, "epochs of a block, until it folds; null: one block, which never folds", unit="epochs"
@@ -281,6 +284,13 @@ InitSettings = Annotated[RandomInit | UpdateInit | BoundaryInit | SavedInit, INI
 ScheduleSettings = Annotated[
     SingleSchedule | FrozenSchedule | ChainSchedule, Field(discriminator="kind")
 ]
+
+
+# Which adapters a schedule takes; what is not named takes any.
+_ADAPTERS_OF: dict[str, tuple[str, ...]] = {
+    "frozen": ("lora",),
+    "chain": ("lora", "lora_xs", "delora"),
+}
 
 
 class MethodSettings(Settings):
@@ -323,13 +333,28 @@ class MethodSettings(Settings):
         """The side of the sketch, or None where there is none."""
         return getattr(self.schedule, "side", None)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_side(cls, data: Any) -> Any:
+        """Write out the side of a chain of LoRA, which the names of runs hold."""
+        adapter, schedule = (_part(data, name) for name in ("adapter", "schedule"))
+        if adapter.get("kind") == "lora" and schedule.get("kind") == "chain":
+            return {**data, "schedule": {**schedule, "side": schedule.get("side") or "left"}}
+        return data
+
     @model_validator(mode="after")
     def _check_combination(self) -> MethodSettings:
-        plain = self.adapter.kind == "lora"
-        if self.schedule.kind != "single" and not plain:
+        adapter, schedule = self.adapter.kind, self.schedule
+        taken = _ADAPTERS_OF.get(schedule.kind, (adapter,))
+        if adapter not in taken:
             raise ValueError(
-                f"schedule.kind {self.schedule.kind!r} works on adapter.kind 'lora', "
-                f"got {self.adapter.kind!r}: use schedule.kind 'single'"
+                f"schedule.kind {schedule.kind!r} works on adapter.kind "
+                f"{' or '.join(map(repr, taken))}, got {adapter!r}: use schedule.kind 'single'"
+            )
+        if schedule.kind == "chain" and adapter != "lora" and schedule.side is not None:
+            raise ValueError(
+                f"schedule.side {schedule.side!r} says which factor of a LoRA is a sketch, and of "
+                f"adapter.kind {adapter!r} both are: leave it out"
             )
         if self.init.kind != "random" and self.schedule.kind == "frozen":
             raise ValueError(
@@ -342,3 +367,9 @@ class MethodSettings(Settings):
                 f"got {self.adapter.kind!r}: use init.kind 'random'"
             )
         return self
+
+
+def _part(data: Any, name: str) -> dict[str, Any]:
+    """Return a section that is given as a mapping; what is none is told when it is validated."""
+    found = data.get(name) if isinstance(data, dict) else None
+    return found if isinstance(found, dict) else {}
