@@ -38,6 +38,16 @@ def test_what_is_written_to_memory_of_its_own_is_replayed():
     assert replay([torch.tensor([-3.0, 3.0])]).tolist() == [0.0, 6.0]
 
 
+def test_what_is_asked_of_no_tensor_is_the_same_each_time():
+    def widened(tensors):
+        dtype = torch.promote_types(tensors[0].dtype, torch.float64)
+        return tensors[0].to(dtype) / 3
+
+    first, replay = recorded(widened, [torch.tensor([1.0, 2.0])])
+    assert first.dtype == torch.float64
+    assert torch.equal(replay([torch.tensor([4.0, 5.0])]), torch.tensor([4.0, 5.0]).double() / 3)
+
+
 @pytest.mark.parametrize(
     "function",
     [

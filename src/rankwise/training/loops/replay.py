@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_unflatten
 
 Function = Callable[[Sequence[Tensor]], Any]
 """From tensors to a tree of tensors."""
@@ -89,6 +89,8 @@ class _Tape(TorchDispatchMode):
                 raise NotReplayableError(f"{func} changes a tensor that is read elsewhere")
         result = func(*args, **(kwargs or {}))
         if not isinstance(result, Tensor | list | tuple):
+            if not any(isinstance(each, Tensor) for each in tree_leaves((args, kwargs))):
+                return result  # of dtypes and numbers, such as a common dtype: the same each time
             raise NotReplayableError(f"{func} returns no tensor, by which may be decided")
         if isinstance(result, Tensor) and _is_identity(func, args, result):
             self._name(result, self._node(args[0]))
