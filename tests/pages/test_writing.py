@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rankwise.pages.writing import NOTHING, duration, listed, signed, size
+from rankwise.pages.writing import NOTHING, duration, listed, points, signed, size
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,10 @@ def test_durations(seconds, text):
 
 def test_differences_carry_their_sign():
     assert (signed(0.0123), signed(-0.0123)) == ("+0.012", "−0.012")
+
+
+def test_what_rounds_to_zero_has_no_minus():
+    assert (signed(-0.0001), points(-0.0001), points(None)) == ("+0.000", "+0.0", "–")
 
 
 def test_a_list_has_its_opening_and_an_empty_one_says_so():

@@ -89,8 +89,8 @@ def _cells(row: SummaryRow, *, has_published: bool) -> list[str]:
         head,
         _count(row.trainable_parameters),
         _written(row.learning_rate, "g"),
-        _written(row.score_mean, ".3f"),
-        *([_written(row.published, ".3f")] if has_published else []),
+        _written(row.score_mean, "z.3f"),
+        *([_written(row.published, "z.3f")] if has_published else []),
         _difference(row),
     ]
 

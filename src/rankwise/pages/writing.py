@@ -30,12 +30,17 @@ def duration(seconds: float) -> str:
 
 def signed(difference: float) -> str:
     """Write a difference with its sign, a typographic minus included: ``−0.012``."""
-    return f"{difference:+.3f}".replace("-", "−")
+    return negative(f"{difference:+z.3f}")
+
+
+def negative(number: str) -> str:
+    """Write a typographic minus: ``−0.012``."""
+    return number.replace("-", "−")
 
 
 def points(difference: float | None) -> str:
     """Write a difference of scores in points, which are hundredths: ``+9.1``."""
-    return "–" if difference is None else f"{100 * difference:+.1f}".replace("-", "−")
+    return "–" if difference is None else negative(f"{100 * difference:+z.1f}")
 
 
 def listed(items: Sequence[str], *, opening: str = "") -> str:

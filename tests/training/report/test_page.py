@@ -73,6 +73,9 @@ def test_a_failed_run_says_why(tmp_path):
     assert main(["report", str(folder)]) == 0
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "It failed: the loss became &lt;nan&gt;" in page
+    # There is nothing to draw.
+    assert ">Charts<" not in page
+    assert "In words" not in page
 
 
 @pytest.mark.parametrize("more", [["--format", "csv"], ["elsewhere"]])

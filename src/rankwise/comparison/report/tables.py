@@ -109,7 +109,7 @@ def equal_ranks(comparison: Comparison) -> tuple[list[str], list[RankGroup]]:
 def _rank_cells(row: ComparedRow) -> list[Cell]:
     difference = (row.difference_low, row.difference_high)
     return [
-        _written(row.score_mean, "{:.3f}".format),
+        _written(row.score_mean, "{:z.3f}".format),
         _written(row.difference_mean, signed, bounds=difference),
         _written(row.trainable_parameters, "{:,}".format),
     ]

@@ -91,7 +91,7 @@ def columns(reported: Reported) -> list[Column]:
             f"Test {metric}",
             "of the server’s model after the last round; the test split was read once, then",
             lambda it: it.score_test,
-            "{:.3f}".format,
+            "{:z.3f}".format,
             falling_first=True,
         ),
         Column(

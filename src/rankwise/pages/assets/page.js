@@ -26,7 +26,7 @@
   }
 
   function draw(isDark = dark.matches) {
-    const chosen = new FormData(form);
+    const chosen = new FormData(form ?? undefined);
     const view = chosen.get("view") ?? views[0];
     for (const [id, pictures] of charts) {
       const figure = pictures.get(view) ?? pictures.get(null);
@@ -69,7 +69,7 @@
   for (const button of document.querySelectorAll("th button")) {
     button.addEventListener("click", () => sort(button.closest("th")));
   }
-  form.addEventListener("change", () => draw());
+  form?.addEventListener("change", () => draw());
   dark.addEventListener("change", () => draw());
   narrow.addEventListener("change", () => draw());
   addEventListener("beforeprint", () => draw(false));
