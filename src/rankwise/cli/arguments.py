@@ -27,7 +27,11 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
 def add_variants(parser: argparse.ArgumentParser) -> None:
     """Declare the forms that a recipe may have beside its own."""
     forms = parser.add_mutually_exclusive_group()
-    for name, text in (("quick", "the recipe's short form"), ("full", "its published schedule")):
+    for name, text in (
+        ("quick", "the recipe's short form"),
+        ("full", "its published schedule"),
+        ("controls", "its methods with their controls"),
+    ):
         forms.add_argument(f"--{name}", dest="variant", action="store_const", const=name, help=text)
 
 

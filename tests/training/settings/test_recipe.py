@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import resources
+
 import pytest
 
 from rankwise.core.errors import SettingsError
@@ -282,3 +284,46 @@ def test_another_method_keeps_of_the_recipes_own_what_fits_it():
 def test_a_part_that_is_no_mapping_is_told_as_what_it_is(part):
     with pytest.raises(SettingsError, match=rf"method\.{part}: .*got 3"):
         load_recipe("digits", {"method": {part: 3}})
+
+
+def missing_controls(comparison):
+    """Which of the controls a comparison lacks, as its recipe calls them."""
+    methods = comparison.chosen_methods
+    adapters = [method.adapter for method in methods]
+    starts = {getattr(method.init, "kind", None) for method in methods} & {"update", "boundary"}
+    nulls = {
+        method.init.kind
+        for method in methods
+        if getattr(method.init, "directions", None) == "random"
+    }
+    there = {
+        "full fine-tuning": any(adapter.kind == "full" for adapter in adapters),
+        "LoRA over α": any(
+            method.name == "lora" and "adapter.alpha" in comparison.grid_of(method)
+            for method in methods
+        ),
+        "rsLoRA": any(getattr(adapter, "use_rslora", False) for adapter in adapters),
+        "LoRA+": any(getattr(adapter, "loraplus_lr_ratio", None) for adapter in adapters),
+        "null": starts <= nulls,
+    }
+    return [control for control, is_there in there.items() if not is_there]
+
+
+COMPARISONS = [name for name in recipe_names() if load_recipe(name).compare]
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_a_shipped_comparison_has_its_controls_or_says_why_not(name):
+    file = resources.files("rankwise") / "recipes" / f"{name}.yaml"
+    text = file.read_text(encoding="utf-8")
+    variant = "controls" if "\n  controls:" in text else None
+    missing = missing_controls(load_recipe(name, variant=variant).compare)
+    comments = [line.strip() for line in text.splitlines() if line.strip().startswith("#")]
+    said = " ".join(comments).partition("# Controls")[2]
+    assert [control for control in missing if control not in said] == []
+    if variant:
+        assert f"rankwise compare {name} --controls" in text
+
+
+def test_the_digits_have_all_controls():
+    assert missing_controls(load_recipe("digits").compare) == []

@@ -38,7 +38,7 @@ def recipe_schema() -> Schema:
             | {"description": "what a run must have for published scores to be shown beside it"},
             "tasks": layers | {"description": "settings for single tasks, by their names"},
             "models": layers | {"description": "settings for single models, by their names"},
-            "variants": layers | {"description": "settings for --quick, --full and the like"},
+            "variants": layers | {"description": "settings for --quick, --full and --controls"},
         },
         "$defs": definitions,
     }
