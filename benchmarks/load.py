@@ -38,7 +38,14 @@ from rankwise.methods.chain.chain import Chain
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
 from rankwise.training.folder import RunFolder
-from rankwise.training.records import CurvePoint, RunRecord, Seconds, TestResult, identity_of
+from rankwise.training.records import (
+    CurvePoint,
+    RetentionRecord,
+    RunRecord,
+    Seconds,
+    TestResult,
+    identity_of,
+)
 from rankwise.training.settings.recipe import load_recipe
 from rankwise.training.settings.run import RunSettings
 
@@ -185,6 +192,10 @@ def _test(settings: RunSettings, output: Path) -> TestResult:
         labels=(0,) * rows,
     )
     found.write(RunFolder.below(output, settings.name).test)
+    lost = RetentionRecord(
+        run=settings.name, measure="made up", before=0.9, after=0.8, forgetting=0.1
+    )
+    lost.write(RunFolder.below(output, settings.name).retention)
     return found
 
 

@@ -13,6 +13,9 @@ PHONE = {"width": 390, "height": 844}
 CHARTS = [
     "learning-curves",
     "score-by-parameters",
+    "score-by-time",
+    "score-by-memory",
+    "score-by-forgetting",
     "score-by-learning-rate",
     "relative-norm",
     "captured-share",

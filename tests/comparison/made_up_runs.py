@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from rankwise.comparison import sweep as sweep_module
 from rankwise.training.folder import RunFolder
-from rankwise.training.records import RunRecord, TestResult, identity_of
+from rankwise.training.records import RetentionRecord, RunRecord, TestResult, identity_of
 from rankwise.training.settings.run import RunSettings
 from tests.comparison import made_records as made
 
@@ -28,11 +28,13 @@ class MadeUpEngine:
         score: The score on validation; None: the run fails.
         performed: The settings of the runs that it was asked for.
         scored: Those that it was asked to score on test.
+        measured: Those whose retention it was asked for.
     """
 
     score: Callable[[RunSettings], float | None]
     performed: list[RunSettings] = field(default_factory=list)
     scored: list[RunSettings] = field(default_factory=list)
+    measured: list[RunSettings] = field(default_factory=list)
 
     def run(self, function, calls):
         for settings, output in calls:
@@ -41,6 +43,13 @@ class MadeUpEngine:
                 result = self._result(settings)
                 result.write(RunFolder.below(output, settings.name).test)
                 yield result
+            elif function is sweep_module._retain:
+                self.measured.append(settings)
+                lost = RetentionRecord(
+                    run=settings.name, measure="made up", before=0.9, after=0.8, forgetting=0.1
+                )
+                lost.write(RunFolder.below(output, settings.name).retention)
+                yield lost
             else:
                 self.performed += settings
                 yield [self._recorded(each, output) for each in settings]

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from rankwise.comparison.sweep import read_test, sweep
-from rankwise.core.errors import AdapterError
+from rankwise.comparison.sweep import measures_retention, read_retention, read_test, sweep
+from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.training.folder import RunFolder
 from rankwise.training.records import FailedRun
 from rankwise.training.settings.grid import RATE, GridPoint
@@ -151,3 +151,34 @@ def test_each_method_sweeps_its_own_settings(tmp_path):
     assert {point.learning_rate for point in full.points} == {1e-4, 1e-3}
     (at_best, *_) = [run for run in engine.performed if run.name == lora.best_runs()[0].run]
     assert at_best.method.adapter.alpha == 4
+
+
+def test_retention_is_measured_once_for_the_chosen_runs(tmp_path):
+    sweeps, engine = swept(recipe(), tmp_path, best_at(1e-2))
+    found = read_retention(sweeps, tmp_path, engine=engine)
+    chosen = {run.run for method in sweeps for run in method.best_runs()}
+    assert found.keys() == {run.name for run in engine.measured} == chosen
+    again = MadeUpEngine(best_at(1e-2))
+    assert read_retention(sweeps, tmp_path, engine=again) == found
+    assert again.measured == []
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "is_measured"),
+    [
+        ("digits", None, True),
+        ("digits", False, False),
+        ("generation-tutorial", None, False),
+        ("generation-tutorial", True, True),
+        ("glue-tutorial", True, True),
+        ("abm-vtab", None, False),
+    ],
+)
+def test_retention_is_measured_where_it_is_asked_for_or_takes_no_time(name, asked, is_measured):
+    loaded = load_recipe(name, {} if asked is None else {"compare": {"retention": asked}})
+    assert measures_retention(loaded) is is_measured
+
+
+def test_a_measure_that_the_task_does_not_know_is_refused_before_a_run_begins():
+    with pytest.raises(SettingsError, match="cifar100 knows no measure"):
+        measures_retention(load_recipe("abm-vtab", {"compare": {"retention": True}}))

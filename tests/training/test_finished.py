@@ -8,9 +8,12 @@ import pytest
 
 from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.training import finished
-from rankwise.training.finished import FinishedRun, score_test
+from rankwise.training.build import build_task
+from rankwise.training.finished import FinishedRun, retention_task, score_test
 from rankwise.training.folder import RunFolder
+from rankwise.training.records import RetentionRecord
 from rankwise.training.run import run_and_record, train_run
+from rankwise.training.settings.recipe import load_recipe
 
 
 @pytest.fixture
@@ -92,3 +95,33 @@ def test_a_split_that_does_not_exist_is_refused(trained):
     _, _, path = trained("lora")
     with pytest.raises(SettingsError, match="train, validation or test, got 'dev'"):
         FinishedRun.open(path).score("dev")
+
+
+@pytest.mark.parametrize("name", ["full", "lora", "rac-lora"])
+def test_what_was_lost_of_the_base_is_measured_with_the_test_score_and_kept(trained, output, name):
+    run, _, path = trained(name)
+    score_test(run, output)
+    kept = RetentionRecord.read(path / "retention.json")
+    assert kept.run == run.name
+    assert kept.forgetting == pytest.approx(kept.before - kept.after)
+    opened = FinishedRun.open(path)
+    assert opened.retention() == kept
+    (path / "retention.json").unlink()
+    assert FinishedRun.open(path).retention() == kept
+    base = opened.base_model()
+    assert opened.task.remember(base)(base).before == kept.before
+
+
+def test_the_retention_of_another_adapter_is_not_taken_for_this_ones(trained, output):
+    run, _, path = trained("lora")
+    score_test(run, output)
+    kept = RetentionRecord.read(path / "retention.json")
+    kept.model_copy(update={"adapter_digest": "another"}).write(path / "retention.json")
+    with pytest.raises(AdapterError, match="the retention of another adapter"):
+        FinishedRun.open(path).retention()
+
+
+def test_a_task_without_a_measure_of_it_is_named():
+    task = build_task(load_recipe("abm-vtab", {}).run())
+    with pytest.raises(SettingsError, match="task cifar100 knows no measure of what its base knew"):
+        retention_task(task)

@@ -129,21 +129,24 @@ def _compare(
 ) -> Comparison:
     """Return the summary of the comparison, and the records of its runs."""
     from rankwise.comparison.analysis.summary import summarise
-    from rankwise.comparison.sweep import read_test, sweep
+    from rankwise.comparison.sweep import measures_retention, read_retention, read_test, sweep
 
     # Absolute, because a worker on another machine stands in a folder of its own.
     absolute = output.resolve()
+    has_retention = measures_retention(recipe)
     from rankwise.cli.progress import ProgressWatcher
 
     with _engine(arguments, output) as engine, ProgressWatcher(plain_console()) as watcher:
         sweeps = sweep(recipe, absolute, engine=engine, watcher=watcher)
         tests = read_test(sweeps, absolute, engine=engine)
+        retained = read_retention(sweeps, absolute, engine=engine) if has_retention else {}
     records = [record for method in sweeps for record in method.records]
     check_runs_are_there(absolute, records)
     summary = summarise(
         recipe,
         sweeps,
         tests,
+        retained=retained,
         command=_command(arguments, output, overrides),
         varied=list(parse_variations(arguments.vary)),
     )

@@ -85,6 +85,8 @@ class SummaryRow(ComparedRow):
         sweep_seconds: Of all runs of the method.
         score_low: Of the interval of the mean over the ``seeds`` whose ``scores`` are listed.
         steps_to_baseline: Until the mean validation score is that of the baseline at its end.
+        forgetting_mean: What a run has lost of what the base knew, over seeds, in the measure that
+            the summary names.
     """
 
     published: float | None = None
@@ -108,6 +110,9 @@ class SummaryRow(ComparedRow):
     steps_to_baseline: int | None = None
     samples_to_baseline: int | None = None
     seconds_to_baseline: float | None = None
+    forgetting_mean: float | None = None
+    forgetting_low: float | None = None
+    forgetting_high: float | None = None
     scores: tuple[float, ...] = ()
     seeds: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -171,6 +176,9 @@ class Summary(Record):
         metric: In which the scores are; version 0.1 did not write it.
         headline: The finding in one sentence.
         headroom: Full fine-tuning beside the baseline of each budget.
+        retention: What was measured of the base's own knowledge; empty where nothing was.
+        fronts: By what costs, such as ``trainable_parameters``, the methods that no other beats at
+            as low a cost, the cheapest first.
     """
 
     task: str
@@ -181,6 +189,8 @@ class Summary(Record):
     headroom: tuple[ComparedRow, ...] = ()
     methods: tuple[SummaryRow, ...]
     equal_rank: tuple[EqualRank, ...] = ()
+    retention: str = ""
+    fronts: dict[str, tuple[MethodIdentity, ...]] = Field(default_factory=dict)
     runs: tuple[str, ...] = ()
 
 

@@ -17,8 +17,8 @@ from rankwise.comparison.analysis.race import FEWEST_SEEDS
 from rankwise.comparison.engines.protocol import Engine
 from rankwise.comparison.grid import comparison_of, runs_of, together, widened
 from rankwise.training.folder import RunFolder
-from rankwise.training.recorded import finished_record, recorded_test
-from rankwise.training.records import FailedRun, RunRecord, TestResult
+from rankwise.training.recorded import finished_record, recorded_retention, recorded_test
+from rankwise.training.records import FailedRun, RetentionRecord, RunRecord, TestResult
 from rankwise.training.settings.grid import RATE, GridPoint
 from rankwise.training.settings.recipe import Recipe
 from rankwise.training.settings.run import RunSettings
@@ -82,6 +82,30 @@ def read_test(sweeps: list[MethodSweep], output: Path, *, engine: Engine) -> dic
     }
     calls = [(run.run_settings(), output) for run in chosen if run.run not in kept]
     return kept | {result.run: result for result in engine.run(_score, calls)}
+
+
+def measures_retention(recipe: Recipe) -> bool:
+    """Say whether it is to be measured what the chosen runs have lost of what the base knew.
+
+    Raises:
+        SettingsError: It was asked for, and the task knows no measure of it.
+    """
+    asked = comparison_of(recipe).retention
+    return asked is not False and _tells_retention(recipe.run(), is_asked=asked is True)
+
+
+def read_retention(
+    sweeps: list[MethodSweep], output: Path, *, engine: Engine
+) -> dict[str, RetentionRecord]:
+    """Measure, once, what the runs of each chosen point have lost; keyed by the run's name."""
+    chosen = [run for method in sweeps for run in method.best_runs()]
+    kept = {
+        run.run: result
+        for run in chosen
+        if (result := recorded_retention(RunFolder.below(output, run.run))) is not None
+    }
+    calls = [(run.run_settings(), output) for run in chosen if run.run not in kept]
+    return kept | {result.run: result for result in engine.run(_retain, calls)}
 
 
 _Entered: TypeAlias = tuple[MethodSweep, list[GridPoint]]
@@ -161,3 +185,21 @@ def _score(settings: RunSettings, output: Path) -> TestResult:
     from rankwise.training.finished import score_test
 
     return score_test(settings, output)
+
+
+def _retain(settings: RunSettings, output: Path) -> RetentionRecord:
+    from rankwise.training.finished import FinishedRun
+
+    return FinishedRun.below(output, settings.name).retention()
+
+
+def _tells_retention(settings: RunSettings, *, is_asked: bool) -> bool:
+    from rankwise.tasks.retention import RetentionTask
+    from rankwise.training.build import build_task
+    from rankwise.training.finished import retention_task
+
+    task = build_task(settings)
+    if is_asked:
+        retention_task(task)
+        return True
+    return isinstance(task, RetentionTask) and task.is_retention_cheap

@@ -38,6 +38,10 @@ class DigitsTask(PixelTask):
         """Return the rows of the digits 5-9, the half that is adapted to."""
         return _split(second=True, seed=self.seed)
 
+    def base_splits(self) -> Splits:
+        """Return the rows of the digits 0-4, the half that the base is made of."""
+        return _split(second=False, seed=self.seed)
+
     def base_model(self, cache: Path) -> PixelClassifier:
         """Return the network pretrained on 0-4; trained once, then read from ``cache``."""
         parts = (self.version, self.seed, self.pretrain_epochs, str(self.pretrain_learning_rate))
@@ -53,7 +57,7 @@ class DigitsTask(PixelTask):
     def _pretrain(self, model: PixelClassifier) -> None:
         pretrain(
             model,
-            _split(second=False, seed=self.seed).train,
+            self.base_splits().train,
             epochs=self.pretrain_epochs,
             learning_rate=self.pretrain_learning_rate,
             batch_size=32,

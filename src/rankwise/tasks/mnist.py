@@ -50,6 +50,10 @@ class MnistTask(PixelTask):
         """Return the rows of the digits 5-9, the half that is adapted to."""
         return _read_half(self.data_root, self.seed, second=True)
 
+    def base_splits(self) -> Splits:
+        """Return the rows of the digits 0-4, the half that the base is made of."""
+        return _read_half(self.data_root, self.seed, second=False)
+
     def base_model(self, cache: Path) -> PixelClassifier:
         """Return the network pretrained on 0-4; trained once, then read from ``cache``."""
         rates = (str(self.pretrain_learning_rate), self.pretrain_epochs)
@@ -68,7 +72,7 @@ class MnistTask(PixelTask):
     def _pretrain(self, model: PixelClassifier) -> None:
         pretrain(
             model,
-            _read_half(self.data_root, self.seed, second=False).train,
+            self.base_splits().train,
             epochs=self.pretrain_epochs,
             learning_rate=self.pretrain_learning_rate,
             batch_size=128,

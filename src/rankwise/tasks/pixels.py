@@ -15,8 +15,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from rankwise.core.modules import device_of, in_eval_mode
 from rankwise.tasks.answers import Answers, largest_logit
-from rankwise.tasks.splits import Batch, Rehearsal, Rows, TensorSplit
+from rankwise.tasks.retention import Reading, Retention
+from rankwise.tasks.splits import Batch, Rehearsal, Rows, Splits, TensorSplit
 from rankwise.tasks.table import PIXEL_FACTS
 
 HALF = 5
@@ -30,6 +32,7 @@ class PixelTask(ABC):
 
     version, metrics = PIXEL_FACTS
     evaluation_batch_size = 1024
+    is_retention_cheap = True
 
     @property
     def head_modules(self) -> tuple[str, ...]:
@@ -39,6 +42,26 @@ class PixelTask(ABC):
     @abstractmethod
     def build(self) -> PixelClassifier:
         """Return the network, untrained."""
+
+    @abstractmethod
+    def base_splits(self) -> Splits:
+        """Return the rows of the digits 0-4, the half that the base is made of."""
+
+    def remember(self, base: nn.Module) -> Reading:
+        """Take down the accuracy on 0-4, test rows; it is read through the base's own last layer.
+
+        That layer answers with other digits after training, so it is no part of what is lost.
+        """
+        network: Any = base
+        head, rows = network.layers[-1], self.base_splits().test.take(slice(None))
+        before = _accuracy(network, head, rows)
+
+        def read(trained: nn.Module) -> Retention:
+            after = _accuracy(trained, head, rows)
+            measure = "accuracy on the digits 0-4 before training minus after, by the base's head"
+            return Retention(measure, before, after, before - after)
+
+        return read
 
     def rehearse(self) -> Rehearsal:
         """Return the network without weights, and a blank image."""
@@ -121,3 +144,13 @@ def pretrain(
             model(**rows.take(index))["loss"].backward()
             optimizer.step()
             optimizer.zero_grad()
+
+
+@torch.no_grad()
+def _accuracy(model: Any, head: nn.Module, rows: Batch) -> float:
+    """Return the share of rows that are right by what lies below the last layer, and ``head``."""
+    device = device_of(model)
+    features, labels = (rows[name].to(device) for name in ("features", "labels"))
+    with in_eval_mode(model):
+        hidden = model.layers[:-1](features)
+    return float((head.to(device)(hidden).argmax(dim=1) == labels).float().mean())

@@ -19,14 +19,15 @@ from torch import nn
 from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.evaluation.scores import Evaluation, evaluate
 from rankwise.methods.adapters.directory import check_adapter_directory
+from rankwise.tasks.retention import Reading, RetentionTask
 from rankwise.tasks.splits import Splits
 from rankwise.tasks.table import Task
 from rankwise.training.build import build_task
 from rankwise.training.federation_records import FederationRecord, read_any
 from rankwise.training.folder import RunFolder
 from rankwise.training.logs import write_test_scores
-from rankwise.training.recorded import adapter_digest, recorded_test
-from rankwise.training.records import FailedRun, RunRecord, TestResult
+from rankwise.training.recorded import adapter_digest, recorded_retention, recorded_test
+from rankwise.training.records import FailedRun, RetentionRecord, RunRecord, TestResult
 from rankwise.training.settings.run import RunSettings
 
 SPLITS = ("train", "validation", "test")
@@ -134,12 +135,17 @@ class FinishedRun:
     def score_test(self) -> TestResult:
         """Score the trained model on test, once: a second call reads what the first wrote.
 
+        Where that takes no time to speak of, its retention is measured too.
+
         Raises:
             AdapterError: What was scored before is not the adapter that is here now.
         """
         if (recorded := recorded_test(self.folder)) is not None:
             return recorded
-        found = self.score("test")
+        model = self.trained_model()
+        if isinstance(self.task, RetentionTask) and self.task.is_retention_cheap:
+            self._keep_retention(self.task.remember(self.base_model()), model)
+        found = evaluate(model, self.splits.test, self.task)
         result = TestResult(
             run=self.name,
             score_test=found.score,
@@ -152,6 +158,40 @@ class FinishedRun:
         write_test_scores(self.folder, found.scores)
         result.write(self.folder.test)
         return result
+
+    def retention(self) -> RetentionRecord:
+        """Measure what the trained model has left of what its base knew, once.
+
+        Raises:
+            SettingsError: The task knows no measure of it.
+            AdapterError: What was measured before is not the adapter that is here now.
+        """
+        if (recorded := recorded_retention(self.folder)) is not None:
+            return recorded
+        task = retention_task(self.task)
+        reading = task.remember(on_accelerator(self.base_model()))
+        return self._keep_retention(reading, on_accelerator(self.trained_model()))
+
+    def _keep_retention(self, reading: Reading, model: Any) -> RetentionRecord:
+        found = reading(model.get_base_model() if isinstance(model, PeftModel) else model)
+        digest = adapter_digest(self.folder.adapter)
+        result = RetentionRecord(run=self.name, **found._asdict(), adapter_digest=digest)
+        result.write(self.folder.retention)
+        return result
+
+
+def retention_task(task: Task) -> RetentionTask:
+    """Return the task as one that can tell what a base knew.
+
+    Raises:
+        SettingsError: It cannot.
+    """
+    if not isinstance(task, RetentionTask):
+        raise SettingsError(
+            f"compare.retention: task {task.name} knows no measure of what its base knew: leave it "
+            "out"
+        )
+    return task
 
 
 def split_of(splits: Splits, name: str) -> Any:

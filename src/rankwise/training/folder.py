@@ -8,6 +8,7 @@ OUTPUT/runs/NAME/
     test.log             the scores on test; there when test was read
     record.json          settings, versions, curve, scores, costs; there when the run has ended
     test.json            the score on test; there when test was read
+    retention.json       what was lost of the base's knowledge; there when that was measured
     adapter/             the trained adapter, or model.safetensors for full fine-tuning
     reference/           the task-trained reference of abm-lora-task
     checkpoints/         the Trainer's own state while it trains
@@ -71,6 +72,10 @@ class RunFolder:
     @property
     def test(self) -> Path:
         return self.path / "test.json"
+
+    @property
+    def retention(self) -> Path:
+        return self.path / "retention.json"
 
     @property
     def adapter(self) -> Path:

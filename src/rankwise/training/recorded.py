@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rankwise.core.errors import AdapterError
 from rankwise.training.folder import RunFolder
-from rankwise.training.records import RunRecord, TestResult, read_run
+from rankwise.training.records import RetentionRecord, RunRecord, TestResult, read_run
 
 
 def finished_record(folder: RunFolder) -> RunRecord | None:
@@ -31,12 +31,29 @@ def recorded_test(folder: RunFolder) -> TestResult | None:
     if not folder.test.exists():
         return None
     result = TestResult.read(folder.test)
-    if result.adapter_digest not in (None, adapter_digest(folder.adapter)):
-        raise AdapterError(
-            f"{folder.test} is the score of another adapter than the one in {folder.adapter}: "
-            "delete the score to take it anew"
-        )
+    _check_adapter(result.adapter_digest, folder, file=folder.test, what="score")
     return result
+
+
+def recorded_retention(folder: RunFolder) -> RetentionRecord | None:
+    """Return what was measured before of the base's knowledge, or None.
+
+    Raises:
+        AdapterError: What was measured is not the adapter that is here now.
+    """
+    if not folder.retention.exists():
+        return None
+    result = RetentionRecord.read(folder.retention)
+    _check_adapter(result.adapter_digest, folder, file=folder.retention, what="retention")
+    return result
+
+
+def _check_adapter(digest: str | None, folder: RunFolder, *, file: Path, what: str) -> None:
+    if digest not in (None, adapter_digest(folder.adapter)):
+        raise AdapterError(
+            f"{file} is the {what} of another adapter than the one in {folder.adapter}: "
+            f"delete the {what} to take it anew"
+        )
 
 
 def adapter_digest(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
     OUTPUT/runs/NAME/record.json    RunRecord or FailedRun
     OUTPUT/runs/NAME/test.json      TestResult
+    OUTPUT/runs/NAME/retention.json RetentionRecord
     ADAPTER/rankwise_init.json      InitialAdapterRecord
 
 What is kept of a comparison is in ``comparison/records.py``, of a federation in
@@ -237,6 +238,24 @@ class TestResult(Record):
     invalid: int = 0
     predictions: tuple[int | float | str | tuple[str, ...] | None, ...] = ()
     labels: tuple[int | float | str | tuple[str, ...], ...] = ()
+    adapter_digest: str | None = None
+
+
+class RetentionRecord(Record):
+    """What a run has left of what its base knew (``tasks/retention.py``).
+
+    Attributes:
+        measure: What was measured, in words, with its unit.
+        before: Of the base.
+        after: Of the trained model.
+        forgetting: What was lost; below zero, what was gained.
+    """
+
+    run: str
+    measure: str
+    before: float
+    after: float
+    forgetting: float
     adapter_digest: str | None = None
 
 

@@ -8,7 +8,7 @@ from rankwise.comparison.analysis.choice import MethodSweep
 from rankwise.comparison.analysis.race import Dropped
 from rankwise.comparison.analysis.summary import summarise, verdict
 from rankwise.comparison.records import Summary
-from rankwise.training.records import TestResult
+from rankwise.training.records import RetentionRecord, TestResult
 from rankwise.training.settings.grid import GridPoint
 from rankwise.training.settings.recipe import load_recipe
 from tests.comparison import made_records as made
@@ -170,3 +170,26 @@ def test_a_row_says_what_was_tried_and_what_trying_has_cost():
     assert (row.tuning_runs, row.tuning_seconds) == (8, pytest.approx(8 * 3.0))
     assert row.dropped[0].settings == {"adapter.alpha": 2}
     assert "the best adapter.alpha 4 is still at the edge of its grid" in row.warnings
+
+
+def test_forgetting_is_a_mean_over_the_runs_where_it_was_measured_of_all():
+    recipe = load_recipe("digits", {"compare": {"methods": [{"name": "lora", "r": 2}]}})
+    (method,) = recipe.compare.methods
+    runs = [run("lora", seed, [0.5]) for seed in range(3)]
+    sweep = MethodSweep(method, [GridPoint(0.01)], runs)
+    tests = {each.run: TestResult(run=each.run, score_test=0.5, scores={}) for each in runs}
+    lost = {
+        each.run: RetentionRecord(
+            run=each.run, measure="what is left", before=0.9, after=0.9 - lost, forgetting=lost
+        )
+        for each, lost in zip(runs, (0.1, 0.2, 0.3))
+    }
+    found = summarise(recipe, [sweep], tests, retained=lost, command="")
+    (row,) = found.methods
+    assert found.retention == "what is left"
+    assert row.forgetting_mean == pytest.approx(0.2)
+    # s = 0.1, three seeds: 4.3027 * 0.1 / √3.
+    assert row.forgetting_low == pytest.approx(0.2 - 0.24841, abs=1e-4)
+    del lost[runs[0].run]
+    (row,) = summarise(recipe, [sweep], tests, retained=lost, command="").methods
+    assert row.forgetting_mean is None

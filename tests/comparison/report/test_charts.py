@@ -16,7 +16,15 @@ from tests.comparison.report_records import with_rows, with_runs
 
 BY_ID = {chart.id: chart for chart in CHARTS}
 VIEWS = ["300", "1200", "papers"]
-FOR_ALL = ["differences", "score-by-parameters", "score-by-rank", "distribution"]
+FOR_ALL = [
+    "differences",
+    "score-by-parameters",
+    "score-by-time",
+    "score-by-memory",
+    "score-by-forgetting",
+    "score-by-rank",
+    "distribution",
+]
 BY_BUDGET = ["learning-curves", "score-by-learning-rate", "relative-norm"]
 
 

@@ -79,7 +79,7 @@ def test_every_reference_inside_the_page_has_its_target(page):
 
 def test_a_chart_has_a_title_a_key_and_its_words(page):
     figures = page.all("figure")
-    assert len(figures) == 9
+    assert len(figures) == 12
     for figure in figures:
         (chart,) = figure.all(role="img")
         assert chart.attributes["id"] in payload_of(page)["charts"]

@@ -89,8 +89,8 @@ def contrasted(scored: Scored) -> list[SummaryRow]:
 
 def _fields(difference: Difference, over_rows: Interval | None) -> dict[str, Any]:
     return {
-        **_bounds("difference", difference.interval),
-        **_bounds("difference_rows", over_rows),
+        **bounds_of("difference", difference.interval),
+        **bounds_of("difference_rows", over_rows),
         "p_value": difference.p_value,
         "permutation_p_value": difference.permutation_p_value,
         "effect_size": difference.effect_size,
@@ -99,7 +99,8 @@ def _fields(difference: Difference, over_rows: Interval | None) -> dict[str, Any
     }
 
 
-def _bounds(quantity: str, interval: Interval | None) -> dict[str, float | None]:
+def bounds_of(quantity: str, interval: Interval | None) -> dict[str, float | None]:
+    """Return the fields of a row that hold an interval, ``QUANTITY_mean`` and so on."""
     if interval is None:
         return {}
     return {

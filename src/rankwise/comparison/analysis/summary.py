@@ -7,15 +7,16 @@ from statistics import fmean
 from typing import Any
 
 from rankwise.comparison.analysis.choice import MethodSweep, value_at
-from rankwise.comparison.analysis.contrast import Scored, contrasted
+from rankwise.comparison.analysis.contrast import Scored, bounds_of, contrasted
 from rankwise.comparison.analysis.equal_rank import equal_ranks
 from rankwise.comparison.analysis.headline import headline
 from rankwise.comparison.analysis.headroom import headroom
 from rankwise.comparison.analysis.statistics import mean_interval
 from rankwise.comparison.analysis.verdict import on_headroom, verdict
+from rankwise.comparison.fronts import pareto_fronts
 from rankwise.comparison.records import DroppedPoint, Protocol, Summary, SummaryRow
 from rankwise.evaluation.own_metrics import find_metric
-from rankwise.training.records import TestResult, identity_of
+from rankwise.training.records import RetentionRecord, RunRecord, TestResult, identity_of
 from rankwise.training.settings.comparison import ComparisonSettings
 from rankwise.training.settings.grid import RATE, GridPoint
 from rankwise.training.settings.recipe import Recipe
@@ -33,18 +34,21 @@ def summarise(
     sweeps: Sequence[MethodSweep],
     tests: Mapping[str, TestResult],
     *,
+    retained: Mapping[str, RetentionRecord] | None = None,
     command: str,
     varied: Sequence[str] = (),
 ) -> Summary:
     """Return the summary: task, protocol, verdict, and one row a method in the recipe's order.
 
-    ``command`` is what repeats the comparison, ``varied`` the settings of an ablation.
+    ``retained`` is what the chosen runs have kept of the base, if that was measured; ``command``
+    repeats the comparison, ``varied`` are the settings of an ablation.
     """
     comparison = recipe.compare
     assert comparison is not None
     baseline = comparison.baseline
     swept = comparison.swept_seeds
-    table = [_row(method, tests, swept_seeds=swept) for method in sweeps]
+    retained = retained or {}
+    table = [_row(method, tests, swept_seeds=swept, retained=retained) for method in sweeps]
     scored = Scored(table, sweeps, tests, baseline)
     rows, margins = contrasted(scored), headroom(scored)
     protocol = _protocol(recipe, comparison)
@@ -57,6 +61,8 @@ def summarise(
         verdict=(*on_headroom(margins, baseline=baseline), *verdict(rows, baseline=baseline)),
         methods=tuple(rows),
         equal_rank=tuple(equal_ranks(scored)),
+        retention=next((each.measure for each in retained.values()), ""),
+        fronts=pareto_fronts(rows),
         runs=tuple(record.run for method in sweeps for record in method.records),
     )
 
@@ -76,7 +82,11 @@ def _protocol(recipe: Recipe, comparison: ComparisonSettings) -> Protocol:
 
 
 def _row(
-    method: MethodSweep, tests: Mapping[str, TestResult], *, swept_seeds: Sequence[int]
+    method: MethodSweep,
+    tests: Mapping[str, TestResult],
+    *,
+    swept_seeds: Sequence[int],
+    retained: Mapping[str, RetentionRecord],
 ) -> SummaryRow:
     row = SummaryRow(
         **identity_of(method.method).model_dump(),
@@ -106,8 +116,19 @@ def _row(
         "peak_memory_bytes": max(run.peak_memory_bytes for run in runs),
         "settings": dict(best.others),
         "warnings": _warnings(method, best),
+        **_forgetting(runs, retained),
     }
     return row.model_copy(update=measured)
+
+
+def _forgetting(
+    runs: Sequence[RunRecord], retained: Mapping[str, RetentionRecord]
+) -> dict[str, Any]:
+    """Return what the runs have forgotten; nothing unless it was measured of all."""
+    found = [retained[run.run].forgetting for run in runs if run.run in retained]
+    if len(found) < len(runs):
+        return {}
+    return bounds_of("forgetting", mean_interval(found))
 
 
 def _tuning(method: MethodSweep, swept_seeds: Sequence[int]) -> dict[str, Any]:

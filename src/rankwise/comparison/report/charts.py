@@ -5,7 +5,9 @@ A new chart is a file that draws and tells it, and one entry here.
 
 from __future__ import annotations
 
-from rankwise.comparison.report import curves, distribution, forest, parameters, ranks, rates
+from collections.abc import Callable
+
+from rankwise.comparison.report import curves, distribution, forest, fronts, ranks, rates
 from rankwise.comparison.report.comparison import Comparison
 from rankwise.pages.chart import Chart
 from rankwise.training.records import RunRecord
@@ -30,6 +32,28 @@ def _of_quantity(id: str, title: str, note: str, quantity: curves.Quantity) -> C
             for point in run.diagnostics
         ),
         views=_budgets,
+    )
+
+
+def _of_front(
+    id: str,
+    title: str,
+    beaten: str,
+    front: fronts.Front,
+    *,
+    is_shown: Callable[[Comparison], bool] | None = None,
+) -> Chart[Comparison]:
+    """Return the chart of the score over a cost; shown where methods differ in it."""
+    return Chart(
+        id,
+        title,
+        lambda it: (
+            f"Test {it.metric} with its 95 % interval. Along the dotted line, the Pareto front, "
+            f"{beaten}. Budgets: {fronts.marker_key(it)}."
+        ),
+        draw=front.draw,
+        caption=front.tell,
+        is_shown=is_shown or front.tells_apart,
     )
 
 
@@ -58,15 +82,30 @@ CHARTS: tuple[Chart[Comparison], ...] = (
         caption=curves.tell_learning_curves,
         views=_budgets,
     ),
-    Chart(
+    _of_front(
         "score-by-parameters",
         "What parameters buy",
-        lambda it: (
-            f"Test {it.metric} with its 95 % interval. Along the dotted line, the Pareto front, no "
-            f"method does better with fewer parameters. Budgets: {parameters.marker_key(it)}."
-        ),
-        draw=parameters.draw,
-        caption=parameters.tell,
+        "no method does better with fewer parameters",
+        fronts.PARAMETERS,
+        is_shown=lambda _: True,
+    ),
+    _of_front(
+        "score-by-time",
+        "What time buys",
+        "no method does better with shorter runs, initialization and training together",
+        fronts.TIME,
+    ),
+    _of_front(
+        "score-by-memory",
+        "What memory buys",
+        "no method does better with less of it at its peak",
+        fronts.MEMORY,
+    ),
+    _of_front(
+        "score-by-forgetting",
+        "What is forgotten for it",
+        "no method does better and forgets less of what the base knew",
+        fronts.FORGETTING,
     ),
     Chart(
         "score-by-learning-rate",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rankwise.comparison.records import SummaryRow
 from rankwise.comparison.report.comparison import Comparison
-from rankwise.pages.writing import duration, signed, size
+from rankwise.pages.writing import duration, negative, signed, size
 
 ABSENT = "–"
 Bounds = tuple[float | None, float | None]
@@ -43,6 +43,7 @@ def columns(comparison: Comparison) -> list[Column]:
         *_of_significance(),
         *_of_choice(),
         *_of_sizes(),
+        *_of_retention(comparison.summary.retention),
         *_until_baseline(comparison.baseline),
         *_of_time(),
     ]
@@ -102,7 +103,7 @@ def _of_significance() -> list[Column]:
             "Effect size",
             "The difference over its standard deviation over seeds, corrected for few (Hedges).",
             lambda row: row.effect_size,
-            "{:.1f}".format,
+            lambda effect: negative(f"{effect:z.1f}"),
             falling_first=True,
         ),
         Column(
@@ -147,6 +148,19 @@ def _of_sizes() -> list[Column]:
             lambda row: row.peak_memory_bytes,
             size,
         ),
+    ]
+
+
+def _of_retention(measure: str) -> list[Column]:
+    return [
+        Column(
+            "Forgetting",
+            f"What training has cost of what the base knew: {measure}. Below zero something was "
+            "gained.",
+            lambda row: row.forgetting_mean,
+            signed,
+            bounds=lambda row: (row.forgetting_low, row.forgetting_high),
+        )
     ]
 
 
@@ -213,7 +227,7 @@ def _of_time() -> list[Column]:
 
 
 def _score(value: float) -> str:
-    return f"{value:.3f}"
+    return negative(f"{value:z.3f}")
 
 
 def _count(value: float) -> str:

@@ -29,6 +29,7 @@ from rankwise.tasks.generation.encoding import encode_instructions
 from rankwise.tasks.generation.instructions import Instruction
 from rankwise.tasks.generation.prompts import Prompts, TemplateName
 from rankwise.tasks.pretrained import Dtype
+from rankwise.tasks.retention import Reading, remember_loss
 from rankwise.tasks.splits import Batch, Rehearsal, Splits
 
 
@@ -65,6 +66,7 @@ class GenerationTask:
     target_modules = "all-linear"
     head_modules = ()
     evaluation_batch_size = 8
+    is_retention_cheap = False
 
     @property
     def corpus(self) -> Corpus:
@@ -104,6 +106,10 @@ class GenerationTask:
     def base_model(self, cache: Path) -> nn.Module:
         """Return the model that is adapted."""
         return self.base.model(cache, self.dtype)
+
+    def remember(self, base: nn.Module) -> Reading:
+        """Take down the loss on general text."""
+        return remember_loss(base, self.tokenizer())
 
     def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:
         """Read per row the log-likelihood of its response, beside its number of tokens."""

@@ -14,11 +14,14 @@ from rankwise.tasks.answers import Answers, largest_logit, single_output
 from rankwise.tasks.glue.examples import Example
 from rankwise.tasks.glue.task import GlueTask
 from rankwise.tasks.pretrained import class_options
+from rankwise.tasks.retention import Reading, remember_features
 from rankwise.tasks.splits import Batch
 
 
 class GlueClasses(GlueTask):
     """Sequence classification; STS-B is a regression on its score from 0 to 5."""
+
+    is_retention_cheap = False
 
     @property
     def head_modules(self) -> tuple[str, ...]:
@@ -39,6 +42,10 @@ class GlueClasses(GlueTask):
             return {"num_labels": 1, "problem_type": "regression"}
         problem = {"problem_type": "single_label_classification"}
         return class_options(self.definition.labels) | problem
+
+    def remember(self, base: nn.Module) -> Reading:
+        """Take down the features of general text."""
+        return remember_features(base, self.tokenizer())
 
     def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:
         """Read the class of the largest logit, or the score."""

@@ -16,6 +16,7 @@ from rankwise.tasks.generation.task import response_likelihood
 from rankwise.tasks.own.definitions import TEXT_METRICS, TOKEN_METRICS
 from rankwise.tasks.own.task import OwnTask, own_tokenizer
 from rankwise.tasks.pretrained import padding_id
+from rankwise.tasks.retention import Reading, remember_loss
 from rankwise.tasks.splits import Batch, Splits
 from rankwise.tasks.tokens import TokenSplit
 
@@ -46,6 +47,7 @@ class LanguageTask(OwnTask):
     # Whether a row has an end that the model can be asked to write.
     has_completions: ClassVar[bool] = False
     evaluation_batch_size = 8
+    is_retention_cheap = False
 
     @property
     def writes(self) -> bool:
@@ -80,6 +82,10 @@ class LanguageTask(OwnTask):
             SettingsError: ``max_length`` is more than the model reads.
         """
         return _splits(self)
+
+    def remember(self, base: nn.Module) -> Reading:
+        """Take down the loss on general text."""
+        return remember_loss(base, self.tokenizer())
 
     def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:
         """Read per row the log-likelihood of what counts in it, beside its number of tokens."""

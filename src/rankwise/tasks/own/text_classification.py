@@ -26,6 +26,7 @@ from rankwise.tasks.own.labels import Labels, Target, read_labels
 from rankwise.tasks.own.source import read_source
 from rankwise.tasks.own.task import OwnTask, filled_texts, length_of, own_tokenizer
 from rankwise.tasks.pretrained import class_options, padding_id
+from rankwise.tasks.retention import Reading, remember_features
 from rankwise.tasks.splits import Batch, Splits
 from rankwise.tasks.tokens import TokenSplit
 
@@ -64,6 +65,7 @@ class TextClassification(OwnTask):
     max_length: int | None = None
 
     auto_class: ClassVar[Any] = AutoModelForSequenceClassification
+    is_retention_cheap: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -122,6 +124,10 @@ class TextClassification(OwnTask):
         # Models that read from left to right classify by the last token that is no padding.
         model.config.pad_token_id = padding_id(self.tokenizer())
         return model
+
+    def remember(self, base: nn.Module) -> Reading:
+        """Take down the features of general text."""
+        return remember_features(base, self.tokenizer())
 
     def answers(self, model: nn.Module, output: Mapping[str, Any], batch: Batch) -> Answers:
         """Read the class of the largest logit, or the one output."""

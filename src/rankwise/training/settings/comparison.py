@@ -70,6 +70,11 @@ class ComparisonSettings(Settings):
         "null: all",
         unit="seeds",
     )
+    retention: bool | None = setting(
+        None,
+        "measure what the chosen runs have lost of what the base knew; null: where that takes no "
+        "time to speak of",
+    )
     baseline: str = setting("lora", "the method that the others are measured against")
     widenings: int = setting(
         4, "times that the grid of rates may grow while its edge is best", unit="times", ge=0
