@@ -5,9 +5,13 @@
 #SBATCH --cpus-per-task=16
 #SBATCH --time=04:00:00
 #SBATCH --requeue
+#SBATCH --signal=B:TERM@120
 # sbatch slurm.sh reviews.csv --task.model ./encoder
 #
-# One run on four GPUs. A job that is preempted is queued again, and --resume goes on from the last
-# epoch's checkpoint; where there is none yet the run begins.
+# One run on four GPUs. Two minutes before its time is up, and when it is preempted, the job gets
+# SIGTERM: torchrun takes the place of the shell (exec) and passes it on, each process ends its step,
+# and a checkpoint is written; torchrun gives them 30 seconds. A preempted job is queued again, and
+# --resume goes on from there; where there is no checkpoint yet the run begins. One whose time was up
+# goes on when the same line submits it again.
 set -euo pipefail
-torchrun --standalone --nproc-per-node 4 -m rankwise train "$@" --output "${SLURM_SUBMIT_DIR:-.}/runs/job" --resume
+exec torchrun --standalone --nproc-per-node 4 -m rankwise train "$@" --output "${SLURM_SUBMIT_DIR:-.}/runs/job" --resume

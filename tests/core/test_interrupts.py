@@ -8,7 +8,14 @@ import threading
 
 import pytest
 
-from rankwise.core.interrupts import EndsInTwoSteps, all_or_none, delayed_interrupt, go_back
+from rankwise.core.interrupts import (
+    EndsInTwoSteps,
+    Terminated,
+    all_or_none,
+    delayed_interrupt,
+    go_back,
+    raised_sigterm,
+)
 
 
 def ctrl_c() -> None:
@@ -208,3 +215,58 @@ def test_a_copy_has_an_end_of_its_own(duplicate):
     with duplicate(ended) as twin:
         pass
     assert (twin.steps, ended.steps) == (["first", "second"], [])
+
+
+# --- SIGTERM -------------------------------------------------------------------------------------
+
+
+def test_sigterm_is_told_as_ctrl_c_and_once():
+    def twice() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Terminated), raised_sigterm():
+        twice()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_sigterm_waits_as_ctrl_c_does():
+    done = []
+
+    def step() -> None:
+        with delayed_interrupt() as received:
+            os.kill(os.getpid(), signal.SIGTERM)
+            ctrl_c()
+            done.append(len(received))
+
+    with raised_sigterm(), pytest.raises(Terminated):
+        step()
+    assert done == [2]
+
+
+def test_a_handler_of_sigterm_of_the_users_own_stays():
+    def handle(*_: object) -> None: ...
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        with raised_sigterm():
+            assert signal.getsignal(signal.SIGTERM) is handle
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_who_insists_does_not_wait():
+    done = []
+
+    def step() -> None:
+        with delayed_interrupt(is_insisted_on=True):
+            ctrl_c()
+            done.append("first")
+            ctrl_c()
+            done.append("second")
+
+    with pytest.raises(KeyboardInterrupt):
+        step()
+    assert done == ["first"]

@@ -36,8 +36,10 @@ def test_accelerate_takes_a_configuration_as_it_stands(file):
 def test_the_job_of_slurm_is_a_script_with_a_command_that_there_is():
     script = EXAMPLES / "slurm.sh"
     subprocess.run(["bash", "-n", str(script)], check=True)
-    last = script.read_text(encoding="utf-8").splitlines()[-1]
+    *_, last = lines = script.read_text(encoding="utf-8").splitlines()
+    # The shell itself is told, and torchrun stands in its place.
+    assert "#SBATCH --signal=B:TERM@120" in lines
     words = shlex.split(last)
-    assert words[0] == "torchrun"
+    assert words[:2] == ["exec", "torchrun"]
     assert load_command(words[words.index("rankwise") + 1]) is not None
     assert "--resume" in words

@@ -4,7 +4,7 @@ A moment is a place in the program, how often it was entered, a number of functi
 on (a count and not a time, so that a trial is the same on every machine), and the signal that
 arrives then. Run as a module it reads one JSON object a line, ``{"words", "moment"}``, and answers
 with the exit code of a child that ran ``rankwise <words>``: minus the number of the signal that
-ended it, 130 after Ctrl-C. All is imported once, by the parent.
+ended it, 130 after Ctrl-C and 143 after SIGTERM. All is imported once, by the parent.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ Moment = tuple[str, int, int, int]  # place, entry, calls, signal
 
 # What ends a process: its user by force, a job system, the terminal's Ctrl-C, the terminal's end.
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-AFTER_CTRL_C = 130
+# What the command says itself of those that it hears.
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 # Where a moment may lie: a function's file and name, and how often the run of the trials enters it.
 PLACES = {
@@ -75,8 +76,8 @@ def serve(answers: TextIO) -> None:
             if order["moment"] is None:
                 os._exit(cli.main(order["words"]))
             die_at(order["moment"])
-            if cli.main(order["words"]) == AFTER_CTRL_C:
-                os._exit(AFTER_CTRL_C)
+            if (code := cli.main(order["words"])) in EXIT_CODES.values():
+                os._exit(code)
             os.kill(os.getpid(), signal.SIGKILL)  # the moment lay after its end
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), file=answers, flush=True)

@@ -16,7 +16,7 @@ import pytest
 
 from rankwise.core.records import read_record
 
-from .mortal import AFTER_CTRL_C, PLACES, SIGNALS, Moment, Parent
+from .mortal import EXIT_CODES, PLACES, SIGNALS, Moment, Parent
 
 pytestmark = pytest.mark.processes
 TRIALS = int(os.environ.get("RANKWISE_KILL_TRIALS", "4"))
@@ -44,8 +44,7 @@ def moment_of(trial: int) -> Moment:
 
 def assert_ends(parent: Parent, words: list[str], moment: Moment) -> None:
     """Run to ``moment`` and hold the exit code to what its signal does."""
-    sent = moment[-1]
-    of_signal = AFTER_CTRL_C if sent == signal.SIGINT else -sent
+    of_signal = EXIT_CODES.get(moment[-1], -moment[-1])
     assert parent.run(words, moment) in (of_signal, -signal.SIGKILL)  # the latter after its end
 
 

@@ -2,7 +2,8 @@
 
 Exit codes: 0 success; 1 nothing to show for it (no method could be scored, a judge left answers
 unrated, a count that is not the paper's) or nobody who reads it, as of ``| head``; 2 a mistake of
-the user's, told in one message; 130 stopped by Ctrl-C. A traceback means a fault of ours.
+the user's, told in one message; 130 stopped by Ctrl-C, 143 by SIGTERM. A traceback means a fault of
+ours.
 
 Built on argparse: what it does not know are dotted settings, which pydantic checks; Typer, Click
 and their kind have no place for those, and jsonargparse, which has, would check them a second time.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +23,7 @@ from rankwise.cli.commands import COMMANDS, Command, load_command
 from rankwise.cli.overrides import split_options
 from rankwise.core.disk import complaint_of_disk
 from rankwise.core.errors import RankwiseError
+from rankwise.core.interrupts import Terminated, raised_sigterm
 from rankwise.core.library_noise import silence_libraries
 from rankwise.core.outside_text import one_line
 from rankwise.core.plugins import load_plugins
@@ -84,14 +87,17 @@ def _run(
         )
         known = parser.parse_args([words[0], *rest])
         silence_libraries()
-        code = command.run(known, overrides)
-        sys.stdout.flush()
+        with raised_sigterm():
+            code = command.run(known, overrides)
+            sys.stdout.flush()
         return code
     except RankwiseError as error:
         return _refuse(str(error))
-    except KeyboardInterrupt:
-        print("interrupted; rerun the same command to resume", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        asks = "--resume" in own._option_string_actions and "--resume" not in words
+        added = " with --resume" if asks else ""
+        print(f"interrupted; rerun the same command{added} to resume", file=sys.stderr)
+        return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
     except BrokenPipeError:
         if not _is_reader_gone():
             raise

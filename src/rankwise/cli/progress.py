@@ -83,7 +83,7 @@ class ProgressWatcher:
     ) -> None:
         if self._console.is_terminal:
             self._live.stop()
-        if kind is KeyboardInterrupt:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
             self._say(f"{self._counted()}, and kept")
 
     def plan(self, runs: int) -> None:

@@ -1,4 +1,4 @@
-"""Changes that happen whole or not at all, whatever exception stops them; Ctrl-C waits meanwhile.
+"""Changes that happen whole or not at all, whatever stops them; Ctrl-C and SIGTERM wait meanwhile.
 
 What can fail is done first and on the side. What is left, a short step that changes a model, is
 given to :func:`all_or_none` with the ways back.
@@ -9,18 +9,24 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 Step = Callable[[], object]
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, by which a job system ends a process, told as Ctrl-C is."""
 
 
 def all_or_none(change: Step, ways_back: Sequence[Step]) -> None:
     """Call ``change``; if an exception leaves it, call all ``ways_back``, the last one first.
 
     The ways back have to lead back also from a change that was stopped halfway. Ctrl-C waits until
-    the change is done and then undoes it, as any other exception does.
+    the change is done and then undoes it, as any other exception does; so does a SIGTERM that has a
+    handler.
     """
     try:
         with delayed_interrupt():
@@ -38,28 +44,63 @@ def go_back(ways_back: Sequence[Step]) -> None:
 
 
 @contextlib.contextmanager
-def delayed_interrupt() -> Iterator[None]:
-    """Let Ctrl-C wait until exit, where it does what it would have done.
+def delayed_interrupt(*, is_insisted_on: bool = False) -> Iterator[Sequence[object]]:
+    """Let Ctrl-C and SIGTERM wait until exit, where the first does what it would have done.
 
-    In a thread that is not the main one, which Python never interrupts so, and where SIGINT is left
-    to the system, nothing waits.
+    Yields what has come so far. With ``is_insisted_on`` a second Ctrl-C does not wait.
+
+    In a thread that is not the main one, which Python never interrupts so, nothing waits; nor does
+    a signal that is left to the system.
     """
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield
-        return
-    received: list[tuple[Any, ...]] = []
+    handlers: dict[int, Callable[..., object]] = {
+        each: found for each in SIGNALS if callable(found := signal.getsignal(each))
+    }
+    if threading.current_thread() is not threading.main_thread():
+        handlers = {}
+    received: list[tuple[int, Any]] = []
+
+    def receive(number: int, frame: Any) -> None:
+        insists = is_insisted_on and number == signal.SIGINT
+        if insists and any(before == number for before, _ in received):
+            handlers[signal.SIGINT](number, frame)
+        received.append((number, frame))
+
     # Called by the standard library, so that no line of ours lies between the two handlers.
     with contextlib.ExitStack() as last:
-        last.callback(_pass_on, received, handler)
-        last.callback(signal.signal, signal.SIGINT, handler)
-        signal.signal(signal.SIGINT, lambda *arguments: received.append(arguments))
+        last.callback(_pass_on, received, handlers)
+        for each, handler in handlers.items():
+            last.callback(signal.signal, each, handler)
+            signal.signal(each, receive)
+        yield received
+
+
+def _pass_on(
+    received: Sequence[tuple[int, Any]], handlers: Mapping[int, Callable[..., object]]
+) -> None:
+    if received:
+        number, frame = received[0]
+        handlers[number](number, frame)
+
+
+@contextlib.contextmanager
+def raised_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise :class:`Terminated` where it would end the process without a word.
+
+    Once: who ends a group of processes may send it to each of them, and each again to its own.
+    """
+    is_left_alone = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if not is_left_alone or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with contextlib.ExitStack() as last:
+        last.callback(signal.signal, signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, _raise_terminated)
         yield
 
 
-def _pass_on(received: list[tuple[Any, ...]], handler: Callable[..., object]) -> None:
-    if received:
-        handler(*received[-1])
+def _raise_terminated(*_: object) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    raise Terminated
 
 
 class EndsInTwoSteps(contextlib.AbstractContextManager[Any, None]):

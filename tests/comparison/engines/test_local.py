@@ -13,6 +13,7 @@ import pytest
 
 from rankwise.comparison.engines.local import LocalEngine
 from rankwise.core.errors import TrainingError
+from rankwise.core.interrupts import delayed_interrupt
 
 pytestmark = pytest.mark.processes
 
@@ -84,3 +85,27 @@ def _is_running(process: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def keep_when_asked(folder, number):
+    """Stand for two trainings: one ends when the other has begun, which waits for a signal."""
+    if not number:
+        while not (folder / "begun").exists():
+            time.sleep(0.01)
+        return
+    with delayed_interrupt() as received:
+        (folder / "begun").touch()
+        while not received:
+            time.sleep(0.01)
+        (folder / "kept").touch()
+
+
+def test_ctrl_c_lets_workers_keep_what_they_are_at(tmp_path):
+    def interrupted() -> None:
+        with LocalEngine(2) as engine:
+            next(engine.run(keep_when_asked, [(tmp_path, 0), (tmp_path, 1)]))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert (tmp_path / "kept").exists()

@@ -14,10 +14,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.queues import SimpleQueue
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -33,7 +33,8 @@ LOST_POOLS = 3
 class LocalEngine:
     """A pool of ``workers`` processes; a context manager, whose exit cancels what has not begun.
 
-    If an exception passes, Ctrl-C too, what has begun is stopped as well.
+    If an exception passes, what has begun is stopped as well; by Ctrl-C or SIGTERM, where it wants
+    to be, see :func:`delayed_interrupt`. A second Ctrl-C does not wait for that.
 
     Args:
         workers: How many; by default one a core.
@@ -45,7 +46,7 @@ class LocalEngine:
         self, workers: int | None = None, *, devices: Sequence[str | None] | None = None
     ) -> None:
         self._devices = devices or [None] * (workers or os.cpu_count() or 1)
-        self._pool, self._lifeline = _start_pool(self._devices)
+        self._pool = _start_pool(self._devices)
 
     def __enter__(self) -> LocalEngine:
         return self
@@ -56,11 +57,12 @@ class LocalEngine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if kind is not None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._pool.requests.close()
+        elif kind is not None:
             # Nobody waits for what is under way: it may take hours, and is done again.
-            self._lifeline.close()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        self._lifeline.close()
+            self._pool.lifeline.close()
+        self._pool.end()
 
     def run(self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
         """Call ``function(*call)`` for each of ``calls`` and yield the results as they come.
@@ -73,7 +75,9 @@ class LocalEngine:
         waiting, lost = dict(enumerate(calls)), 0
         while waiting:
             try:
-                futures = {self._pool.submit(function, *call): i for i, call in waiting.items()}
+                futures = {
+                    self._pool.executor.submit(function, *call): i for i, call in waiting.items()
+                }
                 for future in as_completed(futures):
                     result = future.result()
                     del waiting[futures[future]]
@@ -89,45 +93,69 @@ class LocalEngine:
                 f"worker processes died {lost} times and no run came to its end: if memory is "
                 "short, use fewer --workers; rerun the same command to resume"
             ) from None
-        self._pool.shutdown(wait=True)
-        self._lifeline.close()
-        self._pool, self._lifeline = _start_pool(self._devices)
+        self._pool.end()
+        self._pool = _start_pool(self._devices)
 
 
-def _start_pool(devices: Sequence[str | None]) -> tuple[ProcessPoolExecutor, Connection]:
-    """Return a pool, and the connection whose end is the end of its workers."""
+class _Pool(NamedTuple):
+    """Processes, and two connections to them of which nothing but the end is ever heard.
+
+    With the end of ``lifeline`` they end at once, with that of ``requests`` as SIGTERM has it.
+    """
+
+    executor: ProcessPoolExecutor
+    lifeline: Connection
+    requests: Connection
+
+    def end(self) -> None:
+        """Wait for what is under way, and begin nothing else."""
+        try:
+            self.executor.shutdown(wait=True, cancel_futures=True)
+        finally:
+            self.lifeline.close()
+            self.requests.close()
+
+
+def _start_pool(devices: Sequence[str | None]) -> _Pool:
     # Fork would copy the threads and locks of torch as they happen to stand.
     context = multiprocessing.get_context("spawn")
-    their_end, our_end = context.Pipe(duplex=False)
+    lifeline, requests = context.Pipe(duplex=False), context.Pipe(duplex=False)
     free = context.SimpleQueue()
     for device in devices:
         free.put(device)
-    pool = ProcessPoolExecutor(
+    executor = ProcessPoolExecutor(
         max_workers=len(devices),
         mp_context=context,
         initializer=_prepare_worker,
-        initargs=(their_end, free, loaded_plugins()),
+        initargs=(lifeline[0], requests[0], free, loaded_plugins()),
     )
-    return pool, our_end
+    return _Pool(executor, lifeline[1], requests[1])
 
 
 def _prepare_worker(
-    lifeline: Connection, free: SimpleQueue[str | None], plugins: Sequence[str]
+    lifeline: Connection,
+    requests: Connection,
+    free: SimpleQueue[str | None],
+    plugins: Sequence[str],
 ) -> None:
     # Before CUDA is started, which reads it once.
     if (device := free.get()) is not None:
         os.environ[VISIBLE] = device
     # Ctrl-C reaches every process of the terminal; the parent alone decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A handler, so that a training may let it wait for its checkpoint.
+    signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
     # Two processes with two threads each on two cores are slower than with one each.
     torch.set_num_threads(1)
     silence_libraries()
-    threading.Thread(target=_leave_with_parent, args=(lifeline,), daemon=True).start()
+    threading.Thread(target=_leave_with_parent, args=(lifeline, requests), daemon=True).start()
     load_plugins(plugins)
 
 
-def _leave_with_parent(lifeline: Connection) -> None:
-    # A parent that is killed closes nothing, but its end of the pipe is gone with it: without this
-    # its workers would wait for ever.
-    lifeline.poll(None)
+def _leave_with_parent(lifeline: Connection, requests: Connection) -> None:
+    # A parent that is killed closes nothing, but its ends of the pipes are gone with it: without
+    # this its workers would wait for ever.
+    if lifeline not in wait([lifeline, requests]):
+        os.kill(os.getpid(), signal.SIGTERM)
+        lifeline.poll(None)
     os._exit(1)

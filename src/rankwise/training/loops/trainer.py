@@ -1,4 +1,4 @@
-"""Training by Transformers' ``Trainer``: checkpoints at each epoch, resumed exactly.
+"""Training by Transformers' ``Trainer``: checkpoints at each epoch and at a stop, resumed exactly.
 
 A process that is killed while it writes or deletes a checkpoint leaves a part of one, under the
 name that the Trainer would take for the newest. So whole ones bear a mark that is written last.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,11 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints, sort_checkpoints
 
 from rankwise.core.errors import SettingsError
+from rankwise.core.interrupts import delayed_interrupt
 from rankwise.core.records import write_text
 from rankwise.tasks.splits import Batch
 from rankwise.training.job import Job
@@ -42,6 +46,7 @@ from rankwise.training.loops.results import (
     finite_loss_required,
     is_stalled,
 )
+from rankwise.training.loops.stopping import StopCallback
 from rankwise.training.probes.during_training import DiagnosticsCallback
 from rankwise.training.processes import is_main_process, number_of_processes
 from rankwise.training.records import CurvePoint, StepPoint
@@ -76,6 +81,7 @@ class JobTrainer(Trainer):
         )
         self._job = job
         self._tell = tell
+        self._order = EpochOrder(job.order, size=len(job.splits.train))
         # A mean over the batches of a step, whether or not a model can be told the step's size:
         # most ignore what they are told, and would take the sum.
         self.model_accepts_loss_kwargs = False
@@ -109,7 +115,12 @@ class JobTrainer(Trainer):
         return self._job.splits.train.take(torch.tensor(rows))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
-        return EpochOrder(self._job.order, size=len(self._job.splits.train))
+        return self._order
+
+    def _run_epoch(self, *, epoch: int, **named: Any) -> None:  # type: ignore[override]
+        # Accelerate does not reach it where rows are dealt out to processes and some are skipped.
+        self._order.set_epoch(epoch)
+        super()._run_epoch(epoch=epoch, **named)
 
 
 class BudgetCallback(TrainerCallback):
@@ -149,8 +160,7 @@ class PatienceCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Look at the losses so far; the epoch's checkpoint is still written."""
-        losses = [point.validation_loss for point in _curve(state.log_history)]
-        if is_stalled(losses, self._patience):
+        if is_stalled(_validation_losses(state), self._patience):
             control.should_training_stop = True
 
 
@@ -165,6 +175,10 @@ def train_with_trainer(
     """Train the job to its end; ``tell`` hears of each epoch.
 
     With ``resume`` the run goes on from the last checkpoint in the folder, if there is one.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, or a SIGTERM that has a handler, came: the step under way was
+            taken, and a checkpoint written. A second Ctrl-C does not wait for that.
     """
     last = last_checkpoint(checkpoints) if resume else None
     chain = build_callback(job)
@@ -181,7 +195,7 @@ def train_with_trainer(
         trainer = JobTrainer(
             job,
             tell=tell,
-            args=_arguments(job, checkpoints, is_fresh=last is None, show_progress=show_progress),
+            args=_arguments(job, checkpoints, last=last, show_progress=show_progress),
             callbacks=[*callbacks, *([chain] if chain is not None else []), diagnostics],
             optimizers=(optimizer, schedule),
         )
@@ -189,7 +203,9 @@ def train_with_trainer(
         raise SettingsError(f"training: {error}") from error
     # It prints raw dictionaries where there is no bar: the record and the trackers have them.
     trainer.remove_callback(PrinterCallback)
-    with finite_loss_required(job.model):
+    with finite_loss_required(job.model), _waiting_signals() as received:
+        stop = StopCallback(trainer, received, steps_per_epoch=job.steps_per_epoch)
+        trainer.add_callback(stop)
         trainer.train(resume_from_checkpoint=last)
     curve = _curve(trainer.state.log_history)
     keeps_best = job.settings.training.keep == "best"
@@ -203,13 +219,18 @@ def train_with_trainer(
     )
 
 
+def _waiting_signals() -> AbstractContextManager[Sequence[object]]:
+    # A launcher passes on to its processes what a terminal has sent them already.
+    return delayed_interrupt(is_insisted_on=number_of_processes() == 1)
+
+
 def _arguments(
-    job: Job, checkpoints: Path, *, is_fresh: bool, show_progress: bool
+    job: Job, checkpoints: Path, *, last: str | None, show_progress: bool
 ) -> TrainingArguments:
     training, is_shared = job.settings.training, number_of_processes() > 1
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
-        num_train_epochs=training.epochs,
+        num_train_epochs=_epochs(job, last),
         per_device_train_batch_size=training.batch_size // number_of_processes(),
         gradient_accumulation_steps=training.accumulation_steps,
         max_grad_norm=training.max_grad_norm or 0.0,
@@ -217,7 +238,7 @@ def _arguments(
         activation_checkpointing=training.gradient_checkpointing,
         logging_strategy="epoch",
         eval_strategy="epoch",
-        eval_on_start=is_fresh,
+        eval_on_start=last is None,
         save_strategy="epoch",
         save_total_limit=None,  # `finish_checkpoint` deletes them, after the new one has its mark
         load_best_model_at_end=training.keep == "best",
@@ -231,6 +252,16 @@ def _arguments(
         ddp_backend="gloo" if is_shared and not torch.cuda.is_available() else None,
     )
     return on_one_device(arguments)
+
+
+def _epochs(job: Job, last: str | None) -> int:
+    """Return how many epochs there are: no more where a checkpoint lies where the loss stalled."""
+    training = job.settings.training
+    if last is not None:
+        state = TrainerState.load_from_json(str(Path(last) / TRAINER_STATE_NAME))
+        if is_stalled(_validation_losses(state), training.patience):
+            return state.global_step // job.steps_per_epoch
+    return training.epochs
 
 
 def on_one_device(arguments: TrainingArguments) -> TrainingArguments:
@@ -263,6 +294,10 @@ def _curve(log: list[dict[str, Any]]) -> list[CurvePoint]:
         for entry in log
         if "eval_score" in entry
     ]
+
+
+def _validation_losses(state: TrainerState) -> list[float]:
+    return [point.validation_loss for point in _curve(state.log_history)]
 
 
 def _mean_loss(losses: list[tuple[int, float]], begun: int, ended: int) -> float | None:

@@ -122,6 +122,16 @@ class DiagnosticsCallback(TrainerCallback):
             if any(key in entry for key in keys)
         ]
 
+    def on_init_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: object,
+    ) -> None:
+        """Look at the weights, into which a resumed chain then folds what it has learned."""
+        self._diagnostics = Diagnostics(self._job)
+
     def on_train_begin(
         self,
         args: TrainingArguments,
@@ -130,7 +140,6 @@ class DiagnosticsCallback(TrainerCallback):
         **kwargs: object,
     ) -> None:
         """Measure the start, unless the run is resumed."""
-        self._diagnostics = Diagnostics(self._job)
         if state.global_step == 0:
             self._measure(state)
 
