@@ -86,6 +86,8 @@ class Rehearsal:
     def of(cls, model: nn.Module, rows: Rows, training_rows: int) -> Rehearsal:
         """Take the first of ``rows``."""
         batch = rows.take(slice(0, 1))
-        # A single row has no padding to hide, and models look at the values of a mask.
-        batch.pop("attention_mask", None)
+        # A single row has no padding to hide, and models look at the values of a mask, or of
+        # positions that part packed rows.
+        for name in ("attention_mask", "position_ids"):
+            batch.pop(name, None)
         return cls(model, {name: each.to("meta") for name, each in batch.items()}, training_rows)

@@ -44,6 +44,7 @@ _NOTES = {
     "truncated_targets": "{:,} are cut in what is to be written",
     "left_out": "{:,} are left out: no room for a completion",
     "blocks": "{:,} blocks of tokens",
+    "packs": "packed into {:,} sequences",
 }
 _COMMON = OwnDataSettings.model_fields.keys()
 

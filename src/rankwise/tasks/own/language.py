@@ -14,10 +14,11 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 from rankwise.tasks.answers import Answers
 from rankwise.tasks.generation.task import response_likelihood
 from rankwise.tasks.own.definitions import TEXT_METRICS, TOKEN_METRICS
+from rankwise.tasks.own.packing import PackedRows, pack
 from rankwise.tasks.own.task import OwnTask, own_tokenizer
 from rankwise.tasks.pretrained import padding_id
 from rankwise.tasks.retention import Reading, remember_loss
-from rankwise.tasks.splits import Batch, Splits
+from rankwise.tasks.splits import Batch, Rows, Splits
 from rankwise.tasks.tokens import TokenSplit
 
 
@@ -31,6 +32,11 @@ class EncodedRows(NamedTuple):
     def padded_with(self, padding: int) -> TokenSplit:
         """Return the rows as a split whose batches are filled up with ``padding``."""
         return TokenSplit({"input_ids": self.inputs}, self.labels, padding={"input_ids": padding})
+
+    def packed_with(self, padding: int) -> PackedRows:
+        """Return the rows packed into sequences of the greatest length."""
+        length = self.facts["max_length"]
+        return pack(self.inputs, self.labels, length=length, padding=padding)
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,11 @@ class LanguageTask(OwnTask):
     def writes(self) -> bool:
         """Whether the metrics that are asked for are those of texts, which the model writes."""
         return self.has_completions and any(name in TEXT_METRICS for name in self.asked_metrics)
+
+    @property
+    def packs(self) -> bool:
+        """Whether training rows are packed."""
+        return False
 
     @property
     def answers_with(self) -> str:
@@ -99,9 +110,14 @@ def _splits(task: LanguageTask) -> Splits:
     task.check_metrics()
     texts, facts = task.texts()
     padding = padding_id(task.tokenizer())
-    splits: dict[str, TokenSplit] = {}
+    splits: dict[str, Rows] = {}
     for split, rows in texts.items():
         encoded = task.encoded(rows, place=f"{task.source.data}, {split}")
-        splits[split] = encoded.padded_with(padding)
         facts[split] |= encoded.facts | {"source": task.source.data}
+        if task.packs and split == "train":
+            # Those that are scored stay rows, each of which is answered by itself.
+            splits[split] = encoded.packed_with(padding)
+            facts[split] |= {"packs": len(splits[split])}
+        else:
+            splits[split] = encoded.padded_with(padding)
     return Splits(**splits, facts=facts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -19,6 +20,7 @@ from rankwise.tasks.answers import Answers
 from rankwise.tasks.own.columns import find_sample_columns
 from rankwise.tasks.own.definitions import SFT
 from rankwise.tasks.own.language import EncodedRows, LanguageTask
+from rankwise.tasks.own.packing import keep_rows_apart
 from rankwise.tasks.own.sample_tokens import sample_tokens
 from rankwise.tasks.own.samples import divided_samples
 from rankwise.tasks.own.source import read_source
@@ -40,6 +42,7 @@ class SupervisedFineTuning(LanguageTask):
         messages: The column of conversations, lists of ``{role, content}``; None: guessed.
         loss: What counts.
         max_new_tokens: The most that is written of a row, where metrics are of texts.
+        packing: Whether training rows are packed into sequences of ``max_length`` tokens.
     """
 
     prompt: str | None = None
@@ -47,12 +50,28 @@ class SupervisedFineTuning(LanguageTask):
     messages: str | None = None
     loss: Loss = "completion"
     max_new_tokens: int = 128
+    packing: bool = False
 
     has_completions: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
         return SFT
+
+    @property
+    def packs(self) -> bool:
+        return self.packing
+
+    def base_model(self, cache: Path) -> nn.Module:
+        """Return the pretrained model.
+
+        Raises:
+            ModelError: There is no such model, or one that cannot read packed rows is to do so.
+        """
+        model = super().base_model(cache)
+        if self.packing:
+            keep_rows_apart(model, self.model)
+        return model
 
     def check_metrics(self) -> None:
         """Refuse metrics that do not fit what is answered.
@@ -115,6 +134,11 @@ class SupervisedFineTuning(LanguageTask):
         """Read the likelihood of what counts, or let the model write the last completion."""
         if not self.writes:
             return super().answers(model, output, batch)
+        if self.packing and "position_ids" in batch:
+            raise SettingsError(
+                "training rows are packed, and metrics of texts let a model write row by row: score "
+                "validation or test, or set --task.packing false"
+            )
         tokenizer: Any = self.tokenizer()
         spans = [_last_span(row) for row in batch["labels"]]
         tokens = batch["input_ids"]

@@ -117,6 +117,12 @@ class SftSettings(OwnDataSettings):
     max_new_tokens: PositiveInt = setting(
         128, "the most that is written of a row for metrics of texts", unit="tokens", is_later=True
     )
+    packing: bool = setting(
+        False,
+        "pack training rows into sequences of max_length, of which a batch then is; rows do not "
+        "see one another",
+        is_later=True,
+    )
     max_length: PositiveInt | None = setting(None, f"{_MAX_LENGTH}1,024", unit="tokens")
 
 
