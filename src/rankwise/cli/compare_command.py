@@ -121,6 +121,10 @@ def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     show_summary(summary, summary_file(output), *([] if missing else [report_file(output)]))
     if missing:
         say(f"for the page: {missing}, then rankwise report {output}")
+    if recipe.training.report_to:
+        from rankwise.comparison.tracking import log_summary
+
+        say(*log_summary(summary, output, recipe.training.report_to))
     return 0 if any(row.is_scored for row in summary.methods) else 1
 
 
