@@ -262,11 +262,26 @@ def test_written_directions_leave_the_change_at_zero():
     B, A = torch.linalg.qr(torch.randn(10, 3)).Q, torch.linalg.qr(torch.randn(12, 3)).Q.T
     write_factors(layer, "default", B, torch.diag(torch.tensor([3.0, 2.0, 1.0])), A)
     assert not layer.get_delta_weight("default").any()
-    right, left, *_ = layer.parts("default")
-    assert torch.equal(right, A)
+    right, left, *_, norms = layer.parts("default")
     assert torch.equal(left, B)
+    torch.testing.assert_close(right.norm(dim=-1), torch.ones(3))
+    # What moves is B̂ Â diag(n): its rows lie along those of A.
+    torch.testing.assert_close(nn.functional.normalize(right * norms, dim=-1), A)
     train(model, steps=1)
     assert relative_change(layer) > 1e-3
+
+
+def test_a_direction_in_columns_that_are_zero_is_refused():
+    base = Network()
+    with torch.no_grad():
+        base.first.weight[:, :2] = 0
+    model = get_peft_model(base, DeloraConfig(r=2, target_modules=["first"]))
+    layer = layers(model)[0]
+    B, A = torch.linalg.qr(torch.randn(10, 2)).Q, torch.eye(12)[[0, 5]]
+    with pytest.raises(ModelError, match=r"1 of the directions lie in columns .* zero or tiny"):
+        write_factors(layer, "default", B, torch.eye(2), A)
+    write_factors(layer, "default", B, torch.eye(2), torch.eye(12)[[3, 5]])
+    assert not layer.get_delta_weight("default").any()
 
 
 def test_every_field_of_pefts_config_is_taken_with_its_default():

@@ -15,6 +15,8 @@ from rankwise.core.errors import (
     TrainingError,
 )
 from rankwise.functional.boundary import boundary_loss
+from rankwise.methods.adapters.bridge import adapted_layers
+from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
 from rankwise.methods.inits.boundary import BoundaryMatching
 from rankwise.methods.inits.initialize import initialize
@@ -122,6 +124,16 @@ class TestTraining:
         run(model, [points(6)], steps=3, lr=0.01)
         for name, value in adapter(model).items():
             assert torch.equal(value, before[name]) == ("xs_R" not in name)
+
+    def test_delora_turns_its_directions_and_its_strength_does_not_decay(self):
+        config = DeloraConfig(r=2, target_modules=["first", "second"])
+        model = adapted(config=config)
+        still = run(model, [points(6)], steps=20, lr=1e-9, weight_decay=1e6)
+        strengths = [layer.parts("default")[2].item() for layer in adapted_layers(model).values()]
+        assert strengths == pytest.approx([15.0, 15.0], rel=1e-6)
+        assert still.reference == "pretrained"
+        outcome = run(adapted(config=config), [points(6)], steps=20, lr=0.01)
+        assert outcome.losses[-1] < 0.9 * outcome.losses[0]
 
     def test_forward_passes_end_after_the_last_monitored_layer(self):
         model, ends = adapted(llama(), **MLP), []

@@ -7,9 +7,13 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from rankwise.methods.adapters.bridge import adapted_layers, adapter_parameters, delta
+from rankwise.core.errors import ModelError
+from rankwise.methods.adapters.bridge import adapted_layers, adapter_parameters, delta, factors
+from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
+from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.magnitude import randomise_directions
+from rankwise.methods.inits.update import UpdateApproximation
 
 CONFIGS = {
     "lora": LoraConfig(r=3, target_modules=["0", "1"]),
@@ -68,3 +72,33 @@ def test_each_factor_of_lora_keeps_its_own_spectrum():
         torch.testing.assert_close(torch.linalg.svdvals(each.detach()), before[name])
     # B begins at zero, so that the change does.
     assert not delta(layer, "default").any()
+
+
+@pytest.mark.parametrize("kind", [*CONFIGS, "delora"])
+def test_what_starts_at_zero_stays_there_along_other_directions(kind):
+    torch.manual_seed(0)
+    configs = CONFIGS | {"delora": DeloraConfig(r=3, target_modules=["0", "1"])}
+    model = get_peft_model(nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 4)), configs[kind])
+    x = torch.randn(5, 8)
+    init = UpdateApproximation(lr=0.1, mode="raw", start="zero")
+    initialize(model, init, [x], loss=lambda model, x: model(x).square().sum())
+    planned = [factors(layer, "default")[1].clone() for layer in adapted_layers(model).values()]
+    randomise_directions(model, seed=0)
+    assert not any(change.any() for change in changes(model).values())
+    for layer, rows in zip(adapted_layers(model).values(), planned, strict=True):
+        turned = factors(layer, "default")[1]
+        assert not torch.allclose(turned, rows, atol=1e-3)
+        if kind != "delora":  # whose rows are scaled by the norms of other columns
+            torch.testing.assert_close(turned.norm(), rows.norm(), rtol=1e-5, atol=0)
+
+
+def test_a_matched_delora_has_no_such_control():
+    torch.manual_seed(0)
+    config = DeloraConfig(r=2, target_modules=["0"])
+    model = get_peft_model(nn.Sequential(nn.Linear(8, 6)), config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn(parameter.shape))
+    with pytest.raises(ModelError, match="in other directions it has another spectrum"):
+        randomise_directions(model, seed=0)

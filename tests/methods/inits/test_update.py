@@ -94,7 +94,48 @@ def test_delora_takes_the_directions_and_keeps_its_outputs():
         U, _, Vh = torch.linalg.svd(gradient.sign())
         A, B, *_ = layer.parts("default")
         torch.testing.assert_close(B @ B.T, U[:, :2] @ U[:, :2].T)
-        torch.testing.assert_close(A.T @ A, Vh[:2].T @ Vh[:2])
+        rows = torch.nn.functional.normalize(A * layer.parts("default")[-1], dim=-1)
+        torch.testing.assert_close(rows.T @ rows, Vh[:2].T @ Vh[:2])
+
+
+ADAPTERS = CONFIGS | {"delora": DeloraConfig(r=2, delora_lambda=3, target_modules=TARGETS)}
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_the_directions_alone_leave_every_adapter_at_zero(kind):
+    model, batches = adapted(config=ADAPTERS[kind]), [points(6)]
+    initialize(model, UpdateApproximation(lr=0.1, mode="raw", start="zero"), batches)
+    assert all(not change.any() for change in changes(model).values())
+    assert torch.equal(model(**points(4))["logits"], classifier()(**points(4))["logits"])
+
+
+@pytest.mark.parametrize("kind", ["lora", "lora_xs"])
+def test_what_they_follow_of_the_gradient_is_its_leading_singular_values(kind):
+    model, batches = adapted(config=CONFIGS[kind]), [points(6)]
+    init = UpdateApproximation(lr=0.1, mode="raw", start="zero")
+    report = initialize(model, init, batches, measure=True)
+    for start in report.layers:
+        gradient = gradients(batches)[start.name.rpartition(".")[2]]
+        squares = torch.linalg.svdvals(gradient).square()
+        assert start.captured_after == pytest.approx(float(squares[:2].sum() / squares.sum()))
+        assert start.relative_strength == 0
+
+
+def test_a_first_step_of_lora_from_there_moves_the_weight_along_the_gradient():
+    model, batch = adapted(lora_alpha=2), points(6)
+    initialize(model, UpdateApproximation(lr=0.1, mode="raw", start="zero"), [batch])
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.3)
+    (model(**batch)["loss"] * len(batch["labels"])).backward()
+    optimizer.step()
+    for name, gradient in gradients([batch]).items():
+        # A has rows of norm 1/√3, and B moves by −lr G Aᵀ.
+        expected = -0.1 * best_approximation(gradient, 2)
+        torch.testing.assert_close(changes(model)[name], expected)
+
+
+def test_directions_alone_and_sizes_in_B_do_not_go_together():
+    with pytest.raises(SettingsError, match=r"start='zero' leaves .*give one of the two"):
+        UpdateApproximation(lr=0.1, start="zero", orthonormal=False)
 
 
 def test_the_frozen_factors_of_lora_xs_are_orthonormal_and_its_core_diagonal():
@@ -229,6 +270,7 @@ def test_noise_is_added_to_the_update_itself(mode):
         ({"lr": 0.0}, "lr must be positive and finite, got 0.0"),
         ({"lr": float("inf")}, "lr must be positive and finite, got inf"),
         ({"lr": 0.1, "mode": "adam"}, "mode must be 'sign', 'raw' or 'kaiming', got 'adam'"),
+        ({"lr": 0.1, "start": "one"}, "start must be 'update' or 'zero', got 'one'"),
         ({"lr": 0.1, "noise": -1e-3}, "noise must be 0 or more and finite, got -0.001"),
         ({"lr": 0.1, "decomposition": "exact"}, "decomposition must be 'auto', 'narrow' or 'wide'"),
         ({"lr": 0.1, "gradient_memory": 0}, "gradient_memory must be a positive number of bytes"),

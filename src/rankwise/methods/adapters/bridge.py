@@ -19,6 +19,7 @@ brought when their module is called.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
@@ -54,7 +55,10 @@ class FactoredLayer(Protocol):
         ...
 
     def write_factors(self, adapter_name: str, B: Tensor, R: Tensor, A: Tensor) -> None:
-        """Start the adapter from B R A; B has orthonormal columns, A orthonormal rows."""
+        """Start the adapter from B R A; B has orthonormal columns, A orthonormal rows.
+
+        With R = 0 the change is zero, and what trains moves the weight along B and A.
+        """
         ...
 
 
@@ -117,6 +121,20 @@ def factors(layer: BaseTunerLayer, adapter_name: str) -> tuple[Tensor, Tensor]:
     return B * scaling, A
 
 
+def followed_factors(layer: BaseTunerLayer, adapter_name: str) -> tuple[Tensor, Tensor]:
+    """Return the B (out, k) and A (k, in) along which what trains can move the weight.
+
+    They are those of :func:`factors`, but of a core between two frozen factors these, which it
+    follows whatever it is.
+    """
+    product = getattr(layer, "product", None)
+    if product is not None:
+        B, M, A = product(adapter_name)
+        if M is not None:
+            return B, A
+    return factors(layer, adapter_name)
+
+
 def check_factors(layer: BaseTunerLayer, adapter_name: str) -> None:
     """Refuse a layer whose change is not a product of two small factors.
 
@@ -165,6 +183,24 @@ def write_factors(
         assign(parts["lora_A"], packed("A", root.unsqueeze(-1) * A))
 
 
+def write_directions(layer: BaseTunerLayer, adapter_name: str, B: Tensor, A: Tensor) -> None:
+    """Start the adapter at ΔW = 0 along B (out, r) and A (r, in), both orthonormal.
+
+    Plain LoRA gets A / √3, of the norm of PEFT's own start on average (uniform on ±1/√in), and
+    B = 0: its first step moves the weight along the rows of A. An adapter of ours gets R = 0. In a
+    stack an expert whose B is zero keeps what it has.
+    """
+    if isinstance(layer, FactoredLayer):
+        shape = (*B.shape[:-2], B.shape[-1], B.shape[-1])
+        write_factors(layer, adapter_name, B, B.new_zeros(shape), A)
+        return
+    with torch.no_grad(), _kept(layer, adapter_name, idle_experts(B)):
+        _plain_lora(layer, adapter_name)
+        parts = adapter_parameters(layer, adapter_name)
+        assign(parts["lora_B"], packed("B", torch.zeros_like(B)))
+        assign(parts["lora_A"], packed("A", A / math.sqrt(3)))
+
+
 @contextlib.contextmanager
 def _kept(layer: BaseTunerLayer, adapter_name: str, experts: list[int]) -> Iterator[None]:
     """Give the adapters of some experts of a stack their values back in the end."""
@@ -187,11 +223,21 @@ def turn_factors(layer: BaseTunerLayer, adapter_name: str, left: Tensor, right: 
     Both have orthonormal columns. With B = Q_B R_B and Aᵀ = Q_A R_A, plain LoRA gets left R_B and
     (right R_A)ᵀ: the spectra of B, of A and of B A stay as they are. A layer of ours gets those of
     B A from the singular values of R_B R_Aᵀ.
+
+    Raises:
+        ModelError: The change is not zero, and no factors of the layer's form have its spectrum
+            between other directions.
     """
     with torch.no_grad():
         if isinstance(layer, FactoredLayer):
             B, A = layer.lora_factors(adapter_name)
-            r = min(left.shape[1], B.shape[1])
+            r = min(left.shape[1], rank(layer, adapter_name))
+            if B.shape[-1] > rank(layer, adapter_name) and (B @ A).any():
+                raise ModelError(
+                    f"{type(layer).__name__} starts at a change that is not zero and whose terms "
+                    "have lengths of their own: in other directions it has another spectrum. Leave "
+                    "directions='random' out, or start it at zero"
+                )
             within = torch.linalg.qr(B).R @ torch.linalg.qr(A.T).R.T
             spectrum = torch.linalg.svdvals(within)[:r]
             layer.write_factors(adapter_name, left[:, :r], spectrum.diag(), right[:, :r].T)

@@ -161,13 +161,26 @@ class DeloraWeight(FactoredWeight, ABC):
 
     @torch.no_grad()
     def write_factors(self, adapter_name: str, B: Tensor, R: Tensor, A: Tensor) -> None:
-        """Start from the directions B and A; the frozen copies follow, so that ΔW stays zero.
+        """Start at zero along the directions B and A; the frozen copies are these too.
 
-        The sizes in ``R`` have no place here: DeLoRA gives all its terms the one strength λ.
+        A term b̂ âᵀ diag(n) lies along b aᵀ for â = (a / n) / ‖a / n‖, with 0 where n is 0 or tiny:
+        such a column never moves. The sizes in ``R`` have no place here: DeLoRA gives all its terms
+        the one strength λ.
+
+        Raises:
+            ModelError: A row of A lies in columns of the weight that are zero or tiny.
         """
-        right, left, _, right_start, left_start, _ = self.parts(adapter_name)
+        right, left, _, right_start, left_start, norms = self.parts(adapter_name)
+        rows = _rows_behind(whole(norms).to(A.device, A.dtype), A)
+        is_lost = A.any(dim=-1) & ~rows.any(dim=-1)
+        if is_lost.any():
+            raise ModelError(
+                f"{int(is_lost.sum())} of the directions lie in columns of the weight that are "
+                "zero or tiny, which DeLoRA moves in proportion to their norm: set "
+                "weight_norms='matrix', or leave the layer out of target_modules"
+            )
         for part in (right, right_start):
-            assign(part, A)
+            assign(part, rows)
         for part in (left, left_start):
             assign(part, B)
 
@@ -222,6 +235,14 @@ class DeloraWeight(FactoredWeight, ABC):
                 norms.copy_(torch.linalg.vector_norm(weight, dim=(-2, -1)).unsqueeze(-1))
             case "none":
                 norms.fill_(1)
+
+
+def _rows_behind(norms: Tensor, A: Tensor) -> Tensor:
+    """Return the unit rows â (..., r, in) for which â diag(n) lies along the rows of A."""
+    norms = norms.unsqueeze(-2)
+    seen = norms > TINY * norms.amax(dim=-1, keepdim=True)
+    rows = torch.where(seen, A / norms.where(seen, torch.ones_like(norms)), torch.zeros_like(A))
+    return nn.functional.normalize(rows, dim=-1)
 
 
 class DeloraLinear(DeloraWeight, FactoredLinear):

@@ -61,7 +61,7 @@ class BoundaryMatching:
         steps: Optimizer steps, one batch each; the batches are gone through again when they run
             out.
         lr: Learning rate of the AdamW that trains the adapter here; training gets a new optimizer.
-        weight_decay: Of that AdamW.
+        weight_decay: Of that AdamW; the strengths λ of DeLoRA do not decay.
         reference: None for the pretrained model; else the name of an adapter of the model, or the
             directory of one, which is loaded for a moment.
         layers: Names of the modules whose outputs are the pre-activations, all of which are
@@ -124,6 +124,8 @@ class BoundaryMatching:
         """
         model.eval()
         parameters = _trainable(layers, adapter_name)
+        strengths = _strengths(layers, adapter_name)
+        decaying = [id(parameter) not in strengths for parameter in parameters]
         used = batches[: self.steps]
         forward = _Forward(model, used, loss)
         with torch.no_grad(), _reference_acts(model, self.reference, adapter_name):
@@ -134,7 +136,7 @@ class BoundaryMatching:
         fused = fused_lora(layers.values())
         with active_adapter(model, adapter_name), fused, replaced(model, parameters) as copies:
             before = matcher.agreement()
-            losses = self._train(matcher, copies, watch)
+            losses = self._train(matcher, copies, decaying, watch)
             after = matcher.agreement()
             trained = [copy.detach() for copy in copies]
         with torch.no_grad():
@@ -158,13 +160,21 @@ class BoundaryMatching:
         )
 
     def _train(
-        self, matcher: _Matcher, parameters: list[nn.Parameter], watch: Watch
+        self,
+        matcher: _Matcher,
+        parameters: list[nn.Parameter],
+        decaying: list[bool],
+        watch: Watch,
     ) -> list[float]:
         # Hundreds of small factors: one operation for all of them, where there is a GPU.
         is_fused = all(parameter.device.type == "cuda" for parameter in parameters) or None
-        optimizer = torch.optim.AdamW(
-            parameters, lr=self.lr, weight_decay=self.weight_decay, fused=is_fused
-        )
+        groups = [
+            {"params": [p for p, each in zip(parameters, decaying, strict=True) if each is decays],
+             "weight_decay": self.weight_decay if decays else 0.0}
+            for decays in (True, False)
+        ]  # fmt: skip
+        groups = [group for group in groups if group["params"]]
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, fused=is_fused)
         losses = []
         for step in watch.through(range(self.steps), "boundary matching steps"):
             loss = matcher.loss(step % len(matcher.batches))
@@ -279,6 +289,16 @@ def _trainable(layers: Mapping[str, BaseTunerLayer], adapter_name: str) -> list[
             f"model.set_adapter({adapter_name!r}) first"
         )
     return parameters
+
+
+def _strengths(layers: Mapping[str, BaseTunerLayer], adapter_name: str) -> set[int]:
+    """Return the ids of the parameters that scale a whole change, which decay would weaken."""
+    return {
+        id(parameter)
+        for layer in layers.values()
+        for part, parameter in adapter_parameters(layer, adapter_name).items()
+        if part in getattr(layer, "strength_names", ())
+    }
 
 
 class _Forward:

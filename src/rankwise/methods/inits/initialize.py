@@ -31,6 +31,7 @@ from rankwise.methods.adapters.bridge import (
     base_weight,
     check_factors,
     factors,
+    followed_factors,
     gradient_source,
     rank,
     unpacked_parts,
@@ -238,7 +239,7 @@ def _shares(
 
     @torch.no_grad()
     def measure(name: str, gradient: Tensor) -> None:
-        B, A = factors(layers[name], adapter_name)
+        B, A = followed_factors(layers[name], adapter_name)
         shares[name] = float(captured_share(gradient, B, A, trains=trained[name]))
 
     with active_adapter(model, adapter_name):

@@ -20,10 +20,12 @@ def randomise_directions(model: nn.Module, *, seed: int, adapter_name: str = "de
     """Give each adapter layer of ``model`` random directions; its singular values stay.
 
     ΔW₀ = U S Vᵀ becomes U' S V'ᵀ with U' (out, r) and V' (in, r) uniform among matrices with
-    orthonormal columns, drawn from (seed, layer).
+    orthonormal columns, drawn from (seed, layer). What starts at zero stays there, along such U'
+    and V'.
 
     Raises:
-        ModelError: No layer carries the adapter, or its change is no product of two factors.
+        ModelError: No layer carries the adapter, its change is no product of two factors, or it is
+            one of DeLoRA that is not zero.
     """
     for name, layer in adapted_layers(model, adapter_name).items():
         B, A = factors(layer, adapter_name)

@@ -10,7 +10,9 @@ into one process, which decomposes it while the others are at theirs; then all g
 that every process ends with the same ones.
 
 An adapter between frozen factors (LoraXSConfig) then trains R alone. A plain LoRA begins at the
-same product, and DeLoRA takes the directions B and A and keeps its own strength.
+same product, and DeLoRA takes the directions B and A and keeps its own strength. With
+``start="zero"`` all of them take the directions alone and begin at ΔW = 0: what the update tells of
+where to go, without the step itself.
 
 Where we differ from the released code (CERT-Lab/lora-sb, commit 4feb81c): losses are summed and not
 averaged per batch, in eval mode and float32; the global random state stays; ``lr`` is asked for and
@@ -50,6 +52,7 @@ from rankwise.methods.adapters.bridge import (
     device_of_base,
     gradient_source,
     rank,
+    write_directions,
     write_factors,
 )
 from rankwise.methods.adapters.stacks import idle_experts
@@ -82,6 +85,8 @@ class UpdateApproximation:
             no token came to, at its own start and name it in the report; otherwise an error.
         noise: Standard deviation of Gaussian noise that is added to ΔW, for the paper's ablation of
             how much the update itself matters (1e-5 to 1e-2 there). 0 adds none.
+        start: ``"update"`` begins at B R A; ``"zero"`` at ΔW = 0, along B and A: R is 0, or of
+            plain LoRA B is. DeLoRA begins at zero in either case.
     """
 
     lr: float
@@ -93,6 +98,7 @@ class UpdateApproximation:
     noise: float = 0.0
     sum_over: Literal["tokens", "samples"] = "tokens"
     orthonormal: bool = True
+    start: Literal["update", "zero"] = "update"
 
     def __post_init__(self) -> None:
         if not 0 < self.lr < math.inf:
@@ -101,6 +107,13 @@ class UpdateApproximation:
             raise SettingsError(f"mode must be 'sign', 'raw' or 'kaiming', got {self.mode!r}")
         if self.sum_over not in ("tokens", "samples"):
             raise SettingsError(f"sum_over must be 'tokens' or 'samples', got {self.sum_over!r}")
+        if self.start not in ("update", "zero"):
+            raise SettingsError(f"start must be 'update' or 'zero', got {self.start!r}")
+        if self.start == "zero" and not self.orthonormal:
+            raise SettingsError(
+                "orthonormal=False puts the sizes of the update into B, and start='zero' leaves "
+                "them out: give one of the two"
+            )
         if not 0 <= self.noise < math.inf:
             raise SettingsError(f"noise must be 0 or more and finite, got {self.noise!r}")
         if self.decomposition not in get_args(Blocks):
@@ -290,7 +303,11 @@ class _Writer:
                 f"no token of these batches comes to {', '.join(idle)}: pass more, or set "
                 "skip_unused=True, which leaves these experts at their own start"
             )
-        write_factors(self._layers[name], self._adapter_name, *update)
+        B, R, A = update
+        if self._init.start == "zero":
+            write_directions(self._layers[name], self._adapter_name, B, A)
+        else:
+            write_factors(self._layers[name], self._adapter_name, B, R, A)
         self.idle += idle
 
 

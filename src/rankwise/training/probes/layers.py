@@ -35,6 +35,7 @@ from rankwise.methods.adapters.bridge import (
     adapter_parameters,
     base_weight,
     factors,
+    followed_factors,
     gradient_source,
 )
 from rankwise.methods.chain.layer import OpenedLayer
@@ -194,10 +195,8 @@ def _share_by_factors(layer: BaseTunerLayer) -> Callable[[Tensor], float | None]
                 )
             )
         with torch.no_grad():
-            B, A = function(parameters)
-            if trains == "core" and isinstance(layer, OpenedLayer):
-                # The core of a fresh block is zero.
-                _, B, A = layer.parts("default")  # type: ignore[attr-defined]
+            is_core = trains == "core"
+            B, A = followed_factors(layer, "default") if is_core else function(parameters)
             if not (B.isfinite().all() and A.isfinite().all() and gradient.isfinite().all()):
                 return None
             return float(captured_share(gradient, B, A, trains=trains))
