@@ -25,7 +25,9 @@ NAMES = [
     "functional",
     "fuse",
     "initialize",
+    "muon",
     "parameter_groups",
+    "place_ranks",
     "unfuse",
 ]
 HEAVY = ("torch", "transformers", "peft", "numpy", "scipy", "pydantic", "rich", "yaml")

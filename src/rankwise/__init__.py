@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from rankwise.methods.adapters.lora_xs import LoraXSConfig
     from rankwise.methods.chain.callback import ChainCallback
     from rankwise.methods.chain.chain import Chain
+    from rankwise.methods.factor_optimizers import muon
     from rankwise.methods.inits.boundary import BoundaryMatching
     from rankwise.methods.inits.initialize import initialize
     from rankwise.methods.inits.update import UpdateApproximation
     from rankwise.methods.optimizer import parameter_groups
+    from rankwise.methods.placement import place_ranks
     from rankwise.training.probes.doctor import examine
 
     __version__: str
@@ -44,7 +46,9 @@ __all__ = [
     "functional",
     "fuse",
     "initialize",
+    "muon",
     "parameter_groups",
+    "place_ranks",
     "unfuse",
 ]
 
@@ -61,7 +65,9 @@ _HOMES = {
     "export_lora": "rankwise.export.lora",
     "fuse": "rankwise.methods.adapters.fused",
     "initialize": "rankwise.methods.inits.initialize",
+    "muon": "rankwise.methods.factor_optimizers",
     "parameter_groups": "rankwise.methods.optimizer",
+    "place_ranks": "rankwise.methods.placement",
     "unfuse": "rankwise.methods.adapters.fused",
 }
 # Each enters its type in PEFT's tables when it is imported.
