@@ -22,8 +22,8 @@ from rankwise.tasks.digits import DigitsTask
 from rankwise.tasks.table import TaskFacts
 from rankwise.training.plugins import add_adapter, add_init, add_method, add_metric, add_task
 from rankwise.training.records import InitializationRecord
+from rankwise.training.settings.adapters import FactoredSettings
 from rankwise.training.settings.base import Settings, setting
-from rankwise.training.settings.method import FactoredSettings
 
 
 class PeftType(str, Enum):  # noqa: UP042

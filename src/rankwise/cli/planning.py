@@ -19,6 +19,7 @@ from rankwise.comparison.grid import comparison_of, examined_runs
 from rankwise.comparison.plan import counted_runs, cut_to_hours, hours_of, runs_of_a_method
 from rankwise.core.errors import SettingsError
 from rankwise.training.probes.cost import RunCost
+from rankwise.training.settings.adapters import FactoredSettings
 from rankwise.training.settings.comparison import ComparedMethod
 from rankwise.training.settings.recipe import Recipe, is_own_data
 from rankwise.training.settings.run import RunSettings
@@ -68,11 +69,23 @@ def with_budget(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
         if method.rank is None:
             methods.append(method)
             continue
+        if (adapter := _placed_by(method, budget)) is not None:
+            methods.append(method.model_copy(update={"adapter": adapter, "budget": f"{budget:,}"}))
+            say(f"{method.title}: places ranks under {budget:,} parameters")
+            continue
         r, parameters = fit_rank(run, budget)
         methods.append(method.model_copy(update={"r": r, "budget": f"{budget:,}"}))
         say(f"{method.title}: rank {r} trains {parameters:,} of {budget:,} parameters")
     changed = {"methods": tuple(methods), "budgets": None}
     return recipe.model_copy(update={"compare": comparison.model_copy(update=changed)})
+
+
+def _placed_by(method: ComparedMethod, budget: int) -> FactoredSettings | None:
+    """Return the adapter of a method that places ranks, with another budget; else None."""
+    adapter = method.adapter
+    if not isinstance(adapter, FactoredSettings) or adapter.rank_budget is None:
+        return None
+    return adapter.model_copy(update={"rank_budget": budget})
 
 
 def planned(

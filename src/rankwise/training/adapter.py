@@ -10,7 +10,7 @@ import math
 import re
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -26,17 +26,20 @@ from rankwise.core.errors import ModelError, RankwiseError, SettingsError, neare
 from rankwise.core.seeds import derive_seed
 from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
+from rankwise.methods.placement import place_ranks, placed_at_random, placed_evenly
+from rankwise.tasks.splits import Batch
 from rankwise.tasks.table import Task
 from rankwise.training.build import settings_errors
-from rankwise.training.settings.base import Settings
-from rankwise.training.settings.method import (
+from rankwise.training.settings.adapters import (
     DeloraSettings,
+    FactoredSettings,
     FullSettings,
     LoraSettings,
     LoraXsSettings,
-    MethodSettings,
     PeftSettings,
 )
+from rankwise.training.settings.base import Settings
+from rankwise.training.settings.method import MethodSettings
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,19 @@ class Placement:
         }
 
 
-def attach_adapter(base: nn.Module, method: MethodSettings, *, task: Task, seed: int) -> nn.Module:
+def attach_adapter(
+    base: nn.Module,
+    method: MethodSettings,
+    *,
+    task: Task,
+    seed: int,
+    batches: Sequence[Batch] | None = None,
+) -> nn.Module:
     """Put the method's adapter on ``base``; the seed decides its random start.
 
-    With ``adapter.kind`` full, the base itself is returned: every weight trains.
+    With ``adapter.kind`` full, the base itself is returned: every weight trains. With a
+    ``rank_budget`` ranks are placed by the gradient over ``batches``; without these, as in a
+    rehearsal, as if the gradients of all layers were alike.
 
     Raises:
         SettingsError: A rank, a target or an option does not fit the model.
@@ -87,6 +99,8 @@ def attach_adapter(base: nn.Module, method: MethodSettings, *, task: Task, seed:
         derive_seed(seed, "adapter"),
     )
     config = CONFIGS[type(adapter)](adapter, placement)
+    if isinstance(adapter, FactoredSettings) and adapter.rank_budget is not None:
+        config = _with_placed_ranks(base, config, method, seed=seed, batches=batches)
     with _peft_errors(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # PEFT only warns of a rank_pattern that fits no layer, and goes on without it.
         warnings.filterwarnings("error", message="The following .* keys did not match")
@@ -96,6 +110,27 @@ def attach_adapter(base: nn.Module, method: MethodSettings, *, task: Task, seed:
                 return peft.get_peft_model(base, config)
         except RuntimeWarning as warning:
             raise SettingsError(f"method.adapter: {warning}") from None
+
+
+def _with_placed_ranks(
+    base: nn.Module,
+    config: PeftConfig,
+    method: MethodSettings,
+    *,
+    seed: int,
+    batches: Sequence[Batch] | None,
+) -> PeftConfig:
+    adapter = method.adapter
+    assert isinstance(adapter, FactoredSettings)
+    # A frozen sketch costs nothing.
+    trains = {"left": "A", "right": "B"}.get(method.side or "", "both")
+    options: dict[str, Any] = {"budget": adapter.rank_budget, "trains": trains}
+    with settings_errors("method.adapter.rank_budget"):
+        if adapter.rank_placement == "random":
+            return placed_at_random(base, config, seed=seed, **options).config
+        if batches is None:
+            return placed_evenly(base, config, **options).config
+        return place_ranks(base, config, batches, **options).config
 
 
 def _freeze_all_but_biases(base: nn.Module, task: Task) -> None:

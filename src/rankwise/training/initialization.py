@@ -21,10 +21,10 @@ from rankwise.training.folder import RunFolder
 from rankwise.training.job import Job
 from rankwise.training.loops.optimization import first_step_learning_rate
 from rankwise.training.records import InitializationRecord
+from rankwise.training.settings.adapters import LoraXsSettings
 from rankwise.training.settings.base import Settings
 from rankwise.training.settings.method import (
     BoundaryInit,
-    LoraXsSettings,
     MethodSettings,
     RandomInit,
     SavedInit,
@@ -111,6 +111,7 @@ def _approximate_update(init: UpdateInit, job: Job, _: RunFolder) -> Initializat
         sum_over=init.sum_over,
         noise=init.noise,
         orthonormal=init.orthonormal,
+        start=init.start,
     )
     return run_initialization(job, method, job.sample(init.samples, init.sampling))
 

@@ -17,6 +17,7 @@ from rankwise.training.adapter import attach_adapter
 from rankwise.training.build import build_task
 from rankwise.training.loops.order import epoch_order
 from rankwise.training.loops.results import non_finite_loss
+from rankwise.training.settings.adapters import FactoredSettings
 from rankwise.training.settings.method import ChainSchedule, Sampling
 from rankwise.training.settings.run import RunSettings, TrainingSettings
 
@@ -66,11 +67,7 @@ class Job:
         They are drawn by the seed, so that each seed of a comparison begins from others, or are
         the first ones; all rows where there are no more.
         """
-        size = len(self.splits.train)
-        if sampling == "first":
-            return torch.arange(min(rows, size))
-        generator = torch.Generator().manual_seed(derive_seed(self.settings.seed, "sample"))
-        return torch.randperm(size, generator=generator)[:rows]
+        return _sample(self.splits, rows, sampling, seed=self.settings.seed)
 
     def batches(self, rows: Tensor, *, batch_size: int | None = None) -> list[Batch]:
         """Return the training rows of these numbers as batches."""
@@ -102,8 +99,31 @@ def prepare_job(settings: RunSettings, base: Path, *, task: Task | None = None) 
     """
     task = task or build_task(settings)
     splits = task.splits()
-    model = attach_adapter(task.base_model(base), settings.method, task=task, seed=settings.seed)
+    model = attach_adapter(
+        task.base_model(base),
+        settings.method,
+        task=task,
+        seed=settings.seed,
+        batches=_placing_batches(settings, splits),
+    )
     return Job(settings, task, model, splits)
+
+
+def _placing_batches(settings: RunSettings, splits: Splits) -> list[Batch] | None:
+    """Return the training rows by whose gradient ranks are placed, if they are."""
+    adapter = settings.method.adapter
+    if not isinstance(adapter, FactoredSettings) or adapter.rank_budget is None:
+        return None
+    rows = _sample(splits, adapter.rank_samples, "random", seed=settings.seed)
+    return [splits.train.take(index) for index in rows.split(settings.training.batch_size)]
+
+
+def _sample(splits: Splits, rows: int, sampling: Sampling, *, seed: int) -> Tensor:
+    size = len(splits.train)
+    if sampling == "first":
+        return torch.arange(min(rows, size))
+    generator = torch.Generator().manual_seed(derive_seed(seed, "sample"))
+    return torch.randperm(size, generator=generator)[:rows]
 
 
 def steps_of(training: TrainingSettings, *, rows: int) -> int:

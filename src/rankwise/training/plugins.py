@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from rankwise.core.errors import SettingsError
 from rankwise.methods.table import METHODS, Method
 from rankwise.tasks.table import TASKS, TaskFacts
+from rankwise.training.settings.adapters import ADAPTER_KINDS
 from rankwise.training.settings.base import Settings
-from rankwise.training.settings.method import ADAPTER_KINDS, INIT_KINDS
+from rankwise.training.settings.method import INIT_KINDS
 from rankwise.training.settings.task import TASK_KINDS
 
 if TYPE_CHECKING:

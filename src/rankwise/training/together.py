@@ -6,10 +6,11 @@ The runs differ in learning rate and seed alone. One that fails is no business o
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor
@@ -82,10 +83,11 @@ class _Together:
                 prepared.append((run, prepare_job(settings, run.folder.base, task=task)))
         ready, jobs = [run for run, _ in prepared], [job for _, job in prepared]
         kept: list[OpenRun] = []
-        for i, (run, _, seconds) in self._trained(ready, jobs).items():
+        for i, ended in self._trained(ready, jobs).items():
+            run = ready[i]
             with self._failure_recorded(run.job.settings):
                 save_trained(jobs[i].model, run.folder.reference)
-                run.watch.add("init", seconds)
+                run.watch.add("init", ended.seconds)
                 kept.append(run)
         return kept
 
@@ -107,34 +109,38 @@ class _Together:
 
     def _train(self, runs: Sequence[OpenRun]) -> None:
         """Train the runs, and record them."""
-        for run, trained, seconds in self._trained(runs, [run.job for run in runs]).values():
+        for i, ended in self._trained(runs, [run.job for run in runs]).items():
+            run = runs[i]
             with self._failure_recorded(run.job.settings):
-                run.watch.add("train", seconds + trained.diagnostics_seconds)
-                record = run.end(trained, trained_together=len(runs))
+                run.watch.add("train", ended.seconds + ended.trained.diagnostics_seconds)
+                record = run.end(ended.trained, trained_together=ended.together)
                 self._record(record, run.job.settings)
 
-    def _trained(
-        self, runs: Sequence[OpenRun], jobs: Sequence[Job]
-    ) -> dict[int, tuple[OpenRun, Trained, float]]:
-        """Train the jobs of the runs, and return by position those that came to their end.
+    def _trained(self, runs: Sequence[OpenRun], jobs: Sequence[Job]) -> dict[int, _Ended]:
+        """Train the jobs of the runs, and return by position those that came to their end."""
+        ended: dict[int, _Ended] = {}
+        for group in _of_one_shape(jobs):
+            ended |= self._trained_alike(group, runs, jobs)
+        return dict(sorted(ended.items()))
 
-        Beside each stands its share of the seconds, what was measured of single runs apart.
-        """
-        if not runs:
-            return {}
+    def _trained_alike(
+        self, group: Collection[int], runs: Sequence[OpenRun], jobs: Sequence[Job]
+    ) -> dict[int, _Ended]:
+        """Train those of the jobs whose positions are in ``group``, at once."""
         begun = time.perf_counter()
         try:
-            results: Sequence[Trained | Exception] = train_together(jobs)
+            results: Sequence[Trained | Exception] = train_together([jobs[i] for i in group])
         except Exception as error:
-            results = [error] * len(runs)
-        done = {i: each for i, each in enumerate(results) if isinstance(each, Trained)}
+            results = [error] * len(group)
+        found = dict(zip(group, results, strict=True))
+        done = {i: each for i, each in found.items() if isinstance(each, Trained)}
         measuring = sum(each.diagnostics_seconds for each in done.values())
-        seconds = (time.perf_counter() - begun - measuring) / len(runs)
-        for run, result in zip(runs, results, strict=True):
+        seconds = (time.perf_counter() - begun - measuring) / len(group)
+        for i, result in found.items():
             if isinstance(result, Exception):
-                settings = run.job.settings
+                settings = runs[i].job.settings
                 self._record(failure_of(settings, result, seconds=seconds), settings)
-        return {i: (runs[i], each, seconds) for i, each in done.items()}
+        return {i: _Ended(each, seconds, len(group)) for i, each in done.items()}
 
     @contextmanager
     def _failure_recorded(self, settings: RunSettings) -> Iterator[None]:
@@ -151,6 +157,29 @@ class _Together:
     def _record(self, record: RunRecord | FailedRun, settings: RunSettings) -> None:
         record.write(RunFolder.below(self.output, settings.name).record)
         self.records[settings.name] = record
+
+
+def _of_one_shape(jobs: Sequence[Job]) -> list[list[int]]:
+    """Return the positions of jobs of the same shapes; ranks that are placed make others."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for i, job in enumerate(jobs):
+        shapes = tuple((name, each.shape) for name, each in job.model.named_parameters())
+        groups.setdefault(shapes, []).append(i)
+    return list(groups.values())
+
+
+class _Ended(NamedTuple):
+    """A run that came to its end.
+
+    Attributes:
+        trained: What its training has returned.
+        seconds: Its share of those of all that were trained at once, measuring apart.
+        together: How many these were.
+    """
+
+    trained: Trained
+    seconds: float
+    together: int
 
 
 @dataclass(frozen=True)

@@ -5,22 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from peft import AdaLoraModel
+from peft import AdaLoraModel, PeftModel
 from torch import Tensor, nn
 from transformers import get_scheduler
 
 from rankwise.methods.adapters.lora_xs import correct_core_gradients
+from rankwise.methods.factor_optimizers import muon, riemannian
 from rankwise.methods.optimizer import parameter_groups
-from rankwise.training.settings.method import DeloraSettings, LoraSettings, LoraXsSettings
+from rankwise.training.settings.adapters import (
+    DeloraSettings,
+    FullSettings,
+    LoraSettings,
+    LoraXsSettings,
+)
 from rankwise.training.settings.run import RunSettings, TrainingSettings
 
 
 def build_optimizer(model: nn.Module, settings: RunSettings) -> torch.optim.Optimizer:
-    """Return AdamW or SGD on the trainable parameters.
+    """Return AdamW, SGD or Muon on the trainable parameters.
 
+    Full fine-tuning has no factors for Muon, and takes AdamW in its place.
     DeLoRA's strength has its own rate and no decay, the factors B of LoRA+ a multiple of the rate.
     With ``gradient_correction`` it corrects the gradients of cores before each step, after
-    clipping.
+    clipping; with ``riemannian_reg`` it preconditions those of factors.
     """
     adapter, training = settings.method.adapter, settings.training
     groups = parameter_groups(
@@ -30,11 +37,20 @@ def build_optimizer(model: nn.Module, settings: RunSettings) -> torch.optim.Opti
         weight_decay=training.weight_decay,
         b_ratio=adapter.loraplus_lr_ratio if isinstance(adapter, LoraSettings) else None,
     )
-    if training.optimizer == "sgd":
-        optimizer: torch.optim.Optimizer = torch.optim.SGD(groups, momentum=training.momentum)
+    if training.optimizer == "muon" and not isinstance(adapter, FullSettings):
+        optimizer = muon(model, groups)
     else:
         # One fused kernel instead of some dozen small ones: it matters for networks this small.
-        optimizer = torch.optim.AdamW(groups, fused=True)
+        kind: type[torch.optim.Optimizer] = torch.optim.AdamW
+        options: dict[str, Any] = {"fused": True}
+        if training.optimizer == "sgd":
+            kind, options = torch.optim.SGD, {"momentum": training.momentum}
+        if isinstance(adapter, LoraSettings) and adapter.riemannian_reg is not None:
+            assert isinstance(model, PeftModel)
+            reg = adapter.riemannian_reg
+            optimizer = riemannian(model, groups, kind, reg=reg, **options)
+        else:
+            optimizer = kind(groups, **options)  # type: ignore[arg-type]
     if isinstance(adapter, LoraXsSettings) and adapter.gradient_correction:
         optimizer.register_step_pre_hook(lambda *_: correct_core_gradients(model))
     return optimizer

@@ -18,7 +18,8 @@ from rankwise.training.adapter import attach_adapter
 from rankwise.training.build import build_task
 from rankwise.training.job import steps_of
 from rankwise.training.loops.results import TrainedParameters, count_parameters
-from rankwise.training.settings.method import MethodSettings, PeftSettings, ScheduleSettings
+from rankwise.training.settings.adapters import PeftSettings
+from rankwise.training.settings.method import MethodSettings, ScheduleSettings
 from rankwise.training.settings.run import RunSettings
 
 ADAM_MOMENTS = 2  # for each number that trains

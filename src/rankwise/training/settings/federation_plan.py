@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+from pydantic import model_validator
+
 from rankwise.training.settings.base import Settings, later_defaults
 from rankwise.training.settings.federated import FederatedSettings
 from rankwise.training.settings.run import RunSettings
@@ -14,6 +16,15 @@ class Plan(Settings):
 
     run: RunSettings
     federated: FederatedSettings
+
+    @model_validator(mode="after")
+    def _check_ranks(self) -> Plan:
+        if getattr(self.run.method.adapter, "rank_budget", None) is not None:
+            raise ValueError(
+                "run: method.adapter.rank_budget places ranks by a gradient over all rows, which "
+                "nobody in a federation has: set method.adapter.rank_pattern instead"
+            )
+        return self
 
     @property
     def digest(self) -> str:

@@ -8,109 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from rankwise.functional.sketch_kinds import SKETCH_KINDS, ChainSide, Kind
-from rankwise.training.settings.base import Settings, setting
+from rankwise.training.settings.adapters import AdapterSettings, DeloraSettings
+from rankwise.training.settings.base import Fraction, Settings, setting
 from rankwise.training.settings.kinds import Kinds, Names
 
-Fraction = Annotated[float, Field(ge=0, lt=1)]
 SketchKind = Annotated[Kind, Names(SKETCH_KINDS)]
 Sampling = Literal["random", "first"]
 _SAMPLING = "which training rows these are: drawn by the seed, or the first (as version 0.1 did)"
-
-
-class FullSettings(Settings):
-    """No adapter: every weight of the model trains."""
-
-    kind: Literal["full"] = "full"
-    only_biases: bool = setting(False, "train biases and the head alone (BitFit)", is_later=True)
-
-
-class TargetSettings(Settings):
-    """Which layers an adapter is on."""
-
-    target_modules: list[str] | str | None = setting(
-        None, "adapted layers: names, a regular expression or all-linear; null: the task's"
-    )
-
-
-class FactoredSettings(TargetSettings):
-    """What all factored adapters have."""
-
-    dropout: Fraction = setting(0.0, "dropout on the adapter's input", unit="ratio")
-    rank_pattern: dict[str, PositiveInt] = setting(
-        {}, "ranks of single layers, by name or regular expression", unit="rank"
-    )
-
-
-class LoraSettings(FactoredSettings):
-    """PEFT's LoRA, ΔW = (alpha / r) B A."""
-
-    kind: Literal["lora"] = "lora"
-    alpha: PositiveFloat | None = setting(
-        None, "the change is scaled by alpha / r; null: r, a scaling of 1", unit="number"
-    )
-    use_rslora: bool = setting(
-        False, "rsLoRA: the change is scaled by alpha / √r instead", is_later=True
-    )
-    loraplus_lr_ratio: PositiveFloat | None = setting(
-        None,
-        "LoRA+: B takes so many times the learning rate of A, 16 in the paper; null: the same",
-        unit="ratio",
-        is_later=True,
-    )
-
-    @model_validator(mode="after")
-    def _check_rslora(self) -> LoraSettings:
-        if self.use_rslora and self.alpha is None:
-            raise ValueError("use_rslora has no effect without alpha: set adapter.alpha too")
-        return self
-
-
-class LoraXsSettings(FactoredSettings):
-    """ΔW = (alpha / r) B R A with B and A frozen."""
-
-    kind: Literal["lora_xs"] = "lora_xs"
-    alpha: PositiveFloat | None = setting(
-        None, "the change is scaled by alpha / r; null: r, a scaling of 1", unit="number"
-    )
-    gradient_correction: bool = setting(
-        False,
-        "train R by the gradient that is nearest to the weight's at any scaling (Theorem 3)",
-        is_later=True,
-    )
-
-
-class DeloraSettings(FactoredSettings):
-    """Normalised rank-1 terms with the strength λ."""
-
-    kind: Literal["delora"] = "delora"
-    delora_lambda: PositiveFloat = setting(
-        4.0, "the strength λ of the change at the start", unit="number"
-    )
-    learn_lambda: bool = setting(True, "train λ; false keeps it, and with it the bound on ‖ΔW‖")
-    lambda_learning_rate: PositiveFloat | None = setting(
-        None, "learning rate of λ; null: the run's own", unit="per step"
-    )
-    weight_norms: Literal["columns", "matrix", "none"] = setting(
-        "columns",
-        "the change is scaled by ‖W‖ of each column, of the whole weight, or not at all",
-        is_later=True,
-    )
-    normalise: bool = setting(
-        True, "scale the rank-1 terms to length one; false: an ablation", is_later=True
-    )
-    residual_lambda: Literal["current", "initial"] = setting(
-        "current",
-        "which λ scales the frozen first change: the present one, or the paper's λ₀",
-        is_later=True,
-    )
-
-
-class PeftSettings(TargetSettings):
-    """Any config of PEFT, by its type and options; ``r`` is passed on to those that have one."""
-
-    kind: Literal["peft"] = "peft"
-    peft_type: str = setting("LORA", "PEFT's name of the adapter, such as VERA or IA3")
-    options: dict[str, Any] = setting({}, "options of its config, in PEFT's words")
 
 
 class RandomInit(Settings):
@@ -145,6 +49,11 @@ class UpdateInit(Settings):
         "B and A orthonormal; false: B takes the singular values and R is 1, an ablation",
         is_later=True,
     )
+    start: Literal["update", "zero"] = setting(
+        "update",
+        "begin at the update itself, or at ΔW = 0 with factors along its directions alone",
+        is_later=True,
+    )
     samples: PositiveInt = setting(50, "training rows whose gradients are summed", unit="rows")
     directions: Literal["own", "random"] = setting(
         "own",
@@ -152,6 +61,15 @@ class UpdateInit(Settings):
         is_later=True,
     )
     sampling: Sampling = setting("random", _SAMPLING, before="first")
+
+    @model_validator(mode="after")
+    def _check_start(self) -> UpdateInit:
+        if self.start == "zero" and not self.orthonormal:
+            raise ValueError(
+                "orthonormal false puts the sizes of the update into B, and start 'zero' leaves "
+                "them out: give one of the two"
+            )
+        return self
 
 
 class BoundaryInit(Settings):
@@ -273,12 +191,6 @@ class ChainSchedule(Settings):
     gradient_sampling: Sampling = setting("random", _SAMPLING, before="first")
 
 
-ADAPTER_KINDS = Kinds(
-    "kind", FullSettings, LoraSettings, LoraXsSettings, DeloraSettings, PeftSettings
-)
-AdapterSettings = Annotated[
-    FullSettings | LoraSettings | LoraXsSettings | DeloraSettings | PeftSettings, ADAPTER_KINDS
-]
 INIT_KINDS = Kinds("kind", RandomInit, UpdateInit, BoundaryInit, SavedInit)
 InitSettings = Annotated[RandomInit | UpdateInit | BoundaryInit | SavedInit, INIT_KINDS]
 ScheduleSettings = Annotated[
@@ -360,6 +272,21 @@ class MethodSettings(Settings):
             raise ValueError(
                 f"init.kind {self.init.kind!r} would be overwritten by the frozen sketch: "
                 "use init.kind 'random'"
+            )
+        if (
+            isinstance(self.adapter, DeloraSettings)
+            and isinstance(self.init, BoundaryInit)
+            and self.init.directions == "random"
+        ):
+            raise ValueError(
+                "init.directions 'random' keeps the spectrum of a change, and no DeLoRA has that "
+                "of a matched one between other directions: use init.directions 'own'"
+            )
+        reg = getattr(self.adapter, "riemannian_reg", None)
+        if reg is not None and self.side in ("left", "right"):
+            raise ValueError(
+                f"adapter.riemannian_reg needs both factors to train, got schedule.side "
+                f"{self.side!r}, which freezes one: use a single adapter or schedule.side 'both'"
             )
         if self.init.kind != "random" and self.adapter.kind in ("full", "peft"):
             raise ValueError(

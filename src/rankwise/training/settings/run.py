@@ -12,9 +12,9 @@ from typing import Literal
 
 from pydantic import PositiveFloat, PositiveInt, model_validator
 
-from rankwise.training.settings.base import Settings, later_defaults, setting
+from rankwise.training.settings.base import Fraction, Settings, later_defaults, setting
 from rankwise.training.settings.layers import laid_over
-from rankwise.training.settings.method import ChainSchedule, Fraction, MethodSettings
+from rankwise.training.settings.method import ChainSchedule, MethodSettings
 from rankwise.training.settings.task import (
     DigitsSettings,
     TaskSettings,
@@ -31,8 +31,10 @@ class TrainingSettings(Settings):
     learning_rate: PositiveFloat = setting(
         1e-3, "the highest learning rate, after warm-up", unit="per step"
     )
-    optimizer: Literal["adamw", "sgd"] = setting(
-        "adamw", "AdamW, or plain gradient steps", is_later=True
+    optimizer: Literal["adamw", "sgd", "muon"] = setting(
+        "adamw",
+        "AdamW, plain gradient steps, or Muon on an adapter's factors and AdamW on the rest",
+        is_later=True,
     )
     momentum: float = setting(
         0.0, "of training.optimizer sgd", unit="ratio", ge=0, lt=1, is_later=True
@@ -132,8 +134,9 @@ class RunSettings(Settings):
         """
         adapter, training = self.method.adapter, self.training
         is_random = getattr(adapter, "dropout", 0.0) > 0
-        is_plain = training.optimizer == "adamw" and not getattr(
-            adapter, "gradient_correction", False
+        changes = ("gradient_correction", "riemannian_reg")  # gradients before a step
+        is_plain = training.optimizer == "adamw" and not any(
+            getattr(adapter, name, None) for name in changes
         )
         is_plain = is_plain and training.logging_steps is None and not is_random
         return training.loop == "lean" and adapter.kind in _STACKABLE and is_plain
@@ -152,6 +155,16 @@ class RunSettings(Settings):
             needy["schedule.warmup_steps"] = schedule.warmup_steps
         for name, value in needy.items():
             raise ValueError(f"{name} {value!r} needs training.loop 'trainer', got 'lean'")
+        return self
+
+    @model_validator(mode="after")
+    def _check_optimizer(self) -> RunSettings:
+        adapter, optimizer = self.method.adapter, self.training.optimizer
+        if optimizer == "muon" and getattr(adapter, "riemannian_reg", None) is not None:
+            raise ValueError(
+                "method.adapter.riemannian_reg would change the scale of gradients, of which "
+                "training.optimizer 'muon' takes the directions alone: leave one out"
+            )
         return self
 
     @model_validator(mode="after")
