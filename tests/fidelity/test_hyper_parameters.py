@@ -25,7 +25,14 @@ DOCUMENT = (ROOT / "docs" / "fidelity.md").read_text(encoding="utf-8")
 DATA = read_data((Path(__file__).parent / "published.yaml").read_text(encoding="utf-8"))
 RECIPES = ROOT / "src" / "rankwise" / "recipes"
 # Recipes that are no experiment of a paper.
-OURS = {"digits", "digits-federated", "glue-tutorial", "generation-tutorial", "quickstart"}
+OURS = {
+    "compositions",
+    "digits",
+    "digits-federated",
+    "glue-tutorial",
+    "generation-tutorial",
+    "quickstart",
+}
 # What names, groups and chooses runs, and does not make them what they are.
 _NO_SETTING = re.compile(
     r"task\.name|.*\b(name|label|budget|published|published_parameters)|"
