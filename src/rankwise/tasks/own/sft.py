@@ -136,8 +136,8 @@ class SupervisedFineTuning(LanguageTask):
             return super().answers(model, output, batch)
         if self.packing and "position_ids" in batch:
             raise SettingsError(
-                "training rows are packed, and metrics of texts let a model write row by row: score "
-                "validation or test, or set --task.packing false"
+                "training rows are packed, and for metrics of texts a model writes row by row: "
+                "score validation or test, or set --task.packing false"
             )
         tokenizer: Any = self.tokenizer()
         spans = [_last_span(row) for row in batch["labels"]]
