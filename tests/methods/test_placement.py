@@ -100,8 +100,8 @@ def test_the_most_that_a_layer_gets_is_r_or_its_smaller_side():
 
 
 def test_a_layer_may_have_a_most_and_a_scaling_of_its_own():
-    patterns = {"rank_pattern": {"second": 1}, "alpha_pattern": {"second": 5}}
-    config = LoraConfig(r=2, lora_alpha=6, target_modules=TARGETS, **patterns)
+    config = LoraConfig(r=2, lora_alpha=6, target_modules=TARGETS)
+    config.rank_pattern, config.alpha_pattern = {"second": 1}, {"second": 5}
     base = classifier()
     placement = place_ranks(base, config, BATCHES, budget=10**6)
     assert placement.ranks == {"first": 2, "second": 1, "head": 2}
