@@ -134,6 +134,11 @@ def test_a_run_that_could_not_be_is_refused_without_a_comparison_too(tmp_path):
         ({"name": "full", "init": {"kind": "update"}}, "needs an adapter of kind lora"),
         ({"name": "delora", "schedule": {"kind": "frozen"}}, "works on adapter.kind 'lora'"),
         ({"name": "peft", "schedule": {"kind": "chain"}}, "works on adapter.kind 'lora' or 'lora"),
+        ({"name": "delora-chain", "schedule": {"moments": "carried"}}, "'delora' normalises"),
+        (
+            {"name": "cola", "schedule": {"moments": "carried", "reset_optimizer": False}},
+            "leave reset_optimizer out",
+        ),
         ({"name": "sb-chain", "schedule": {"side": "left"}}, "of adapter.kind 'lora_xs' both are"),
         ({"name": "asymm-lora", "init": {"kind": "boundary"}}, "overwritten by the frozen sketch"),
     ],

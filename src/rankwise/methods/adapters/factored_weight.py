@@ -59,6 +59,8 @@ class FactoredWeight(nn.Module, BaseTunerLayer, ABC):
     strength_names: tuple[str, ...] = ()
     # The parts that stand left in the product, which LoRA+ gives a larger rate.
     left_names: tuple[str, ...] = ()
+    # The part that alone trains, if there is one, between factors that are frozen.
+    core_name: str | None = None
     # Whether the rank of an adapter is at most the smaller side of its layer.
     is_bounded_by_sides = False
 

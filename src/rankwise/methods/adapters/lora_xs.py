@@ -120,6 +120,7 @@ class LoraXSWeight(FactoredWeight, ABC):
 
     adapter_layer_names = ("rankwise_xs_R",)
     frozen_names = ("rankwise_xs_B", "rankwise_xs_A")
+    core_name = "rankwise_xs_R"
     is_bounded_by_sides = True
 
     def update_layer(

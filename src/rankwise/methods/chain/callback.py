@@ -27,9 +27,10 @@ from rankwise.capture.gradients import Loss, capture_gradients
 from rankwise.capture.losses import summed_loss
 from rankwise.core.errors import ChainError, SettingsError
 from rankwise.core.interrupts import EndsInTwoSteps
-from rankwise.functional.sketch_kinds import ChainSide, Kind
+from rankwise.functional.sketch_kinds import ChainSide, Kind, MomentsAtFold
 from rankwise.methods.adapters import bridge
 from rankwise.methods.chain.chain import Chain, ChainReport
+from rankwise.methods.chain.config import check_moments
 from rankwise.methods.chain.optimizers import match_moments
 from rankwise.methods.chain.trainer_lookup import find_trainer
 from rankwise.methods.chain.waiting import BaseDevice
@@ -59,7 +60,10 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         loss: For ``sketch="gradient"``: ``loss(model, batch)``, summed over the batch.
         warmup_steps: For so many steps after a fold, step i takes only i / (warmup_steps + 1) of
             the scheduled learning rate.
-        reset_optimizer: Whether the optimizer forgets the moments of a block that is over.
+        moments: What becomes of the optimizer's moments at a fold: they are ``reset``, ``kept`` as
+            they are, or ``carried`` into the coordinates of the next block, see
+            :meth:`rankwise.Chain.fold`. None takes ``reset``.
+        reset_optimizer: False is another word for ``moments="kept"``.
         base_device: Where the pretrained weights wait between folds: ``auto``, ``cpu`` or
             ``device``, see :class:`rankwise.Chain`.
         final_rank: Compress the finished LoRA to this rank; the errors are in ``report``.
@@ -88,6 +92,7 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         batches: Iterable[Any] | None = None,
         loss: Loss = summed_loss,
         warmup_steps: int = 0,
+        moments: MomentsAtFold | None = None,
         reset_optimizer: bool = True,
         base_device: BaseDevice = "auto",
         final_rank: int | None = None,
@@ -96,6 +101,8 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         _check_schedule(every, every_epochs, single_block=single_block)
         _check_number("warmup_steps", warmup_steps, least=0)
         _check_number("final_rank", final_rank, least=1)
+        moments = moments_at_fold(moments, reset_optimizer=reset_optimizer)
+        check_moments(model, adapter_name, moments)
         if batches is None and loss is not summed_loss:
             raise SettingsError("loss goes with batches, got it alone: it serves sketch='gradient'")
         gradients = None
@@ -108,7 +115,7 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         self._block_steps = sys.maxsize if single_block else every or 0
         self._block_epochs = every_epochs
         self._warmup_steps = warmup_steps
-        self._reset_optimizer = reset_optimizer
+        self._moments: MomentsAtFold = moments
         self._final_rank = final_rank
         self._resumed_from: Any = None
         self._scheduled_rates: list[Any] = []
@@ -223,7 +230,8 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
     ) -> None:
         """Fold where a block ends and another follows."""
         if state.global_step % self._block_steps == 0 and state.global_step < state.max_steps:
-            self.chain.fold(kwargs["optimizer"] if self._reset_optimizer else None)
+            optimizer = None if self._moments == "kept" else kwargs["optimizer"]
+            self.chain.fold(optimizer, moments=self._moments)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -275,6 +283,20 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
             for layer in bridge.adapted_layers(self.chain.model, name).values()
             for parameter in bridge.adapter_parameters(layer, name).values()
         ]
+
+
+def moments_at_fold(moments: MomentsAtFold | None, *, reset_optimizer: bool) -> MomentsAtFold:
+    """Return what two arguments say of the moments at a fold.
+
+    Raises:
+        SettingsError: They say different things.
+    """
+    if moments is not None and not reset_optimizer and moments != "kept":
+        raise SettingsError(
+            f"reset_optimizer=False keeps the moments at a fold, and moments={moments!r} does not: "
+            "leave reset_optimizer out"
+        )
+    return moments or ("reset" if reset_optimizer else "kept")
 
 
 def _check_schedule(every: int | None, every_epochs: int | None, *, single_block: bool) -> None:

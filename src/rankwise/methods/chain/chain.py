@@ -18,9 +18,9 @@ is over; the base weight is summed anew from the pretrained one at each fold, an
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
 from functools import partial
-from math import isfinite
 from pathlib import Path
 from typing import cast
 
@@ -31,12 +31,10 @@ from torch.nn.functional import pad
 
 from rankwise.core.errors import AdapterError, ChainError, ModelError, SettingsError, TrainingError
 from rankwise.core.interrupts import EndsInTwoSteps, Step, all_or_none, go_back
-from rankwise.core.modules import numbers
 from rankwise.functional.compression import compress_each
-from rankwise.functional.sketch_kinds import ChainSide, Kind
+from rankwise.functional.sketch_kinds import ChainSide, Kind, MomentsAtFold
 from rankwise.methods.adapters import bridge
 from rankwise.methods.adapters.quantised import keep_differentiable
-from rankwise.methods.adapters.stacks import adapted_parameter
 from rankwise.methods.chain.attach import (
     check_layers,
     close_layer,
@@ -50,6 +48,7 @@ from rankwise.methods.chain.attach import (
 from rankwise.methods.chain.config import (
     ChainMark,
     check_config,
+    check_moments,
     finished,
     mark,
     start_of_block,
@@ -62,7 +61,12 @@ from rankwise.methods.chain.plain import become_lora_model, plain_layer, way_bac
 from rankwise.methods.chain.recalling import Recalled, ledger_of, recall
 from rankwise.methods.chain.report import ChainReport
 from rankwise.methods.chain.sketches import Gradients, Sketcher
-from rankwise.methods.chain.waiting import BaseDevice, check_base_device, fetched, settle
+from rankwise.methods.chain.waiting import (
+    BaseDevice,
+    check_base_device,
+    settle,
+    write_histories,
+)
 
 
 class Chain(EndsInTwoSteps):
@@ -161,19 +165,24 @@ class Chain(EndsInTwoSteps):
         self._check_open()
         return len(next(iter(self._layers.values())).history.blocks)
 
-    def fold(self, optimizer: torch.optim.Optimizer | None = None) -> None:
+    def fold(
+        self, optimizer: torch.optim.Optimizer | None = None, *, moments: MomentsAtFold = "reset"
+    ) -> None:
         """Fold the block into the base and begin the next; the model's outputs stay as they are.
 
         W ← round(W₀ + s Σ Bᵢ Aᵢ); one factor becomes a fresh sketch, the other zero, in place. An
         ``optimizer`` that is given forgets the moments and step counts of the factors that it
-        trained; otherwise the next block goes on with them.
+        trained (``moments="reset"``), or has them ``carried`` into the next block's coordinates
+        (:mod:`rankwise.functional.moments`); else (``kept``) that block goes on with them.
 
         Raises:
+            SettingsError: ``moments`` cannot be had of the adapter.
             ChainError: The chain is over, or ``optimizer`` does not train its factors or cannot
                 forget them (:mod:`rankwise.methods.chain.optimizers`).
             TrainingError: The block is not finite, or what it is folded into. Nothing was folded.
         """
         block = self.folds + 1
+        check_moments(self.model, self.adapter_name, moments)
         if optimizer is not None:
             self.check_optimizer(optimizer)
         settle(self._layers.values(), self._base_device)
@@ -182,10 +191,13 @@ class Chain(EndsInTwoSteps):
             name: [*layer.history.blocks, layer.open_block()]
             for name, layer in self._layers.items()
         }
-        moments = Moments(optimizer, self._parameters(trained=True))
+        carried = self._layers if moments == "carried" and optimizer is not None else {}
+        turns = [layer.turns(sketches[name]) for name, layer in carried.items()]
+        forgetful = None if moments == "kept" else optimizer
+        renewed = Moments(forgetful, self._parameters(trained=True), dict(ChainMap(*turns)))
         all_or_none(
-            partial(self._fold, blocks, sketches, moments),
-            [*self._ways_back(), moments.put_back],
+            partial(self._fold, blocks, sketches, renewed),
+            [*self._ways_back(), renewed.put_back],
         )
 
     def check_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
@@ -302,7 +314,7 @@ class Chain(EndsInTwoSteps):
             open_layer(layer, histories[name]).freeze_sketch(self._sketcher.frozen)
         if self._is_inherited:
             blocks = {name: [layer.open_block()] for name, layer in self._layers.items()}
-            if broken := self._set_histories(blocks):
+            if broken := write_histories(self._layers, blocks):
                 raise ModelError(f"the adapter is {broken}: make the chain of one that is finite")
         self._begin_block(sketches)
         self._configs[self.adapter_name] = entry
@@ -313,32 +325,20 @@ class Chain(EndsInTwoSteps):
         sketches: Mapping[str, Sketches],
         moments: Moments,
     ) -> None:
-        if broken := self._set_histories(blocks):
+        if broken := write_histories(self._layers, blocks):
             raise TrainingError(
                 f"the block is {broken}; it was not folded: lower the learning rate, or go back to "
                 "a checkpoint before it"
             )
         self._begin_block(sketches)
-        moments.forget()
-
-    def _set_histories(self, blocks: Mapping[str, list[Factors]]) -> str | None:
-        """Give each layer its history; say which layers are not finite with it, if any."""
-        for name, base in fetched(self._layers):
-            self._layers[name].set_blocks(blocks[name], base)
-        # Only now, and all at once: no layer's sum waits for that of the one before.
-        sizes = numbers([layer.history.largest for layer in self._layers.values()])
-        broken = [name for name, size in zip(self._layers, sizes) if not isfinite(size)]
-        if not broken:
-            return None
-        weight = adapted_parameter(self._layers[broken[0]])
-        return f"not finite, or not beside the weight in its {weight.dtype}, in {', '.join(broken)}"
+        moments.renew()
 
     def _begin_block(self, sketches: Mapping[str, Sketches]) -> None:
         for name, layer in self._layers.items():
             layer.begin_block(sketches[name])
 
     def _write(self, recalled: Recalled, is_inherited: bool) -> None:
-        if broken := self._set_histories(recalled.blocks):
+        if broken := write_histories(self._layers, recalled.blocks):
             raise AdapterError(f"the ledger is {broken}: use an earlier checkpoint")
         for name, layer in self._layers.items():
             layer.write_parts(recalled.parts[name])

@@ -12,15 +12,15 @@ its weights as ever.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast, get_args
 
 from peft import LoraConfig, PeftConfig
 from peft.tuners.lora import LoraModel
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from rankwise.core.errors import AdapterError, ModelError, SettingsError
-from rankwise.functional.sketch_kinds import BOTH, ChainSide, Kind
+from rankwise.core.errors import AdapterError, ModelError, SettingsError, nearest_names
+from rankwise.functional.sketch_kinds import BOTH, ChainSide, Kind, MomentsAtFold
 from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
 from rankwise.methods.adapters.peft_types import RankwisePeftType, register
@@ -106,17 +106,20 @@ class ChainedKind:
         dropout: The field of its config with the dropout.
         sketch: The kind of the two sketches that a block begins with, where nobody says otherwise;
             None where one factor is a sketch and the other zero.
+        has_turns: Whether what trains enters ΔW linearly between sketches, so that its moments can
+            be carried from one block to the next.
     """
 
     mark: type[ChainMark]
     dropout: str
     sketch: Kind | None = None
+    has_turns: bool = True
 
 
 KINDS: dict[type[PeftConfig], ChainedKind] = {
     LoraConfig: ChainedKind(ChainConfig, "lora_dropout"),
     LoraXSConfig: ChainedKind(XSChainConfig, "lora_dropout", "orthonormal"),
-    DeloraConfig: ChainedKind(DeloraChainConfig, "module_dropout", "kaiming"),
+    DeloraConfig: ChainedKind(DeloraChainConfig, "module_dropout", "kaiming", has_turns=False),
 }
 """The adapters that can be chained, by their configs."""
 
@@ -175,6 +178,25 @@ def start_of_block(
             f"got {side!r}: leave it out"
         )
     return None, sketch or default
+
+
+def check_moments(model: nn.Module, adapter_name: str, moments: MomentsAtFold) -> None:
+    """Refuse what cannot become of an optimizer's moments at the folds of an adapter's chain.
+
+    Raises:
+        SettingsError: There is no such word, or the adapter has no coordinates to carry them into.
+    """
+    known = get_args(MomentsAtFold)
+    if moments not in known:
+        raise SettingsError(f"no moments {moments!r}; {nearest_names(str(moments), known)}")
+    config = cast("dict[str, Any]", getattr(model, "peft_config", {})).get(adapter_name)
+    of_class = (type(config), *type(config).__mro__)
+    kind = next((KINDS[each] for each in of_class if each in KINDS), None)
+    if moments == "carried" and kind is not None and not kind.has_turns:
+        raise SettingsError(
+            "moments='carried' needs factors that enter the change linearly, and DeLoRA normalises "
+            "its own: use 'reset' or 'kept'"
+        )
 
 
 def mark(config: PeftConfig, chain: OpenChain) -> ChainMark:

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from rankwise.core.errors import ChainError
+from rankwise.functional.moments import turn_between
 from rankwise.methods.adapters.bridge import assign
 from rankwise.methods.adapters.delora import DeloraExperts, DeloraLinear
 from rankwise.methods.adapters.lora_xs import LoraXSExperts, LoraXSLinear
-from rankwise.methods.chain.layer import Factors, OpenedLayer, Sketches, cast_parameter
+from rankwise.methods.chain.layer import Factors, OpenedLayer, Sketches, Turn, cast_parameter
 from rankwise.methods.chain.merged_history import FoldedLayer
 from rankwise.methods.chain.unmerged_history import BesideLinear
 
@@ -59,6 +60,14 @@ class FactoredBlock(OpenedLayer):
     def restart_from(self, sketches: Sketches) -> None:
         """Begin at zero in the directions of two sketches."""
         cast(Any, self).restart(self.history.adapter_name, sketches["B"], sketches["A"])
+
+    def turns(self, sketches: Sketches) -> dict[nn.Parameter, Turn]:
+        """Map the core to the turns of the factors on its two sides."""
+        layer = cast(Any, self)
+        B, _, A = layer.product(self.history.adapter_name)
+        left = turn_between(B, sketches["B"])
+        right = turn_between(A.mT, sketches["A"].mT)
+        return {self.open_parts()[layer.core_name]: Turn(left, right)}
 
     def write_parts(self, parts: Mapping[str, Tensor]) -> None:
         """Give the parts other values, and their dtypes."""

@@ -26,7 +26,9 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from rankwise.core.errors import ChainError
+from rankwise.functional.moments import turned
 from rankwise.methods.adapters.bridge import is_sharded, is_transposed, whole
+from rankwise.methods.adapters.stacks import packed, unpacked
 from rankwise.methods.chain.config import ChainMark
 
 Factors = tuple[Tensor, Tensor]
@@ -85,6 +87,29 @@ def largest_magnitude(values: Tensor) -> Tensor:
     return torch.maximum(-lowest, highest)
 
 
+@dataclass(frozen=True)
+class Turn:
+    """How the moments of a trained part turn into the coordinates of the next block.
+
+    Attributes:
+        left: T of m' = T m Sᵀ (:mod:`rankwise.functional.moments`); None: the identity.
+        right: S of it.
+        factor: ``B`` or ``A`` of PEFT's LoRA, whose stacks are stored in a layout of their own.
+        experts: The number of matrices in such a stack.
+    """
+
+    left: Tensor | None
+    right: Tensor | None
+    factor: str = ""
+    experts: int | None = None
+
+    def of(self, moment: Tensor, *, is_squared: bool) -> Tensor:
+        """Return a moment, or one of squares, in the new coordinates."""
+        values = unpacked(self.factor, moment, self.experts)
+        values = turned(values, self.left, self.right, is_squared=is_squared)
+        return values if self.experts is None else packed(self.factor, values)
+
+
 class OpenedLayer(_Mixin):
     """An adapter's layer that computes with W₀ + s Σ Bᵢ Aᵢ over the blocks of its history."""
 
@@ -124,6 +149,10 @@ class OpenedLayer(_Mixin):
 
     def restart_from(self, sketches: Sketches) -> None:
         """Write a block that changes nothing yet over the current one."""
+        raise NotImplementedError
+
+    def turns(self, sketches: Sketches) -> dict[nn.Parameter, Turn]:
+        """Map the parameters that go on behind other sketches to how their moments turn then."""
         raise NotImplementedError
 
     def write_parts(self, parts: Mapping[str, Tensor]) -> None:

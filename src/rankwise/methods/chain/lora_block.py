@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from rankwise.core.errors import ChainError
+from rankwise.functional.moments import turn_between
 from rankwise.methods.adapters.bridge import adapter_parameters, assign, freeze
 from rankwise.methods.adapters.stacks import number_of_experts, packed, unpacked
-from rankwise.methods.chain.layer import Factors, OpenedLayer, Sketches, cast_parameter
+from rankwise.methods.chain.layer import Factors, OpenedLayer, Sketches, Turn, cast_parameter
 
 
 class LoraBlock(OpenedLayer):
@@ -67,6 +68,15 @@ class LoraBlock(OpenedLayer):
                 assign(parameter, packed(factor, sketches[factor]))
             else:
                 parameter.zero_()
+
+    def turns(self, sketches: Sketches) -> dict[nn.Parameter, Turn]:
+        """Map the factor that begins at zero to the turn of the other one."""
+        B, A = self.open_factors()
+        parts, experts = self.open_parts(), number_of_experts(self)
+        if "A" in sketches:
+            turn = turn_between(A.mT, sketches["A"].mT)
+            return {parts["B"]: Turn(None, turn, "B", experts)}
+        return {parts["A"]: Turn(turn_between(B, sketches["B"]), None, "A", experts)}
 
     def write_parts(self, parts: Mapping[str, Tensor]) -> None:
         """Give B and A other values, and their dtypes."""

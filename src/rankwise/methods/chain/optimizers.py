@@ -1,15 +1,16 @@
-"""What a fold asks of an optimizer: to train the chain's own factors, and to forget them.
+"""What a fold asks of an optimizer: to train the chain's own factors, and to forget them or turn.
 
-Moments are kept per parameter in ``optimizer.state``, and a fold takes those of the trained factors
-out. That reaches an optimizer of PyTorch's kind and the wrappers that hand its state on, such as
-Accelerate's. Refused by name is what a fold cannot reach: copies of the factors that an optimizer
-trains in their place, averages that it carries over, and wrappers with memories of their own.
+Moments are kept per parameter in ``optimizer.state``. A fold takes those of the trained factors
+out, or puts them there as the next block has them. That reaches an optimizer of PyTorch's kind and
+the wrappers that hand its state on, such as Accelerate's. Refused by name is what a fold cannot
+reach: copies of the factors that an optimizer trains in their place, averages that it carries over,
+and wrappers with memories of their own.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,12 +18,20 @@ from torch import nn
 from torch.optim import LBFGS, Optimizer
 
 from rankwise.core.errors import ChainError
+from rankwise.methods.adapters.bridge import is_sharded
+from rankwise.methods.chain.layer import Turn
 
 # Keeps nothing beside the state of the optimizer inside, though it has a place for it.
 _TRANSPARENT = "ZeroRedundancyOptimizer"
 _ZERO = (
     "train without its float32 copies: DDP or FSDP2 in the place of ZeRO, whose savings are small "
     "for an adapter"
+)
+# What the optimizers of torch keep of a parameter: means of its gradients, and of their squares.
+_MEANS = ("exp_avg", "momentum_buffer")
+_SQUARES = ("exp_avg_sq", "max_exp_avg_sq")
+_NOT_CARRIED = (
+    "use moments 'reset' or 'kept', or AdamW, SGD or Muon of torch.optim in an unsharded model"
 )
 _LIBRARIES = {
     "deepspeed": _ZERO,
@@ -69,13 +78,22 @@ def match_moments(optimizer: Any, parameters: Iterable[nn.Parameter]) -> None:
 
 
 class Moments:
-    """What an optimizer remembers of some parameters, to be forgotten and, if need be, put back."""
+    """What an optimizer remembers of some parameters, to be renewed and, if need be, put back.
 
-    def __init__(self, optimizer: Any, parameters: Sequence[nn.Parameter]) -> None:
-        """Find the moments; no optimizer has none.
+    They are forgotten, but for those of parameters that turn: these are carried on.
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        parameters: Sequence[nn.Parameter],
+        turns: Mapping[nn.Parameter, Turn] | None = None,
+    ) -> None:
+        """Find the moments, and what becomes of them; no optimizer has none.
 
         Raises:
-            ChainError: The optimizer wraps another in a way that is not known.
+            ChainError: The optimizer wraps another in a way that is not known, or keeps of a
+                parameter that turns what is neither a mean of gradients nor of their squares.
         """
         layers = [] if optimizer is None else list(_layers_of(optimizer))
         # One history of all its parameters together, kept at the first.
@@ -85,17 +103,45 @@ class Moments:
             kept = each.state
             keys = list(kept) if of_all else [p for p in parameters if p in kept]
             self._found.append((kept, {key: kept[key] for key in keys}))
+        turns = turns or {}
+        if turns and of_all:
+            raise ChainError(f"the history of {_name(optimizer)} cannot be carried: {_NOT_CARRIED}")
+        self._after = [
+            {
+                key: _carried(state, turns[key], optimizer)
+                for key, state in found.items()
+                if key in turns
+            }
+            for _, found in self._found
+        ]
 
-    def forget(self) -> None:
-        """Take them out."""
-        for kept, moments in self._found:
+    def renew(self) -> None:
+        """Take them out, and put in what is carried."""
+        for (kept, moments), after in zip(self._found, self._after, strict=True):
             for key in moments:
                 kept.pop(key, None)
+            kept.update(after)
 
     def put_back(self) -> None:
         """Put them in again."""
         for kept, moments in self._found:
             kept.update(moments)
+
+
+def _carried(state: Mapping[str, Any], turn: Turn, optimizer: Any) -> dict[str, Any]:
+    """Return what is kept of a parameter as the next block has it; counts of steps go on."""
+    carried = {}
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor) or name == "step":
+            carried[name] = value
+            continue
+        if name not in (*_MEANS, *_SQUARES) or is_sharded(value) or not value.is_floating_point():
+            raise ChainError(
+                f"{_name(optimizer)} keeps {name!r} of a factor, which cannot be carried: "
+                f"{_NOT_CARRIED}"
+            )
+        carried[name] = turn.of(value, is_squared=name in _SQUARES)
+    return carried
 
 
 def _layers_of(optimizer: Any) -> Iterator[Any]:

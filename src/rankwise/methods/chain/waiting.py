@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from math import isfinite
 from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
 
 from rankwise.core.errors import SettingsError, nearest_names
+from rankwise.core.modules import numbers
 from rankwise.methods.adapters.bridge import is_sharded
 from rankwise.methods.adapters.stacks import adapted_parameter
-from rankwise.methods.chain.layer import OpenedLayer
+from rankwise.methods.chain.layer import Factors, OpenedLayer
 
 BaseDevice = Literal["auto", "cpu", "device"]
 
@@ -75,6 +77,21 @@ def fetched(layers: Mapping[str, OpenedLayer]) -> Iterator[tuple[str, Tensor | N
     finally:
         for lane in lanes.values():
             lane.close()
+
+
+def write_histories(
+    layers: Mapping[str, OpenedLayer], blocks: Mapping[str, list[Factors]]
+) -> str | None:
+    """Give each layer its history; say which layers are not finite with it, if any."""
+    for name, base in fetched(layers):
+        layers[name].set_blocks(blocks[name], base)
+    # Only now, and all at once: no layer's sum waits for that of the one before.
+    sizes = numbers([layer.history.largest for layer in layers.values()])
+    broken = [name for name, size in zip(layers, sizes) if not isfinite(size)]
+    if not broken:
+        return None
+    weight = adapted_parameter(layers[broken[0]])
+    return f"not finite, or not beside the weight in its {weight.dtype}, in {', '.join(broken)}"
 
 
 class _Lane:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import torch
+
 from rankwise.capture.gradients import capture_gradients
 from rankwise.core.seeds import derive_seed
-from rankwise.methods.chain.callback import ChainCallback
+from rankwise.methods.chain.callback import ChainCallback, moments_at_fold
 from rankwise.methods.chain.chain import Chain
 from rankwise.tasks.splits import Batch
 from rankwise.training.build import settings_errors
@@ -47,16 +49,19 @@ def build_callback(job: Job) -> ChainCallback | None:
             single_block=schedule.every_epochs is None,
             batches=batches,
             warmup_steps=schedule.warmup_steps,
+            moments=schedule.moments,
             reset_optimizer=schedule.reset_optimizer,
             final_rank=schedule.final_rank,
             **choices,
         )
 
 
-def resets_optimizer(job: Job) -> bool:
-    """Say whether the factors that a fold starts anew also start with a fresh optimizer state."""
+def fold(chain: Chain, job: Job, optimizer: torch.optim.Optimizer) -> None:
+    """Fold a block of the job's chain, with the optimizer's moments as its schedule says."""
     schedule = job.settings.method.schedule
-    return isinstance(schedule, ChainSchedule) and schedule.reset_optimizer
+    assert isinstance(schedule, ChainSchedule)
+    moments = moments_at_fold(schedule.moments, reset_optimizer=schedule.reset_optimizer)
+    chain.fold(None if moments == "kept" else optimizer, moments=moments)
 
 
 def final_rank(job: Job) -> int | None:

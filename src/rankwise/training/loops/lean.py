@@ -13,7 +13,7 @@ import torch
 
 from rankwise.methods.chain.chain import Chain
 from rankwise.training.job import Job
-from rankwise.training.loops.chains import build_chain, final_rank, resets_optimizer
+from rankwise.training.loops.chains import build_chain, final_rank, fold
 from rankwise.training.loops.optimization import build_optimizer, build_schedule
 from rankwise.training.loops.results import (
     Tell,
@@ -74,7 +74,7 @@ def _train(
             log.add(step, taken, optimizer)
             schedule.step()
             if chain is not None and step in folds:
-                chain.fold(optimizer if resets_optimizer(job) else None)
+                fold(chain, job, optimizer)
             diagnostics.measure(step)
         yield _point(job, step=step, train_loss=sum(losses) / len(losses))
 

@@ -25,7 +25,7 @@ from rankwise.evaluation.scores import Evaluation, evaluate_all
 from rankwise.methods.chain.chain import Chain
 from rankwise.tasks.splits import TensorSplit
 from rankwise.training.job import Job
-from rankwise.training.loops.chains import build_chain, final_rank, resets_optimizer
+from rankwise.training.loops.chains import build_chain, final_rank, fold
 from rankwise.training.loops.optimization import AdamWOfRuns, build_optimizer, build_schedule
 from rankwise.training.loops.results import (
     Trained,
@@ -111,7 +111,7 @@ class _Run:
         """Fold the block of the run's chain."""
         with self.errors_kept():
             assert self.chain is not None
-            self.chain.fold(optimizer if resets_optimizer(self.job) else None)
+            fold(self.chain, self.job, optimizer)
 
     def take_loss(self, loss: float) -> None:
         """Take the loss of a step; one that is not finite ends the run."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from rankwise.functional.sketch_kinds import SKETCH_KINDS, ChainSide, Kind
+from rankwise.functional.sketch_kinds import SKETCH_KINDS, ChainSide, Kind, MomentsAtFold
 from rankwise.training.settings.adapters import AdapterSettings, DeloraSettings
 from rankwise.training.settings.base import Fraction, Settings, setting
 from rankwise.training.settings.kinds import Kinds, Names
@@ -179,6 +179,12 @@ class ChainSchedule(Settings):
         3, "epochs of a block, until it folds; null: one block, which never folds", unit="epochs"
     )
     reset_optimizer: bool = setting(True, "forget the optimizer's moments at a fold")
+    moments: MomentsAtFold | None = setting(
+        None,
+        "the optimizer's moments at a fold: reset, kept, or carried into the coordinates of the "
+        "next block (lora, lora_xs); null: as reset_optimizer says",
+        is_later=True,
+    )
     warmup_steps: int = setting(
         0, "steps of warm-up after a fold; training.loop trainer only", unit="steps", ge=0
     )
@@ -263,6 +269,8 @@ class MethodSettings(Settings):
                 f"schedule.kind {schedule.kind!r} works on adapter.kind "
                 f"{' or '.join(map(repr, taken))}, got {adapter!r}: use schedule.kind 'single'"
             )
+        if schedule.kind == "chain":
+            _check_moments(schedule, adapter)
         if schedule.kind == "chain" and adapter != "lora" and schedule.side is not None:
             raise ValueError(
                 f"schedule.side {schedule.side!r} says which factor of a LoRA is a sketch, and of "
@@ -294,6 +302,19 @@ class MethodSettings(Settings):
                 f"got {self.adapter.kind!r}: use init.kind 'random'"
             )
         return self
+
+
+def _check_moments(schedule: ChainSchedule, adapter: str) -> None:
+    if schedule.moments not in (None, "kept") and not schedule.reset_optimizer:
+        raise ValueError(
+            f"schedule.reset_optimizer false keeps the moments, and schedule.moments "
+            f"{schedule.moments!r} does not: leave reset_optimizer out"
+        )
+    if schedule.moments == "carried" and adapter == "delora":
+        raise ValueError(
+            "schedule.moments 'carried' needs factors that enter the change linearly, and "
+            "adapter.kind 'delora' normalises its own: use 'reset' or 'kept'"
+        )
 
 
 def _part(data: Any, name: str) -> dict[str, Any]:
