@@ -130,16 +130,25 @@ def _what_is_wrong(typed: str, sections: Collection[str], declared: Collection[s
 
 
 def _nearest(typed: str, known: list[str]) -> str:
-    """Name the options and settings that resemble ``typed``, whole or by their last part."""
+    """Name the options and settings that resemble ``typed``, whole or by their last part.
+
+    What stands in no section, as the command's own options do, is meant where nothing in the
+    section that was typed resembles it.
+    """
     section, _, last = typed.rpartition(".")
-    by_last_part: dict[str, str] = {}
-    for name in known:
-        if name.startswith(section):
-            by_last_part.setdefault(name.rpartition(".")[2], name)
-    close = difflib.get_close_matches(last, by_last_part, n=2, cutoff=0.7)
-    close += [part for part in by_last_part if part.startswith(last) and part not in close]
-    names = [by_last_part[part] for part in close]
+    names = _with_last_part(last, [name for name in known if name.startswith(section)])
+    names = names or _with_last_part(last, [name for name in known if "." not in name])
     names += difflib.get_close_matches(typed, known, n=1, cutoff=0.8)
     if not names:
         return "--help shows the options, `rankwise list settings` the settings"
     return f"did you mean {' or '.join(f'--{name}' for name in dict.fromkeys(names[:3]))}?"
+
+
+def _with_last_part(last: str, known: list[str]) -> list[str]:
+    """Return the names whose last part resembles ``last``, or begins with it."""
+    by_last_part: dict[str, str] = {}
+    for name in known:
+        by_last_part.setdefault(name.rpartition(".")[2], name)
+    close = difflib.get_close_matches(last, by_last_part, n=2, cutoff=0.7)
+    close += [part for part in by_last_part if part.startswith(last) and part not in close]
+    return [by_last_part[part] for part in close]
