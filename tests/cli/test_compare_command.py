@@ -11,7 +11,9 @@ from rankwise.cli import compare_command
 from rankwise.cli.compare_command import _seeds, _with_seeds
 from rankwise.cli.main import main
 from rankwise.comparison import sweep
+from rankwise.comparison.folder import read_summary
 from tests.comparison.made_up_runs import MadeUpEngine, best_at
+from tests.full_disk import Disk
 
 
 class Arguments:
@@ -45,6 +47,33 @@ def test_what_is_no_number_of_seeds_is_refused(capsys, typed):
     with pytest.raises(SystemExit):
         main(["compare", "digits", f"--seeds={typed}"])
     assert "takes how many seeds, 1 or more, or a list" in capsys.readouterr().err
+
+
+def test_a_disk_that_fills_up_at_any_file_of_a_comparison_is_told_and_spoils_nothing(
+    capsys, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(sweep, "_make_base_model", lambda *_: None)
+    words = ["compare", "digits", "--compare.methods", "lora", "--compare.widenings", "0"]
+    words += ["--compare.seeds", "0", "--compare.learning_rates", "1e-2", "--output"]
+
+    def compare(output, **refused):
+        engine = contextlib.nullcontext(MadeUpEngine(best_at(1e-2)))
+        with monkeypatch.context() as patch:
+            patch.setattr(compare_command, "_engine", lambda *_: engine)
+            disk = Disk(output, patch, **refused)
+            return main([*words, str(output)]), disk.files
+
+    code, files = compare(tmp_path / "whole")
+    assert code == 0
+    assert files >= 4  # two records, the summary, the page
+    for number in range(1, files + 1):
+        output = tmp_path / str(number)
+        assert compare(output, refused=number)[0] == 2
+        assert "make room, then rerun the same command to resume" in capsys.readouterr().err
+        assert not [file for file in output.rglob(".*") if file.is_file()], "half a file is left"
+        assert compare(output)[0] == 0
+        ours, theirs = (read_summary(each).methods for each in (output, tmp_path / "whole"))
+        assert ours == theirs
 
 
 def test_runs_that_are_removed_meanwhile_are_not_summed_up(capsys, monkeypatch, tmp_path):

@@ -15,6 +15,7 @@ from rankwise.cli.main import main
 from rankwise.core.errors import AdapterError
 from rankwise.methods.table import METHODS
 from rankwise.training.settings.recipe import load_recipe
+from tests.full_disk import Disk
 
 QUICK = ["--task.pretrain_epochs", "1", "--training.epochs", "1", "--training.batch_size", "256"]
 
@@ -249,6 +250,16 @@ def test_what_the_disk_cannot_do_is_told_with_the_file(capsys, monkeypatch, numb
     monkeypatch.setattr("rankwise.cli.list_command.run", refused)
     assert main(["list", "methods"]) == 2
     assert f"error: runs/x/record.json: cannot: {hint}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["train", "digits"], ["init", "digits", "--method", "lora"]])
+def test_a_folder_that_is_read_only_is_named(capsys, monkeypatch, empty_folder, words):
+    with monkeypatch.context() as patch:
+        Disk(empty_folder, patch, refused=1, number=errno.EROFS)
+        assert main([*words, "--output", "out", *QUICK]) == 2
+    told = capsys.readouterr().err
+    assert "Read-only file system: name a folder that can be written" in told
+    assert not list(empty_folder.rglob("*.json"))
 
 
 def test_a_reader_that_has_gone_ends_a_command_without_a_word(monkeypatch, capsys):

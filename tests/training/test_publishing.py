@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rankwise.cli.main import main
+from rankwise.core.disk import is_want_of_room
 from rankwise.core.errors import AdapterError, ModelError
 from rankwise.export.gguf import HEAD
 from rankwise.tasks.digits import DigitsTask
@@ -17,6 +19,7 @@ from rankwise.training.finished import FinishedRun
 from rankwise.training.publishing import publish_lora, publish_merged
 from rankwise.training.run import train_run
 from rankwise.training.settings.recipe import load_recipe
+from tests.full_disk import Disk
 from tests.models.saved import make_bert
 from tests.tasks.glue.glue_files import write_mrpc
 
@@ -85,6 +88,26 @@ def test_a_failure_after_writing_leaves_nothing_behind(settings, output, tmp_pat
     with pytest.raises(AdapterError, match="nothing was exported"):
         publish_merged(output / "runs" / run.name, tmp_path / "merged")
     assert {file.name for file in tmp_path.iterdir()} == {"out"}
+
+
+@pytest.mark.parametrize("publish", [publish_lora, publish_merged])
+def test_an_export_for_which_there_is_no_room_leaves_nothing(
+    settings, output, tmp_path, monkeypatch, publish
+):
+    run = settings("lora", epochs=1)
+    train_run(run, output)
+    place = tmp_path / "place"
+    with monkeypatch.context() as patch:
+        disk = Disk(place, patch)
+        publish(output / "runs" / run.name, place / "whole")
+    assert disk.files >= 2
+    for number in range(1, disk.files + 1):
+        with monkeypatch.context() as patch:
+            Disk(place, patch, refused=number)
+            with pytest.raises((OSError, SafetensorError)) as caught:
+                publish(output / "runs" / run.name, place / "other")
+        assert is_want_of_room(caught.value)
+        assert [each.name for each in place.iterdir()] == ["whole"]
 
 
 @pytest.mark.parametrize("publish", [publish_lora, publish_merged])

@@ -131,6 +131,8 @@ class _Together:
         try:
             results: Sequence[Trained | Exception] = train_together([jobs[i] for i in group])
         except Exception as error:
+            if is_want_of_room(error):
+                raise
             results = [error] * len(group)
         found = dict(zip(group, results, strict=True))
         done = {i: each for i, each in found.items() if isinstance(each, Trained)}
