@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 
 from rankwise.core.errors import SettingsError, TrainingError
+from rankwise.core.locks import LOCK, sole_use
 from rankwise.training import run as run_module
 from rankwise.training.finished import FinishedRun
 from rankwise.training.folder import RunFolder
@@ -140,6 +143,40 @@ def test_a_run_that_is_done_is_not_done_again(settings, output, monkeypatch):
 def test_a_rank_that_a_layer_does_not_allow_is_refused(settings, output, name, r, message):
     with pytest.raises(ValueError, match=message):
         train_run(settings(name, r=r), output)
+
+
+@pytest.mark.parametrize(
+    ("loop", "keep"), [("lean", "last"), ("trainer", "last"), ("trainer", "best")]
+)
+def test_a_folder_that_is_removed_in_mid_run_holds_the_whole_run_or_none(
+    settings, output, loop, keep
+):
+    # So high a rate that the first epoch is the best.
+    run = settings("lora", loop=loop, keep=keep, learning_rate=0.3)
+    path = RunFolder.below(output, run.name).path
+
+    def remove(_line) -> None:
+        shutil.rmtree(path, ignore_errors=True)
+
+    if keep == "best":
+        with pytest.raises(TrainingError, match=r"best checkpoint, .*, was removed"):
+            train_run(run, output, say=remove)
+        assert not path.exists()
+        return
+    record = train_run(run, output, say=remove)
+    opened = FinishedRun.open(path)
+    assert opened.record == record
+    assert opened.score("validation").score == record.score_validation
+
+
+def test_a_run_is_performed_by_one_command_at_a_time(settings, output):
+    run = settings("lora", epochs=1)
+    path = RunFolder.below(output, run.name).path
+    with sole_use(path), pytest.raises(SettingsError, match="another command of Rankwise"):
+        train_run(run, output, resume=True)
+    assert not path.exists()
+    train_run(run, output)
+    assert not (path / LOCK).exists()
 
 
 def test_an_interrupted_trainer_run_resumes_to_the_same_weights(

@@ -17,7 +17,7 @@ LOCK = "rankwise.lock"
 def sole_use(folder: Path) -> Iterator[None]:
     """Keep others out of ``folder`` meanwhile; a process that dies lets go of it.
 
-    The folder is made; one that is still empty at the end is not left behind.
+    The folder is made; one that is still empty at the end is not left behind, nor is the lock.
 
     Raises:
         SettingsError: Another command is at work there, or nothing can be written there.
@@ -39,7 +39,8 @@ def sole_use(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        # Before others may take it: whoever comes now makes a new one.
+        file.unlink(missing_ok=True)
         lock.release()
-        if folder.is_dir() and list(folder.iterdir()) == [file]:
-            file.unlink()
+        if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()

@@ -20,6 +20,7 @@ import torch
 from rankwise.core import runtime
 from rankwise.core.disk import is_want_of_room
 from rankwise.core.errors import RankwiseError, SettingsError
+from rankwise.core.locks import sole_use
 from rankwise.core.plugins import load_plugins
 from rankwise.core.seeds import derive_seed
 from rankwise.training.folder import RunFolder
@@ -66,7 +67,8 @@ def train_run(
 
     Raises:
         SettingsError: The folder already holds this run, and ``resume`` was not asked for; or it
-            was, and the folder holds an interrupted run of other settings.
+            was, and the folder holds an interrupted run of other settings; or another command
+            performs this run there.
     """
     load_plugins(settings.plugins)
     check_processes(settings)
@@ -81,13 +83,14 @@ def train_run(
         return finished
     if is_new and resume:
         refuse_other_run(settings, output)
-    try:
-        record = _perform(settings, folder, resume=resume, show_progress=show_progress, say=say)
-    except RankwiseError:
-        if is_new:  # it would break again at the same place: there is nothing to resume
-            folder.clear()
-        raise
-    record.write(folder.record)
+    with sole_use(folder.path):
+        try:
+            record = _perform(settings, folder, resume=resume, show_progress=show_progress, say=say)
+        except RankwiseError:
+            if is_new:  # it would break again at the same place: there is nothing to resume
+                folder.clear()
+            raise
+        record.write(folder.record)
     return record
 
 

@@ -27,7 +27,7 @@ from transformers import (
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints, sort_checkpoints
 
-from rankwise.core.errors import SettingsError
+from rankwise.core.errors import SettingsError, TrainingError
 from rankwise.core.interrupts import delayed_interrupt
 from rankwise.core.records import write_text
 from rankwise.tasks.splits import Batch
@@ -110,6 +110,20 @@ class JobTrainer(Trainer):
                 best=self.state.best_model_checkpoint,
             )
         self.accelerator.wait_for_everyone()
+
+    def _load_best_model(self) -> None:
+        """Go back to the best checkpoint: without it the Trainer would keep the last weights.
+
+        Raises:
+            TrainingError: It was removed.
+        """
+        best = Path(str(self.state.best_model_checkpoint))
+        if not best.is_dir():
+            raise TrainingError(
+                f"the best checkpoint, {best}, was removed while the run trained: leave the folder "
+                "alone, and run again"
+            )
+        super()._load_best_model()
 
     def _collate(self, rows: list[int]) -> Batch:
         return self._job.splits.train.take(torch.tensor(rows))
