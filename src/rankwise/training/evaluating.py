@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.evaluation.scores import Evaluation, evaluate
 from rankwise.methods.adapters.directory import check_adapter_directory, read_config
+from rankwise.methods.adapters.switching import with_adapter
 from rankwise.tasks.generation.task import GenerationTask
 from rankwise.tasks.table import Task
 from rankwise.training.build import build_causal_task, build_task
@@ -159,5 +159,4 @@ def _settings_of_directory(path: Path, changes: Options) -> RunSettings:
 
 
 def _adapted(path: Path, task: Task) -> nn.Module:
-    base: Any = task.base_model(path)
-    return PeftModel.from_pretrained(base, str(path))
+    return with_adapter(task.base_model(path), path)

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.evaluation.scores import Evaluation, evaluate
-from rankwise.methods.adapters.directory import check_adapter_directory
+from rankwise.methods.adapters.switching import with_adapter
 from rankwise.tasks.retention import Reading, RetentionTask
 from rankwise.tasks.splits import Splits
 from rankwise.tasks.table import Task
@@ -116,9 +115,8 @@ class FinishedRun:
             if self.settings.method.adapter.kind == "full":
                 base.load_state_dict(load_file(self.folder.adapter / "model.safetensors"))
                 return base
-            check_adapter_directory(self.folder.adapter)
-            return PeftModel.from_pretrained(base, str(self.folder.adapter))
-        except (SafetensorError, OSError, ValueError) as error:
+            return with_adapter(base, self.folder.adapter)
+        except (SafetensorError, OSError, ValueError, RuntimeError) as error:
             raise AdapterError(
                 f"{self.folder.adapter} cannot be read ({error}): remove {self.folder.path} and "
                 "run again"

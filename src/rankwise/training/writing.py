@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from peft import PeftModel
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
@@ -21,6 +20,7 @@ from rankwise.core.errors import SettingsError
 from rankwise.core.modules import device_of, in_eval_mode, random_state_kept
 from rankwise.evaluation.generation import Decoding, TransformersEngine
 from rankwise.methods.adapters.directory import check_adapter_directory, read_config
+from rankwise.methods.adapters.switching import with_adapter
 from rankwise.tasks.generation.prompts import Prompts
 from rankwise.tasks.generation.task import GenerationTask
 from rankwise.tasks.own.causal_lm import CausalLm
@@ -135,8 +135,8 @@ def open_writer(path: Path) -> Writer:
     check_adapter_directory(path)
     name = str(read_config(path).get("base_model_name_or_path"))
     tokenizer = own_tokenizer(name)
-    base: Any = load_model(AutoModelForCausalLM, name, seed=0)
-    model = on_accelerator(PeftModel.from_pretrained(base, str(path)))
+    base = load_model(AutoModelForCausalLM, name, seed=0)
+    model = on_accelerator(with_adapter(base, path))
     return Writer(model, tokenizer, "chat" if tokenizer.chat_template else "plain")
 
 

@@ -3,9 +3,15 @@ import contextlib
 import pytest
 import torch
 from peft import LoraConfig
+from safetensors.torch import load_file, save_file
 
-from rankwise.core.errors import ModelError
-from rankwise.methods.adapters.switching import active_adapter, has_adapter, loaded_adapter
+from rankwise.core.errors import AdapterError, ModelError
+from rankwise.methods.adapters.switching import (
+    active_adapter,
+    has_adapter,
+    loaded_adapter,
+    with_adapter,
+)
 from tests.models.adapters import attach, inputs, tensors, train
 from tests.models.networks import Network
 
@@ -78,3 +84,28 @@ def test_a_loaded_adapter_is_there_for_a_moment_under_a_free_name(model, tmp_pat
 def test_a_bare_module_cannot_be_lent_an_adapter(tmp_path):
     with pytest.raises(ModelError, match=r"to a peft.PeftModel, got Network"):
         loaded_adapter(Network(), tmp_path).__enter__()
+
+
+def test_a_base_is_given_the_adapter_of_a_directory(model, tmp_path):
+    model.save_pretrained(tmp_path, selected_adapters=["default"])
+    expected = outputs_of(model, "default")
+    assert torch.equal(with_adapter(Network(), tmp_path)(inputs()), expected)
+
+
+def other_names(path):
+    """Let the adapter's tensors be of a layer that the config does not name."""
+    tensors = load_file(path)
+    save_file({name.replace("first", "second"): each for name, each in tensors.items()}, path)
+
+
+def other_shapes(path):
+    tensors = load_file(path)
+    save_file({name: each.repeat(2, 2) for name, each in tensors.items()}, path)
+
+
+@pytest.mark.parametrize("damage", [other_names, other_shapes])
+def test_an_adapter_of_another_base_is_refused_and_not_taken_in_part(tmp_path, damage):
+    attach("lora", target_modules=["first"]).save_pretrained(tmp_path)
+    damage(tmp_path / "adapter_model.safetensors")
+    with pytest.raises(AdapterError, match="does not fit the base model"):
+        with_adapter(Network(), tmp_path)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -15,6 +17,9 @@ from rankwise.core.errors import AdapterError, ModelError
 from rankwise.core.modules import preserved_structure, random_state_kept
 from rankwise.core.undoing import undone
 from rankwise.methods.adapters.directory import check_adapter_directory
+
+# What PEFT, torch and safetensors raise of an adapter that does not fit a model.
+_DO_NOT_FIT = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 
 
 def has_adapter(model: nn.Module, adapter_name: str) -> bool:
@@ -67,10 +72,29 @@ def loaded_adapter(model: nn.Module, directory: Path) -> Iterator[str]:
         yield name
 
 
+def with_adapter(base: nn.Module, directory: Path) -> PeftModel:
+    """Return ``base`` with the adapter in ``directory``, which is checked before.
+
+    Raises:
+        AdapterError: The directory holds no adapter, a damaged one, or one of another base.
+    """
+    check_adapter_directory(directory)
+    model: Any = base
+    try:
+        with warnings.catch_warnings():
+            # PEFT leaves a factor that has no value there at its start, and goes on.
+            warnings.filterwarnings("error", message=".*missing adapter keys")
+            return PeftModel.from_pretrained(model, str(directory))
+    except (*_DO_NOT_FIT, TypeError, UserWarning) as error:
+        raise AdapterError(
+            f"the adapter in {directory} does not fit the base model: {error}"
+        ) from error
+
+
 def _load(model: PeftModel, directory: Path, name: str) -> None:
     try:
         result = model.load_adapter(directory, adapter_name=name, is_trainable=False)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except _DO_NOT_FIT as error:
         raise AdapterError(f"the adapter in {directory} does not fit the model: {error}") from error
     strange = [*result.missing_keys, *result.unexpected_keys]
     if strange:
