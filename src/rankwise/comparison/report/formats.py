@@ -12,6 +12,7 @@ from rankwise.comparison.records import SummaryRow
 from rankwise.comparison.report.columns import Column, columns
 from rankwise.comparison.report.comparison import Comparison
 from rankwise.comparison.report.tables import groups, settings_of
+from rankwise.core.outside_text import one_line
 
 Rows = list[list[str]]
 _LATEX = {
@@ -96,7 +97,7 @@ def downloads(comparison: Comparison) -> list[Download]:
 
 
 def _shown(comparison: Comparison) -> Rows:
-    """Return the table as texts, its headings first."""
+    """Return the table as texts of one line, its headings first."""
     shown = columns(comparison)
     rows = [["Budget", "Method", *(column.title for column in shown)]]
     for group in groups(comparison, shown):
@@ -108,7 +109,7 @@ def _shown(comparison: Comparison) -> Rows:
                 for cell in line.cells
             ]
             rows.append([group.budget, f"{line.row.label}{aside}{failed}", *cells])
-    return rows
+    return [[one_line(cell) for cell in row] for row in rows]
 
 
 def _csv_headings(column: Column, rows: Sequence[SummaryRow]) -> list[str]:
