@@ -45,3 +45,27 @@ def test_the_table_is_printed_in_other_formats(outputs, capsys, form, text):
 def test_a_format_is_of_one_comparison(outputs, capsys):
     assert main(["report", *outputs, "--format", "csv"]) == 2
     assert "--format csv is of one comparison" in capsys.readouterr().err
+
+
+WILD = "[/x]\x1b[2J\n[red]name"
+
+
+def test_names_and_errors_of_strangers_are_shown_and_not_obeyed(tmp_path, capsys):
+    rows = [
+        made.row(WILD, budget=WILD, warnings=(WILD,), score_mean=0.5),
+        made.failed_row("lora", error=WILD, budget=WILD),
+    ]
+    write_summary(tmp_path, made.summary(rows, task=WILD))
+    for words in ([], ["--format", "csv"], ["--format", "markdown"], ["--format", "latex"]):
+        assert main(["report", str(tmp_path), *words]) == 0
+        printed = capsys.readouterr().out
+        assert "/x" in printed
+        assert "\x1b" not in printed
+
+
+def test_a_run_of_a_stranger_has_its_page(tmp_path, capsys):
+    record = made.failed_run(made.method(WILD, budget=WILD), error=WILD)
+    (tmp_path / "run").mkdir()
+    record.write(tmp_path / "run" / "record.json")
+    assert main(["report", str(tmp_path / "run")]) == 0
+    assert "written: " in capsys.readouterr().out

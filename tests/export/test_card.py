@@ -46,3 +46,9 @@ def test_merged_weights_are_no_adapter():
 @pytest.mark.parametrize(("kind", "is_needed"), [("lora", False), ("delora", True)])
 def test_the_card_of_a_start_says_whether_rankwise_is_needed(kind, is_needed):
     assert ("import rankwise" in start_card(record(kind=kind))) is is_needed
+
+
+def test_a_federation_of_0_1_recorded_no_versions():
+    told = export_card(record() | {"versions": {}, "commit": None}, target="lora", found="x")
+    assert "## Versions" not in told
+    assert "## Settings" in told

@@ -38,6 +38,49 @@ def test_all_strategies_stand_in_one_table_and_one_picture(faults, output, capsy
     assert "bytes up and down" in (output / "federated.html").read_text()
 
 
+@pytest.mark.usefixtures("faults")
+def test_what_a_federation_leaves_is_evaluated_and_exported_like_a_run(output, tmp_path, capsys):
+    few = ["--federated.rounds", "1", "--federated.clients", "2", "--federated.local_steps", "2"]
+    assert main(["federate", "digits-federated", "--output", str(output), *SHORT, *few]) == 0
+    records = Federations.read(output / "federated.json").federations
+    folders = sorted(file.parent for file in output.glob("*/record.json"))
+    capsys.readouterr()
+    for record in records:
+        (folder,) = (each for each in folders if record.digest in each.name)
+        assert main(["evaluate", str(folder), "--split", "test"]) == 0
+        assert f"accuracy {record.score_test:.4f}" in capsys.readouterr().out
+        lora = tmp_path / f"{record.method}-{record.digest}"
+        command = ["export", str(folder), "--output", str(lora)]
+        if record.method == "full":
+            assert main(command) == 2
+            continue
+        assert main(command) == 0
+        assert main(["merge", str(folder), "--output", f"{lora}-merged"]) == 0
+        words = ["--split", "test", "--task", "digits", "--task.pretrain_epochs", "2"]
+        capsys.readouterr()
+        assert main(["evaluate", str(lora), *words]) == 0
+        assert f"accuracy {record.score_test:.4f}" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("faults")
+def test_report_writes_the_page_of_federations_again(output, capsys):
+    few = ["--compare.methods", "[lora]", "--compare.budgets", "null", "--federated.rounds", "1"]
+    assert main(["federate", "digits-federated", "--output", str(output), *SHORT, *few]) == 0
+    page = (output / "federated.html").read_bytes()
+    (output / "federated.html").unlink()
+    capsys.readouterr()
+    assert main(["report", str(output)]) == 0
+    printed = capsys.readouterr().out
+    assert "fed-it" in printed
+    assert "federated.html" in printed
+    assert (output / "federated.html").read_bytes() == page
+    (folder,) = (file.parent for file in output.glob("*/record.json"))
+    assert main(["report", str(folder)]) == 2
+    assert f"is one federation of those in {output}" in capsys.readouterr().err
+    assert main(["report", str(output), "--format", "csv"]) == 2
+    assert "no table in other formats and no means" in capsys.readouterr().err
+
+
 def test_a_stopped_federation_goes_on_with_resume_and_not_without(faults, output, capsys):
     command = ["federate", "digits-federated", "--output", str(output), *SHORT]
     command += ["--compare.budgets", "[x]", "--compare.methods", "[{name: lora, budget: x}]"]

@@ -64,13 +64,19 @@ def _card(title: str, text: str, record: dict[str, Any], *, library: str | None)
         tags=["rankwise", "lora"] if library == "peft" else ["rankwise"],
     )
     settings = json.dumps(record["settings"], indent=2)
-    versions = "\n".join(f"- {name} {number}" for name, number in record["versions"].items())
     content = (
-        f"---\n{metadata.to_yaml()}\n---\n\n# {title}\n\n{text}\n\n"
-        f"## Versions\n\n{versions}\n- commit {record['commit']}\n\n"
+        f"---\n{metadata.to_yaml()}\n---\n\n# {title}\n\n{text}\n\n{_versions(record)}"
         f"## Settings\n\n```json\n{settings}\n```\n"
     )
     return str(ModelCard(content))
+
+
+def _versions(record: dict[str, Any]) -> str:
+    """Return the section on versions; nothing where none were recorded, by federations of 0.1."""
+    if not record["versions"]:
+        return ""
+    versions = "\n".join(f"- {name} {number}" for name, number in record["versions"].items())
+    return f"## Versions\n\n{versions}\n- commit {record['commit']}\n\n"
 
 
 def _name_on_hub(model: str | None) -> str | None:

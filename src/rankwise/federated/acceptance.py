@@ -13,12 +13,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import TYPE_CHECKING
 
 from rankwise.core.errors import TrainingError
 from rankwise.federated.aggregation import aggregate, norms_of
 from rankwise.federated.exchange import Tensors
-from rankwise.federated.local import Participant
-from rankwise.federated.messages import Update
+
+# The page of federations, which tells whose norm stands out, is made without Flower.
+if TYPE_CHECKING:
+    from rankwise.federated.local import Participant
+    from rankwise.federated.messages import Update
 
 logger = logging.getLogger(__name__)
 

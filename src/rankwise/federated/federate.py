@@ -14,11 +14,11 @@ from pathlib import Path
 from rankwise.core.errors import SettingsError
 from rankwise.core.locks import sole_use
 from rankwise.federated.progress import Progress, SavedProgress
-from rankwise.federated.report.page import write_report
+from rankwise.federated.report.page import PAGE, write_report
 from rankwise.federated.settings import check_followed
 from rankwise.federated.simulation import simulate
 from rankwise.federated.strategies import check_method
-from rankwise.training.federation_records import FederationRecord, Federations
+from rankwise.training.federation_records import FEDERATIONS, FederationRecord, Federations
 from rankwise.training.settings.federation_plan import Plan
 from rankwise.training.settings.grid import GridPoint
 from rankwise.training.settings.recipe import Recipe
@@ -77,8 +77,8 @@ def federate(
                 record = simulate(plan, place.folder, output, workers=workers)
             records.append(record)
             yield record
-        Federations(federations=tuple(records)).write(output / "federated.json")
-        write_report(records, output / "federated.html")
+        Federations(federations=tuple(records)).write(output / FEDERATIONS)
+        write_report(records, output / PAGE)
 
 
 def _check_place(plan: Plan, place: Progress, *, resume: bool) -> None:

@@ -16,6 +16,7 @@ import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from rankwise.core import runtime
 from rankwise.core.errors import TrainingError
 from rankwise.core.locks import sole_use
 from rankwise.core.seeds import derive_seed
@@ -181,6 +182,8 @@ class Server:
             trained_numbers=sum(each.numel() for each in self._strategy.trained().values()),
             score_validation=progress.rounds[-1].score,
             score_test=test.score,
+            versions=runtime.versions(),
+            commit=runtime.commit(),
         )
         self._strategy.finish()
         save_trained(job.model, progress.folder / "adapter")

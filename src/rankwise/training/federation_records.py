@@ -12,6 +12,9 @@ from rankwise.training.records import FailedRun, RunRecord
 from rankwise.training.settings.federation_plan import Plan
 from rankwise.training.settings.run import RunSettings
 
+FEDERATIONS = "federated.json"
+"""The file of :class:`Federations` in the folder of a recipe's federations."""
+
 
 class Round(Record):
     """What happened in a round of a federation; number 0 is what the clients start from.
@@ -45,6 +48,7 @@ class FederationRecord(Record):
         examples: Of each client, by number, as it named them when it first joined.
         trained_numbers: What a client sends up in a round.
         score_validation: After the last round.
+        versions: Of what the server ran with; empty in what version 0.1 wrote, as is ``commit``.
     """
 
     plan: Plan
@@ -56,6 +60,8 @@ class FederationRecord(Record):
     trained_numbers: int
     score_validation: float
     score_test: float
+    versions: dict[str, str] = Field(default_factory=dict)
+    commit: str | None = None
 
     def run_settings(self) -> RunSettings:
         """Return the settings of the run that each client took part in."""

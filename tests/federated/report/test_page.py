@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -159,3 +162,17 @@ def test_two_federations_of_one_method_are_told_apart(records, tmp_path):
     assert Reported([records[0], wider]).names == ["fed-rac r=1", "fed-rac r=4"]
     assert Reported([records[0], records[0]]).names == ["fed-rac r=1 (1)", "fed-rac r=1 (2)"]
     assert Reported([records[3], records[3]]).names == ["full (1)", "full (2)"]
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_the_page_is_made_where_flower_is_not(tmp_path):
+    code = (
+        "import sys; sys.modules['flwr'] = None\n"
+        "from rankwise.cli.main import main\n"
+        "sys.exit(main(['report', sys.argv[1]]))"
+    )
+    shutil.copy(OLD, tmp_path)
+    command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)]
+    subprocess.run(command, check=True)
+    assert (tmp_path / "federated.html").exists()

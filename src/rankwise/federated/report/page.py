@@ -14,6 +14,8 @@ from rankwise.federated.table import remarks, split_name
 from rankwise.pages.frame import require_extra, write_page
 from rankwise.training.federation_records import FederationRecord
 
+PAGE = "federated.html"
+
 
 def write_report(records: Sequence[FederationRecord], path: Path) -> None:
     """Write the page of federations, at least one, to ``path``.
