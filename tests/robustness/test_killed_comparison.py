@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rankwise.cli.main import main
@@ -44,19 +45,37 @@ def table(folder: Path) -> list[list]:
     return [[getattr(row, key) for key in KEYS] for row in read_summary(folder).methods]
 
 
+def started(output: Path, *, records: int) -> subprocess.Popen[bytes]:
+    """Start the comparison, and return once so many of its runs are done."""
+    command = [sys.executable, "-m", "rankwise.cli.main", "compare", "digits", *WORDS]
+    process = subprocess.Popen(
+        [*command, "--output", str(output)], start_new_session=True, preexec_fn=listen
+    )
+    while len(list(output.glob("runs/*/record.json"))) < records:
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    return process
+
+
 @pytest.mark.parametrize("trial", range(TRIALS))
 def test_the_table_is_the_same(tmp_path, whole, trial):
     generator = random.Random(trial)
     records, pause = 1 + generator.randrange(7), generator.uniform(0, 0.3)
-    command = [sys.executable, "-m", "rankwise.cli.main", "compare", "digits", *WORDS]
-    process = subprocess.Popen(
-        [*command, "--output", str(tmp_path)], start_new_session=True, preexec_fn=listen
-    )
-    while len(list(tmp_path.glob("runs/*/record.json"))) < records:
-        assert process.poll() is None, "it ended before it could be killed"
-        time.sleep(0.01)
+    process = started(tmp_path, records=records)
     time.sleep(pause)  # into the middle of the next run, or of the table
     os.killpg(process.pid, SIGNALS[trial % len(SIGNALS)])
     process.wait()
     assert main(["compare", "digits", *WORDS, "--output", str(tmp_path)]) == 0
+    assert table(tmp_path) == whole
+
+
+def test_a_worker_that_is_killed_costs_time_and_nothing_else(tmp_path, whole):
+    process = started(tmp_path, records=1)
+    (worker,) = (
+        child
+        for child in psutil.Process(process.pid).children()
+        if "spawn_main" in " ".join(child.cmdline())
+    )
+    worker.kill()
+    assert process.wait() == 0
     assert table(tmp_path) == whole
