@@ -10,11 +10,13 @@ import torch
 from peft import get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from rankwise.core.disk import is_want_of_room
 from rankwise.core.errors import SettingsError
 from rankwise.evaluation import generation
 from rankwise.evaluation.commonsense_likelihood import answer_likelihoods, likeliest
 from rankwise.evaluation.generation import Completion, Decoding, TextGenerator, TransformersEngine
 from rankwise.methods.adapters.delora import DeloraConfig
+from tests.full_disk import files_of_at_most
 from tests.tasks.generation.generation_files import tiny_llama
 
 GREEDY = Decoding(max_new_tokens=8)
@@ -104,6 +106,37 @@ def test_a_file_that_answers_something_else_is_refused(complete, tmp_path):
     (tmp_path / "texts.jsonl").write_text("[]\n")
     with pytest.raises(SettingsError, match="is no file of completions"):
         complete()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "3",
+        "{",
+        '{"row": 0}',
+        '{"row": [], "text": "a", "is_truncated": true}',
+        '{"row": 0, "text": 3, "is_truncated": true}',
+        '{"row": 0, "text": "a", "is_truncated": "no"}',
+        '{"row": 0, "text": ' + "[" * 99_999,
+    ],
+    ids=lambda line: line[:30],
+)
+def test_a_line_that_is_no_completion_is_refused(complete, tmp_path, line):
+    complete()
+    with (tmp_path / "texts.jsonl").open("a") as lines:
+        lines.write(f"{line}\n")
+    with pytest.raises(SettingsError, match="is no file of completions"):
+        complete()
+
+
+def test_texts_for_which_there_was_no_room_are_written_again(complete, tmp_path):
+    whole = complete(file="whole.jsonl")
+    size = (tmp_path / "whole.jsonl").stat().st_size
+    with pytest.raises(OSError) as caught, files_of_at_most(size - 9):
+        complete()
+    assert is_want_of_room(caught.value)
+    assert complete() == whole
+    assert (tmp_path / "texts.jsonl").stat().st_size == size
 
 
 def test_a_file_of_version_0_1_is_read(complete, tmp_path):

@@ -14,6 +14,7 @@ from rankwise.core.errors import DataError, SettingsError
 from rankwise.evaluation.generation_answers import write_alpaca_eval, write_mt_bench
 from rankwise.evaluation.judge import Endpoint, Reply
 from rankwise.evaluation.judge_mt_bench import judge_mt_bench, parse_rating
+from rankwise.tasks.generation.examples import find_file, read_examples
 from rankwise.tasks.generation.questions import Question
 from tests.tasks.generation.generation_files import write_lines
 
@@ -197,6 +198,62 @@ def test_each_turn_is_rated_with_its_reference(judge, endpoint, root, tmp_path):
     again = judge_mt_bench(endpoint, QUESTIONS, ANSWERS, **options)
     assert (again.score, again.errors) == (5, [])
     assert len(judge.requests) == 5
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[]",
+        "3",
+        "{}",
+        '{"error": null}',
+        '{"error": null, "question_id": [], "turn": 1, "score": 2}',
+        '{"error": null, "question_id": 81, "turn": 1, "score": "much"}',
+        "[" * 99_999,
+        "\udcff",
+    ],
+    ids=lambda line: ascii(line[:30]),
+)
+def test_judgements_that_somebody_changed_are_named(endpoint, root, tmp_path, line):
+    file = tmp_path / "j.jsonl"
+    file.write_bytes(line.encode("utf-8", "surrogateescape") + b"\n")
+    with pytest.raises(DataError, match=r"j\.jsonl is no file of judgements .*: remove it"):
+        judge_mt_bench(endpoint, QUESTIONS, ANSWERS, root=root, file=file, model="mine")
+
+
+def test_a_judgement_may_hold_any_character(judge, endpoint, root, tmp_path):
+    judge.replies = [reply_with("one\u2028two\x85three\x1cfour [[4]]")]
+    options = {"root": root, "file": tmp_path / "j.jsonl", "model": "mine"}
+    judged = judge_mt_bench(endpoint, QUESTIONS, ANSWERS, **options)
+    assert judge_mt_bench(endpoint, QUESTIONS, ANSWERS, **options) == judged
+    assert len(judge.requests) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "message"),
+    [
+        ("judge_prompts", {"name": []}, r"expected a text or a number in 'name', got \[\]"),
+        ("judge_prompts", {"prompt_template": "{"}, "'prompt_template' cannot be filled with"),
+        ("judge_prompts", {"prompt_template": "{0} {x}"}, "'prompt_template' cannot be filled"),
+        ("judge_prompts", {"prompt_template": "{answer.x}"}, "'prompt_template' cannot be filled"),
+        ("reference_answer_gpt-4", {"choices": []}, r"has no choices\[0\]\.turns"),
+        ("reference_answer_gpt-4", {"choices": [{"turns": [3]}]}, r"has no choices\[0\]\.turns"),
+    ],
+)
+def test_prompts_and_references_of_another_form_are_named(
+    judge, endpoint, root, tmp_path, name, changed, message
+):
+    judge.replies = [reply_with("[[4]]")]
+    path = f"dialogue/mt_bench/{name}"
+    rows = [each.content for each in read_examples(find_file(root, path))]
+    for file in root.glob(f"{path}*"):
+        file.unlink()
+    write_lines(root, path, [row | changed for row in rows])
+    with pytest.raises(DataError, match=message):
+        judge_mt_bench(
+            endpoint, QUESTIONS, ANSWERS, root=root, file=tmp_path / "j.jsonl", model="mine"
+        )
 
 
 def test_a_judge_that_is_away_leaves_errors_and_no_score(judge, endpoint, root, tmp_path):

@@ -5,20 +5,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import json
-import os
 from pathlib import Path
 
+import datasets
+import pyarrow
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+from pyarrow import parquet
 from safetensors.torch import save_file
 
 from rankwise.cli.overrides import split_options
-from rankwise.comparison.folder import read_summary
 from rankwise.core.errors import RankwiseError
 from rankwise.core.records import read_record
 from rankwise.export.ledger import export_ledger
@@ -28,54 +28,16 @@ from rankwise.tasks.generation.examples import read_examples
 from rankwise.tasks.glue.definitions import find_definition
 from rankwise.tasks.glue.files import read_file
 from rankwise.tasks.idx import read_idx
+from rankwise.tasks.own.faults import check_file
+from rankwise.tasks.own.source import Source, read_source
+from rankwise.tasks.vtab.definitions import find_definition as find_vision
+from rankwise.tasks.vtab.files import read_folder
+from rankwise.tasks.vtab.images import FileImages
 from rankwise.training.finished import FinishedRun
-from rankwise.training.interrupted import refuse_other_run
-from rankwise.training.records import TestResult
 from rankwise.training.settings.recipe import load_recipe
-from tests.comparison.report_records import made_up_comparison
 from tests.models.chains import build, chained
-
-EXAMPLES = int(os.environ.get("RANKWISE_FUZZ_EXAMPLES", "60"))
-fuzzed = settings(
-    max_examples=EXAMPLES,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
-EDITS = st.lists(
-    st.tuples(
-        st.floats(0, 1), st.sampled_from(["set", "cut", "insert", "swap"]), st.binary(max_size=9)
-    ),
-    min_size=1,
-    max_size=4,
-)
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3)
-    ),
-    max_leaves=6,
-)
-
-
-def mutated(content: bytes, edits) -> bytes:
-    """Apply edits at places given as shares of the length."""
-    for place, kind, piece in edits:
-        at = int(place * len(content))
-        if kind == "set":
-            content = content[:at] + piece + content[at + len(piece) :]
-        elif kind == "cut":
-            content = content[:at] + content[at + 1 + len(piece) :]
-        elif kind == "insert":
-            content = content[:at] + piece + content[at:]
-        else:
-            content = content[at:] + content[:at]
-    return content
-
-
-def survives(read, *arguments) -> None:
-    """Read, and let a ``RankwiseError`` alone pass for an answer."""
-    with contextlib.suppress(RankwiseError):
-        read(*arguments)
+from tests.robustness.fuzzing import EDITS, JSON, fuzzed, fuzzed_by, mutated, survives, with_file
+from tests.tasks.vtab.vtab_folders import write_arrays
 
 
 @pytest.fixture(scope="module")
@@ -94,17 +56,6 @@ def ledger(tmp_path_factory) -> Path:
     model.save_pretrained(directory)
     chain.finish()
     return directory
-
-
-def with_file(directory: Path, name: str, content: bytes, read) -> None:
-    """Read with a file's content exchanged for a moment."""
-    file = directory / name
-    before = file.read_bytes() if file.exists() else b""
-    file.write_bytes(content)
-    try:
-        survives(read)
-    finally:
-        file.write_bytes(before)
 
 
 @fuzzed
@@ -156,52 +107,6 @@ def test_records(tmp_path_factory, content, edits):
             survives(FinishedRun.open, path.parent)
 
 
-def places(tree, path=()):
-    """Every place in a tree of JSON, the inner ones too."""
-    inner = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    for key, value in inner:
-        yield (*path, key)
-        if isinstance(value, dict | list):
-            yield from places(value, (*path, key))
-
-
-def with_value(tree, place, value):
-    """A copy of a tree with another value at a place, given as a share of them all."""
-    known = list(places(tree))
-    *above, last = known[int(place * (len(known) - 1))]
-    changed = part = copy.deepcopy(tree)
-    for key in above:
-        part = part[key]
-    part[last] = value
-    return changed
-
-
-SUMMARY = made_up_comparison().summary.model_dump(mode="json")
-SETTINGS = {"settings": load_recipe("digits").run().model_dump(mode="json")}
-TEST = {"run": "one", "score_test": 0.5, "scores": {"accuracy": 0.5}, "predictions": [1, 2]}
-KEPT = [
-    ("summary.json", SUMMARY, read_summary),
-    ("runs/one/settings.json", SETTINGS, lambda folder: refuse_other_run(RUN, folder)),
-    ("test.json", TEST, lambda folder: TestResult.read(folder / "test.json")),
-]
-RUN = load_recipe("digits", {"training": {"epochs": 7}}).run()
-
-
-@fuzzed
-@given(place=st.floats(0, 1), value=JSON, edits=EDITS)
-@pytest.mark.parametrize(("name", "whole", "read"), KEPT, ids=[name for name, *_ in KEPT])
-def test_what_a_command_keeps(tmp_path_factory, name, whole, read, place, value, edits):
-    folder = tmp_path_factory.mktemp("kept")
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    whole = {"format_version": 1, **whole}
-    for raw in (json.dumps(with_value(whole, place, value)), json.dumps(whole)):
-        path.write_bytes(mutated(raw.encode(), edits))
-        survives(read, folder)
-        path.write_text(raw)
-        survives(read, folder)
-
-
 ROWS = b"gj04\t1\t\tOur friends will not buy it.\ngj04\t0\t*\tThey drank the pub.\n"
 
 
@@ -221,6 +126,61 @@ def test_rows(tmp_path_factory, edits):
         mutated(bytes([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 2, *range(4)]), edits)
     )
     survives(read_idx, images)
+
+
+def packed_rows(folder: Path) -> bytes:
+    """The bytes of a Parquet file of a few rows."""
+    table = pyarrow.table({"text": ["one", "two"], "label": [0, 1]})
+    parquet.write_table(table, folder / "rows.parquet")
+    return (folder / "rows.parquet").read_bytes()
+
+
+@fuzzed
+@given(edits=EDITS, form=st.sampled_from([".csv", ".jsonl", ".json", ".parquet"]))
+def test_rows_of_ones_own(tmp_path_factory, edits, form):
+    folder = tmp_path_factory.mktemp("own")
+    rows = b'{"text": "one", "label": 0}\n{"text": "two", "label": 1}\n'
+    contents = {
+        ".csv": b"text,label\none,0\ntwo,1\n",
+        ".jsonl": rows,
+        ".json": b"[" + rows.replace(b"\n", b",")[:-1] + b"]",
+    }
+    content = contents[form] if form in contents else packed_rows(folder)
+    file = folder / f"rows{form}"
+    file.write_bytes(mutated(content, edits))
+    kind = {".csv": "csv", ".parquet": "parquet"}.get(form, "json")
+    survives(check_file, file, kind)
+
+
+@fuzzed_by(0.1)  # a library reads what has passed that check, slowly
+@given(edits=EDITS, form=st.sampled_from([".csv", ".jsonl", ".parquet"]))
+def test_rows_of_ones_own_to_their_end(tmp_path_factory, edits, form):
+    folder = tmp_path_factory.mktemp("own")
+    content = {
+        ".csv": b"text,label\none,0\ntwo,1\n",
+        ".jsonl": b'{"text": "one", "label": 0}\n{"text": "two", "label": 1}\n',
+    }.get(form) or packed_rows(folder)
+    file = folder / f"rows{form}"
+    file.write_bytes(mutated(content, edits))
+    # Of the folder alone, and not of the user's cache.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "cache")
+        survives(read_source, Source(str(file)))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of what is damaged and can be read
+@fuzzed
+@given(edits=EDITS)
+def test_arrays_and_images(tmp_path_factory, edits):
+    root = write_arrays(tmp_path_factory.mktemp("vision"), "svhn", train=4)
+    arrays = root / "vision" / "svhn" / "train" / "arrays.npz"
+    arrays.write_bytes(mutated(arrays.read_bytes(), edits))
+    survives(read_folder, find_vision("svhn"), "train", root)
+    for form in ("png", "jpeg", "gif", "webp", "tiff", "bmp"):
+        file = root / f"image.{form}"
+        Image.new("RGB", (16, 16), "red").save(file)
+        file.write_bytes(mutated(file.read_bytes(), edits))
+        survives(lambda image=file: FileImages((image,))[0])
 
 
 @fuzzed

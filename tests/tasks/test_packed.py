@@ -7,7 +7,9 @@ import gzip
 import lzma
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from rankwise.core.errors import DataError, SettingsError
 from rankwise.tasks.generation.examples import read_examples
@@ -59,6 +61,18 @@ def test_every_reader_has_the_bound(tmp_path, small_bound, read):
     path.write_bytes(gzip.compress(bytes(20_000)))
     with pytest.raises(DataError, match=VARIABLE):
         read(path)
+
+
+def test_parts_of_parquet_are_measured_before_they_are_unpacked(tmp_path, small_bound):
+    path = tmp_path / "rows.parquet"
+    table = pyarrow.table({"text": ["word" * n for n in range(300)]})
+    parquet.write_table(table, path, compression="zstd", use_dictionary=False)
+    assert path.stat().st_size < 10_000
+    with pytest.raises(DataError, match=VARIABLE):
+        check_file(path, "parquet")
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"rows\.parquet cannot be read"):
+        check_file(path, "parquet")
 
 
 def test_the_reader_of_glue_has_it_too(tmp_path, small_bound):

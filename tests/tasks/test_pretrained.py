@@ -6,12 +6,25 @@ import json
 import sys
 
 import pytest
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForCausalLM,
+    AutoModelForImageClassification,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
 
 from rankwise.core.errors import ModelError
 from rankwise.tasks.pretrained import from_pretrained
 
-KINDS = [AutoConfig, AutoModelForSequenceClassification, AutoTokenizer]
+KINDS = [
+    *(AutoConfig, AutoImageProcessor, AutoTokenizer, AutoModelForCausalLM, AutoModelForSeq2SeqLM),
+    *(AutoModelForImageClassification, AutoModelForSequenceClassification),
+    AutoModelForTokenClassification,
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -21,7 +34,8 @@ def test_code_that_comes_with_a_model_is_not_run(tmp_path, monkeypatch, kind):
     classes["AutoTokenizer"] = ["modeling.T", None]
     content = {"model_type": "of-its-own", "auto_map": classes}
     (tmp_path / "config.json").write_text(json.dumps(content))
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"auto_map": classes}))
+    for name in ("tokenizer_config.json", "preprocessor_config.json"):
+        (tmp_path / name).write_text(json.dumps({"auto_map": classes}))
     # Transformers asks on a terminal whether it may, and takes what it reads for the answer.
     monkeypatch.setattr("builtins.input", lambda *_: "y")
     with pytest.raises(ModelError, match="needs code that comes with it, which Rankwise does not"):

@@ -248,7 +248,7 @@ def _read_completions(file: Path, digest: str, rows: int) -> dict[int, Completio
                 "choose another output"
             )
         texts = {line["row"]: _completion(line) for line in lines}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, SettingsError):
             raise
         raise SettingsError(f"{file} is no file of completions ({error!r}): remove it") from None
@@ -257,6 +257,11 @@ def _read_completions(file: Path, digest: str, rows: int) -> dict[int, Completio
 
 def _completion(line: dict[str, Any]) -> Completion:
     """Read a line; version 0.1 wrote ``is_ended``, the contrary, and False without a text."""
-    if "is_truncated" not in line:
-        return Completion(line["text"], line["text"] is not None and not line["is_ended"])
-    return Completion(line["text"], line["is_truncated"])
+    text = line["text"]
+    if "is_truncated" in line:
+        is_truncated = line["is_truncated"]
+    else:
+        is_truncated = text is not None and not line["is_ended"]
+    if not isinstance(text, str | None) or not isinstance(is_truncated, bool):
+        raise TypeError(f"no completion: {line!r:.100}")
+    return Completion(text, is_truncated)

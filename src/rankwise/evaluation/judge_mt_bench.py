@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,11 +75,11 @@ def judge_mt_bench(
         model: Whose answers these are.
 
     Raises:
-        DataError: Prompts or references are missing.
+        DataError: Prompts or references are missing or of another form, or the file is damaged.
         SettingsError: There is no data root.
     """
-    prompts = {each.content.get("name"): each for each in _read(root, _PROMPTS)}
-    references = {each.content.get("question_id"): each for each in _read(root, _REFERENCES)}
+    prompts = _by(_read(root, _PROMPTS), "name")
+    references = _by(_read(root, _REFERENCES), "question_id")
     rated = _rated(file)
     errors = []
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -114,22 +114,37 @@ def _read(root: Path | None, stems: tuple[str, ...]) -> list[Example]:
     return read_examples(path, name=path.relative_to(root).as_posix())
 
 
+def _by(examples: Sequence[Example], column: str) -> dict[str | int, Example]:
+    """Return the examples by what stands in ``column``, a text or a number."""
+    found: dict[str | int, Example] = {}
+    for each in examples:
+        key = each.content.get(column)
+        if not isinstance(key, str | int):
+            raise DataError(f"{each.place}: expected a text or a number in {column!r}, got {key!r}")
+        found[key] = each
+    return found
+
+
 def _rated(file: Path) -> dict[tuple[Any, int], float]:
     """Return the ratings that a former call has written; a half-written line is none."""
-    rated = {}
-    if file.exists():
-        text = file.read_text(encoding="utf-8")
-        if text and not text.endswith("\n"):
-            text = text[: text.rfind("\n") + 1]
-            file.write_text(text, encoding="utf-8")
-        for line in map(json.loads, text.splitlines()):
-            if line["error"] is None:
-                rated[line["question_id"], line["turn"]] = line["score"]
-    return rated
+    if not file.exists():
+        return {}
+    content = file.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        with file.open("r+b") as handle:
+            handle.truncate(len(whole))
+    try:
+        # Only a line feed ends a line: texts hold other characters that Python takes for ends.
+        lines = [json.loads(line) for line in whole.decode("utf-8").split("\n") if line]
+        rated = [line for line in lines if line["error"] is None]
+        return {(line["question_id"], line["turn"]): float(line["score"]) for line in rated}
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise DataError(f"{file} is no file of judgements ({error!r}): remove it") from None
 
 
 def _messages(
-    prompts: dict[Any, Any], question: Question, turns: Sequence[str], reference: Any
+    prompts: Mapping[str | int, Example], question: Question, turns: Sequence[str], reference: Any
 ) -> tuple[str, list[dict[str, str]]]:
     """Return the name of the prompt and the two messages for the last of ``turns``."""
     name = "single-v1" if reference is None else "single-math-v1"
@@ -140,13 +155,33 @@ def _messages(
     fields |= {f"question_{i}": text for i, text in enumerate(question.turns, start=1)}
     fields |= {f"answer_{i}": text for i, text in enumerate(turns, start=1)}
     if reference is not None:
-        right = reference.content["choices"][0]["turns"]
+        right = _turns_of(reference)
         fields |= {f"ref_answer_{i}": text for i, text in enumerate(right, start=1)}
     line = prompts[name]
+    try:
+        asked = line.text("prompt_template").format(**fields)
+    except (KeyError, IndexError, AttributeError, ValueError, TypeError) as error:
+        raise DataError(
+            f"{line.place}: 'prompt_template' cannot be filled with {', '.join(fields)} "
+            f"({error!r}): fetch it again"
+        ) from None
     return name, [
         {"role": "system", "content": line.text("system_prompt")},
-        {"role": "user", "content": line.text("prompt_template").format(**fields)},
+        {"role": "user", "content": asked},
     ]
+
+
+def _turns_of(reference: Example) -> list[str]:
+    """Return the turns of a reference answer, in FastChat's form."""
+    try:
+        turns = reference.content["choices"][0]["turns"]
+    except (KeyError, IndexError, TypeError):
+        turns = None
+    if not isinstance(turns, list) or not all(isinstance(each, str) for each in turns):
+        raise DataError(
+            f"{reference.place} has no choices[0].turns, a list of texts: fetch it again"
+        )
+    return turns
 
 
 def _judgement(endpoint: Endpoint, messages: list[dict[str, str]]) -> Judgement:

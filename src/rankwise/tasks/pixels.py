@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rankwise.core.modules import device_of, in_eval_mode
 from rankwise.tasks.answers import Answers, largest_logit
+from rankwise.tasks.kept_weights import keep_weights, take_weights
 from rankwise.tasks.retention import Reading, Retention
 from rankwise.tasks.splits import Batch, Rehearsal, Rows, Splits, TensorSplit
 from rankwise.tasks.table import PIXEL_FACTS
@@ -118,19 +118,19 @@ def pretrained(
     """Return the network in ``file``; if there is none, build it, train it and write it there.
 
     ``seed`` decides its start and the order of its rows; the global random state stays.
+
+    Raises:
+        ModelError: The file is damaged.
     """
     if not file.exists():
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = build()
             train(model)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
-        save_file(model.state_dict(), partial)
-        partial.replace(file)
+        keep_weights(model.state_dict(), file)
     with torch.device("meta"):
         model = build()
-    model.load_state_dict(load_file(file), assign=True)
+    take_weights(model, file, assign=True)
     return model
 
 

@@ -13,6 +13,7 @@ from rankwise.core.errors import DataError
 from rankwise.tasks.own.source import Source, digest_of, is_data, read_source
 from tests.tasks.own.own_files import reviews, write_csv, write_jsonl
 
+DEEP, LONG = "[" * 99_999, "9" * 5000
 ROWS = [{"text": "one", "label": 1}, {"text": "two", "label": 0}]
 
 
@@ -107,7 +108,12 @@ def test_a_line_that_is_not_utf8_is_named(tmp_path):
         ('{"a": 1}\n[1]\n', r"a\.jsonl, line 2 must be a JSON object, got '\[1\]'"),
         ('[{"a": 1},\n{"a": }]', r"a\.jsonl, line 2 is no JSON"),
         ('[{"a": 1}, 2]', r"a\.jsonl, item 2 must be a JSON object, got '2'"),
+        ('{"a": 1}\n{"a": ' + DEEP, r"a\.jsonl, line 2 cannot be read \(.*recursion"),
+        ('{"a": ' + LONG + "}", r"a\.jsonl, line 1 cannot be read \(Exceeds the limit"),
+        (DEEP, r"a\.jsonl cannot be read \(.*recursion"),
+        (f"[{LONG}]", r"a\.jsonl cannot be read \(Exceeds the limit"),
     ],
+    ids=lambda value: value[:30],
 )
 def test_what_is_no_json_is_named_with_its_line(tmp_path, text, message):
     (tmp_path / "a.jsonl").write_text(text, encoding="utf-8")

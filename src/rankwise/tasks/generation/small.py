@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import (
@@ -29,9 +28,11 @@ from rankwise.core.seeds import derive_seed
 from rankwise.tasks.data_root import required_data_root
 from rankwise.tasks.generation.examples import find_file, read_examples
 from rankwise.tasks.generation.instructions import read_instruction
+from rankwise.tasks.kept_weights import keep_weights, take_weights
 from rankwise.tasks.pretrained import Dtype, torch_dtype
 
 SMALL = "small"
+_TIED = "lm_head.weight"  # the embedding's own, under another name
 _PAD, _END = "<pad>", "</s>"
 _CONTEXT = 1024
 
@@ -87,7 +88,11 @@ class SmallBase:
         )
 
     def model(self, cache: Path, dtype: Dtype = "float32") -> nn.Module:
-        """Return the trained model; trained once in float32, then read from ``cache``."""
+        """Return the trained model; trained once in float32, then read from ``cache``.
+
+        Raises:
+            ModelError: What is kept there is damaged.
+        """
         texts = _texts(self.root, self.files)
         numbers = (self.vocabulary, self.width, self.blocks, self.heads, self.steps)
         rest = (self.batch_size, self.length, str(self.learning_rate), self.seed)
@@ -98,7 +103,7 @@ class SmallBase:
         # Its start is drawn, and then overwritten.
         with torch.random.fork_rng(devices=[]):
             model = kind.from_config(self.config(), dtype=torch_dtype(dtype))
-        model.load_state_dict(load_file(file), strict=False)
+        take_weights(model, file, besides=(_TIED,))
         model.tie_weights()
         return model
 
@@ -108,13 +113,8 @@ class SmallBase:
             torch.manual_seed(derive_seed(self.seed, "small-language"))
             model = LlamaForCausalLM(self.config())
             self._train(model, self._stream())
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
-        state = {
-            name: each for name, each in model.state_dict().items() if name != "lm_head.weight"
-        }
-        save_file(state, partial)
-        partial.replace(file)
+        state = model.state_dict()
+        keep_weights({name: state[name] for name in state if name != _TIED}, file)
 
     def _stream(self) -> Tensor:
         """Return all texts as one row of tokens, an end after each, cut into rows of ``length``."""

@@ -7,21 +7,31 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rankwise.core.errors import DataError
-from rankwise.tasks.packed import PACKING_ERRORS, open_packed
+from rankwise.tasks.packed import (
+    PACKED,
+    PACKING_ERRORS,
+    check_unpacked,
+    most_unpacked,
+    open_packed,
+)
 
 _SHOWN = 60  # characters of a line
+# What Python says of JSON with integers of thousands of digits, or of thousands of levels.
+_WITHOUT_END = (ValueError, RecursionError)
 
 
 def check_file(file: Path, kind: str) -> None:
-    """Refuse a file that is not UTF-8, or JSON that is none; ``kind`` is that of ``source``.
+    """Refuse a file that is not UTF-8, JSON that is none, and what unpacks to too much.
+
+    ``kind`` is that of ``source``.
 
     Raises:
         DataError: It names the file, the line and what stands there.
     """
-    if kind == "parquet":
-        return
     try:
-        if kind == "json":
+        if kind == "parquet":
+            _check_parquet(file)
+        elif kind == "json":
             _check_json(file)
         else:
             for _ in _lines(file):
@@ -46,8 +56,29 @@ def _check_json(file: Path) -> None:
                 f"{file}, line {number} is no JSON ({error.msg} at column {error.colno}): "
                 f"{_shown(line)}"
             ) from None
+        except _WITHOUT_END as error:
+            raise DataError(f"{file}, line {number} cannot be read ({error})") from None
         if not isinstance(value, dict):
             raise DataError(f"{file}, line {number} must be a JSON object, got {_shown(line)}")
+
+
+def _check_parquet(file: Path) -> None:
+    """Refuse a file of which the parts, or the file itself, unpack to too much."""
+    if file.suffix.lower() in PACKED:
+        with open_packed(file) as stream:
+            while stream.read(1 << 20):
+                pass
+        return
+    # It comes with datasets, and takes its time to import.
+    from pyarrow import ArrowException
+    from pyarrow.parquet import read_metadata
+
+    try:
+        found = read_metadata(file)
+        parts = [found.row_group(part).total_byte_size for part in range(found.num_row_groups)]
+    except ArrowException as error:
+        raise DataError(f"{file} cannot be read ({error})") from None
+    check_unpacked(file, sum(max(each, 0) for each in parts), most=most_unpacked())
 
 
 def _check_array(file: Path, text: str) -> None:
@@ -55,6 +86,8 @@ def _check_array(file: Path, text: str) -> None:
         rows = json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{file}, line {error.lineno} is no JSON ({error.msg})") from None
+    except _WITHOUT_END as error:
+        raise DataError(f"{file} cannot be read ({error})") from None
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise DataError(f"{file}, item {number} must be a JSON object, got {_shown(str(row))}")

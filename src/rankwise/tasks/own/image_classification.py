@@ -171,10 +171,13 @@ def _read(source: Any, cut: Any, image: str | None, label: str | None) -> Labell
 
 
 def _row(value: Any, label: int, *, place: str) -> LabelledImage:
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not (value.get("bytes") or value.get("path")):
         raise DataError(f"{place} has no image")
-    named = f"{value['path']}" if value.get("path") and not value.get("bytes") else place
-    digest = hashlib.sha256(_bytes_of(value)).hexdigest()
+    named = place if value.get("bytes") else f"{value['path']}"
+    try:
+        digest = hashlib.sha256(_bytes_of(value)).hexdigest()
+    except OSError as error:
+        raise DataError(f"{place}: its image cannot be read ({error})") from None
     return LabelledImage(value, digest, label, named)
 
 

@@ -18,13 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rankwise.core.errors import DataError
 from rankwise.core.labels import IGNORED_LABEL
 from rankwise.core.modules import device_of, in_eval_mode
 from rankwise.core.records import write_text
 from rankwise.tasks.own.pair_tokens import PairRows
+
+_RATIOS = TypeAdapter(list[float])
 
 
 class PairedForward:
@@ -86,14 +90,29 @@ def find_reference(
 
     They are kept in ``cache``, by the rows, the weights and ``said``, which names all else on
     which they depend, so that runs share them.
+
+    Raises:
+        DataError: What is kept is damaged.
     """
     file = cache / f"reference-{_digest(model, splits, said)}.json"
     if file.is_file():
-        return torch.tensor(json.loads(file.read_text(encoding="utf-8")))
+        return _kept(file, rows=sum(len(rows) for rows in splits))
     found = torch.cat([_log_ratios(model, rows, batch_size=batch_size) for rows in splits])
     cache.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps(found.tolist()))
     return found
+
+
+def _kept(file: Path, *, rows: int) -> Tensor:
+    try:
+        found = _RATIOS.validate_json(file.read_bytes())
+    except (OSError, ValidationError):
+        found = []
+    if len(found) != rows:
+        raise DataError(
+            f"{file} is damaged: remove it, and the reference is asked for its likelihoods again"
+        )
+    return torch.tensor(found)
 
 
 @torch.no_grad()

@@ -9,8 +9,8 @@ and ``labels``. Labels are whole numbers from 0. Splits are ``train`` and ``test
 from __future__ import annotations
 
 import csv
+import struct
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,16 @@ import torch
 from torch import Tensor
 
 from rankwise.core.errors import DataError
-from rankwise.tasks.packed import check_unpacked, most_unpacked
+from rankwise.tasks.packed import PACKING_ERRORS, check_unpacked, most_unpacked
 from rankwise.tasks.vtab.definitions import Definition
 from rankwise.tasks.vtab.images import ArrayImages, FileImages, Part
 
 LABELS, ARRAYS = "labels.csv", "arrays.npz"
+# What ZIP and NumPy raise of archives and headers that are damaged, encrypted or too large.
+_DAMAGED = (
+    *(zipfile.BadZipFile, struct.error, SyntaxError, ValueError, TypeError, KeyError),
+    *(MemoryError, OverflowError, NotImplementedError, RuntimeError),
+)
 _HEADER = ["file", "label"]
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 
@@ -119,7 +124,7 @@ def _of_arrays(definition: Definition, file: Path) -> Part:
             check_unpacked(file, unpacked, most=most_unpacked())
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, TypeError) as error:
+    except (*PACKING_ERRORS, *_DAMAGED) as error:
         raise DataError(f"{file} cannot be read ({error}): write it again") from None
     if not {"images", "labels"} <= found.keys():
         raise DataError(f"{file} must hold images and labels, got {', '.join(found) or 'nothing'}")
