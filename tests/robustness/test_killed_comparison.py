@@ -69,6 +69,7 @@ def test_the_table_is_the_same(tmp_path, whole, trial):
     assert table(tmp_path) == whole
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_costs_time_and_nothing_else(tmp_path, whole):
     process = started(tmp_path, records=1)
     (worker,) = (
