@@ -85,11 +85,12 @@ def test_every_column_of_the_results_sorts_and_is_explained(page, records):
     titles = [column.title for column in columns(Reported(records))]
     assert [button.text for button in head.all("button")] == ["Strategy", *titles]
     (meanings,) = results.all("dl")
-    assert [each.text for each in meanings.all("dt")] == titles
+    assert [each.text for each in meanings.all("dt")] == [*NAMES, *titles]
     assert all(each.text for each in meanings.all("dd"))
 
 
 def test_a_row_of_the_results_holds_what_the_record_says(page):
+    assert cells_of(page.by_id("results"), 3)[0] == "full"
     expected = ["fed-racrac-lora, r = 1", "0.183", "0.190", "0.01", "448", "5.38 kB", "3.62 kB"]
     assert cells_of(page.by_id("results"), 0) == [*expected, "2.3e-08", "1", "1.8 s"]
 

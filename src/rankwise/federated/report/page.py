@@ -42,6 +42,7 @@ def write_report(records: Sequence[FederationRecord], path: Path) -> None:
             "federated": federated,
             "task": reported.first.plan.run.task.name,
             "split": split_name(federated),
+            "strategies": tables.meanings(reported),
             "columns": columns,
             "results": tables.results(reported, columns),
             "clients": tables.clients(reported),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rankwise.federated.report.reported import Reported
-from rankwise.federated.table import distance_text, largest_distance
+from rankwise.federated.table import distance_text, largest_distance, strategy_name
 from rankwise.pages.writing import duration, size
 from rankwise.training.federation_records import FederationRecord, Round
 
@@ -111,6 +111,26 @@ def columns(reported: Reported) -> list[Column]:
     ]
 
 
+_MEANINGS = {
+    "rac-lora": "each round begins with a fresh frozen sketch, which its seed gives; clients send "
+    "the other factor, which the server averages and folds into the weights",
+    "lora-sb": "B and A are frozen from the start on; clients send the core R, which the server "
+    "averages",
+    "lora": "clients send B and A, each of which the server averages: their product is not the "
+    "average of the clients’ products",
+    "full": "clients send every weight, which the server averages",
+}
+
+
+def meanings(reported: Reported) -> dict[str, str]:
+    """Return by the name of each strategy what is sent in it, and what becomes of that."""
+    return {
+        strategy_name(record): _MEANINGS[name]
+        for record in reported.records
+        if (name := record.plan.run.method.name) in _MEANINGS
+    }
+
+
 def results(reported: Reported, shown: list[Column]) -> list[Line]:
     """Return one row a strategy."""
     return [
@@ -161,5 +181,8 @@ def _cell(record: FederationRecord, column: Column) -> Cell:
 
 
 def _aside(record: FederationRecord) -> str:
+    """Say of which method a strategy is the form; nothing where that is all in its name."""
     method = record.plan.run.method
-    return method.title if method.rank is None else f"{method.title}, r = {method.rank}"
+    if method.rank is not None:
+        return f"{method.title}, r = {method.rank}"
+    return "" if method.title == strategy_name(record) else method.title
