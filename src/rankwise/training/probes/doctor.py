@@ -50,7 +50,6 @@ LARGE_JUMP = 0.1
 LARGE_OUTPUT_CHANGE = 0.1
 LITTLE_CAPTURED = 1e-4
 LARGE_SKETCH = 10.0
-NOTICEABLE_JUMP = 0.01
 TIMED_STEPS = 3
 
 
@@ -143,11 +142,6 @@ def _examined(
     )
     warnings += _warnings(findings)
     warnings += filter(None, [warning_of_scaling(method)])
-    if findings.jump > NOTICEABLE_JUMP and (ratio := _sketch_ratio(job, layers)) > LARGE_SKETCH:
-        warnings.append(
-            f"its frozen sketch is {ratio:.0f} times as large as the A of a fresh LoRA, and its "
-            "first step too: set schedule.sketch kaiming, or lower alpha or training.learning_rate"
-        )
     if findings.jump > LARGE_JUMP:
         warnings.append(_warning_of_jump(job, layers, batch, findings.jump))
     return findings
@@ -265,10 +259,15 @@ def _rank(module: object) -> int | None:
 
 
 def _warning_of_jump(job: Job, layers: Mapping[str, ProbedLayer], batch: Batch, jump: float) -> str:
-    """Say whether the jump is the learning rate's or the method's own."""
+    """Say whether the jump is the learning rate's, a large sketch's, or the method's own."""
     jumps, *_ = _jumps(job, layers, batch, slowed=100)
     slow = relative_norm_of_all(jumps, layers)
     warning = f"one step moves the weights by {jump:.0%} of their norm"
     if slow > jump / 2:
         return f"{warning}, at any learning rate: at a hundredth of it still by {slow:.0%}"
+    if (ratio := _sketch_ratio(job, layers)) > LARGE_SKETCH:
+        return (
+            f"{warning}, as its frozen sketch is {ratio:.0f} times as large as the A of a fresh "
+            "LoRA: lower training.learning_rate or alpha, or set schedule.sketch kaiming"
+        )
     return f"{warning}: lower training.learning_rate"
