@@ -153,4 +153,4 @@ def _accuracy(model: Any, head: nn.Module, rows: Batch) -> float:
     features, labels = (rows[name].to(device) for name in ("features", "labels"))
     with in_eval_mode(model):
         hidden = model.layers[:-1](features)
-    return float((head.to(device)(hidden).argmax(dim=1) == labels).float().mean())
+    return float((head.to(device)(hidden).argmax(dim=1) == labels).double().mean())
