@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 
@@ -11,6 +12,7 @@ from peft import PeftModel
 from pydantic import ValidationError
 
 from rankwise.cli.main import main
+from rankwise.cli.planning import with_budget
 from rankwise.core.errors import SettingsError
 from rankwise.methods.adapters.bridge import adapted_layers, delta, rank
 from rankwise.methods.factor_optimizers import MuonBesideAdamW
@@ -25,6 +27,7 @@ from rankwise.training.records import RunRecord
 from rankwise.training.run import train_run
 from rankwise.training.settings.federated import FederatedSettings
 from rankwise.training.settings.federation_plan import Plan
+from rankwise.training.settings.recipe import load_recipe
 from rankwise.training.together import run_all_and_record
 
 PLACED = {"rank_budget": 300}
@@ -198,3 +201,12 @@ def test_riemannian_preconditioning_is_a_setting(settings, output, loop):
 def test_what_would_have_no_effect_is_refused(settings, name, adapter, optimizer, message):
     with pytest.raises(SettingsError, match=message):
         settings(name, method={"adapter": adapter}, optimizer=optimizer)
+
+
+def test_a_comparison_under_one_budget_places_ranks_under_it():
+    recipe = load_recipe("compositions", {"compare": {"methods": ["lora", "placed"]}})
+    arguments = argparse.Namespace(budget=600.0, recipe="compositions")
+    lora, placed = with_budget(recipe, arguments).compare.methods
+    assert lora.r == 1
+    assert (placed.r, placed.adapter.rank_budget) == (4, 600)
+    assert lora.budget == placed.budget == "600"
