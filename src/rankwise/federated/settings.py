@@ -19,7 +19,14 @@ _NOT_FOLLOWED = (
     "gradient_checkpointing",
     "report_to",
 )
-_NOT_FOLLOWED_BY_A_CHAIN = ("reset_optimizer", "moments", "warmup_steps", "final_rank")
+_NOT_FOLLOWED_BY_A_CHAIN = (
+    "reset_optimizer",
+    "moments",
+    "warmup_steps",
+    "final_rank",
+    "every_steps",
+    "fractions",
+)
 
 
 def check_followed(run: RunSettings) -> None:

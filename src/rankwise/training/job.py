@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rankwise.core.seeds import derive_seed
 from rankwise.evaluation.scores import Evaluation, evaluate
+from rankwise.methods.chain.fold_steps import fold_steps
 from rankwise.tasks.splits import Batch, Splits
 from rankwise.tasks.table import Task
 from rankwise.training.adapter import attach_adapter
@@ -45,10 +46,12 @@ class Job:
     def fold_steps(self) -> list[int]:
         """The steps after which a chain folds; at the very end it is finished instead."""
         schedule = self.settings.method.schedule
-        if not isinstance(schedule, ChainSchedule) or schedule.every_epochs is None:
+        if not isinstance(schedule, ChainSchedule):
             return []
-        block = schedule.every_epochs * self.steps_per_epoch
-        return list(range(block, self.steps, block))
+        every = schedule.every_steps
+        if schedule.every_epochs is not None:
+            every = schedule.every_epochs * self.steps_per_epoch
+        return fold_steps(self.steps, every=every, fractions=schedule.fractions)
 
     def order(self, epoch: int) -> Tensor:
         """Return the order of the training rows in an epoch, int64 of shape (rows,)."""

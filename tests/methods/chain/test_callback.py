@@ -51,6 +51,27 @@ def test_it_folds_after_every_so_many_steps_but_not_after_the_last(tmp_path):
     assert (report.blocks, report.rank) == (3, 6)
 
 
+def test_it_folds_at_fractions_of_the_run_and_warms_up_after_each(tmp_path):
+    model, rates = build(), []
+
+    class Rates(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, **kwargs):
+            rates.append(kwargs["optimizer"].param_groups[0]["lr"])
+
+    callback = ChainCallback(model, fractions=[0.25, 0.75], warmup_steps=1)
+    watch = Watch(callback)
+    options = {"max_steps": 8, "lr_scheduler_type": "constant"}
+    make_trainer(model, tmp_path, callbacks=[callback, Rates(), watch], **options).train()
+    assert watch.folds == [0, 1, 1, 1, 1, 2, 2, 2]
+    assert rates == [0.05, 0.05, 0.025, 0.05, 0.05, 0.05, 0.025, 0.05]
+
+
+@pytest.mark.parametrize("fractions", [[0.0], [0.5, 0.5], [0.6, 0.4], [1.0]])
+def test_fractions_that_fold_nothing_are_refused(fractions):
+    with pytest.raises(SettingsError, match="must rise and lie between 0 and 1"):
+        ChainCallback(build(), fractions=fractions)
+
+
 def test_accumulated_gradients_belong_to_one_step(tmp_path):
     folds, report = folds_of(
         tmp_path, chain={"every": 2}, gradient_accumulation_steps=3, max_steps=4
@@ -301,11 +322,11 @@ def trained_by_left(model):
     [
         (
             {},
-            r"give one of every \(steps\), every_epochs and single_block=True, got None, None and "
-            "False",
+            r"give one of every \(steps\), every_epochs, fractions and single_block=True, got None, "
+            "None, None and False",
         ),
-        ({"every": 1, "every_epochs": 1}, r"give one of every .*, got 1, 1 and False"),
-        ({"every": 1, "single_block": True}, r"give one of every .*, got 1, None and True"),
+        ({"every": 1, "every_epochs": 1}, r"give one of every .*, got 1, 1, None and False"),
+        ({"every": 1, "single_block": True}, r"give one of every .*, got 1, None, None and True"),
         ({"every": 0}, "every must be an integer of at least 1, got 0"),
         ({"every_epochs": 1.5}, "every_epochs must be an integer of at least 1, got 1.5"),
         ({"every": 1, "warmup_steps": -1}, "warmup_steps must be an integer of at least 0, got -1"),

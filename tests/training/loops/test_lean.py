@@ -45,6 +45,23 @@ def test_both_loops_train_the_same(name, settings, output):
         torch.testing.assert_close(value, trainer_state[key], rtol=1e-4, atol=1e-6, msg=key)
 
 
+@pytest.mark.parametrize(
+    "when", [{"every_steps": 4}, {"fractions": [0.2, 0.7]}, {"every_epochs": 1}]
+)
+def test_both_loops_fold_at_the_steps_that_the_schedule_says(when, settings, output):
+    schedule = {"every_epochs": None, "moments": "carried", "sketch": "orthonormal", **when}
+    ends = []
+    for loop in ("lean", "trainer"):
+        run = settings("rac-lora", method={"schedule": schedule}, loop=loop)
+        ends.append(train_run(run, output))
+    lean, trainer = ends
+    assert lean.folds == trainer.folds
+    assert len(lean.folds) == len(set(lean.folds)) == (3 if "every_steps" in when else 2)
+    assert lean.curve[-1].validation_loss == pytest.approx(
+        trainer.curve[-1].validation_loss, rel=1e-5
+    )
+
+
 def test_the_curve_begins_with_the_initialised_model(settings, output):
     curve = train_run(settings("lora"), output).curve
     assert [point.step for point in curve] == [0, 5, 10, 15]

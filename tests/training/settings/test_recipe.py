@@ -134,6 +134,8 @@ def test_a_run_that_could_not_be_is_refused_without_a_comparison_too(tmp_path):
         ({"name": "full", "init": {"kind": "update"}}, "needs an adapter of kind lora"),
         ({"name": "delora", "schedule": {"kind": "frozen"}}, "works on adapter.kind 'lora'"),
         ({"name": "peft", "schedule": {"kind": "chain"}}, "works on adapter.kind 'lora' or 'lora"),
+        ({"name": "cola", "schedule": {"every_steps": 5}}, "both say when to fold"),
+        ({"name": "cola", "schedule": {"every_epochs": None, "fractions": [2]}}, "must rise and"),
         ({"name": "delora-chain", "schedule": {"moments": "carried"}}, "'delora' normalises"),
         (
             {"name": "cola", "schedule": {"moments": "carried", "reset_optimizer": False}},

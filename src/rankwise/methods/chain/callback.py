@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import functools
 import math
-import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from rankwise.functional.sketch_kinds import ChainSide, Kind, MomentsAtFold
 from rankwise.methods.adapters import bridge
 from rankwise.methods.chain.chain import Chain, ChainReport
 from rankwise.methods.chain.config import check_moments
+from rankwise.methods.chain.fold_steps import check_fractions, fold_steps
 from rankwise.methods.chain.optimizers import match_moments
 from rankwise.methods.chain.trainer_lookup import find_trainer
 from rankwise.methods.chain.waiting import BaseDevice
@@ -49,8 +49,10 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
 
     Args:
         model: The model that the Trainer is going to train.
-        every: Fold after so many optimizer steps; give this, ``every_epochs`` or ``single_block``.
+        every: Fold after so many optimizer steps; give this, ``every_epochs``, ``fractions`` or
+            ``single_block``.
         every_epochs: Fold after so many epochs.
+        fractions: Fold after these fractions of the run, such as ``[0.2, 0.5]``.
         single_block: Never fold: AsymmLoRA, or with ``side="both"`` a LoRA.
         side: The sketched factor of a LoRA, see :class:`rankwise.Chain`.
         sketch: Its kind, see there.
@@ -84,6 +86,7 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         *,
         every: int | None = None,
         every_epochs: int | None = None,
+        fractions: Sequence[float] | None = None,
         single_block: bool = False,
         side: ChainSide | None = None,
         sketch: Kind | None = None,
@@ -98,7 +101,7 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         final_rank: int | None = None,
     ) -> None:
         super().__init__()
-        _check_schedule(every, every_epochs, single_block=single_block)
+        _check_schedule(every, every_epochs, fractions, single_block=single_block)
         _check_number("warmup_steps", warmup_steps, least=0)
         _check_number("final_rank", final_rank, least=1)
         moments = moments_at_fold(moments, reset_optimizer=reset_optimizer)
@@ -111,9 +114,10 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
                 capture_gradients, model, batches=collect_batches(batches), loss=loss
             )
         self.report: ChainReport | None = None
-        # With every_epochs it is known when training begins.
-        self._block_steps = sys.maxsize if single_block else every or 0
-        self._block_epochs = every_epochs
+        self._block_steps, self._block_epochs = every, every_epochs
+        self._fractions = list(fractions or ())
+        self._is_single = single_block
+        self._folds: list[int] = []  # after which steps: known when training begins
         self._warmup_steps = warmup_steps
         self._moments: MomentsAtFold = moments
         self._final_rank = final_rank
@@ -195,6 +199,9 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         if self._block_epochs is not None:
             steps = _count_steps(kwargs["train_dataloader"], args.gradient_accumulation_steps)
             self._block_steps = self._block_epochs * steps
+        self._folds = fold_steps(
+            state.max_steps, every=self._block_steps, fractions=self._fractions
+        )
         self._warn_of_no_fold(state.max_steps)
         if state.global_step:
             given = self._resumed_from
@@ -209,8 +216,9 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Lower the learning rate for one of the first steps after a fold."""
-        folds, step = divmod(state.global_step, self._block_steps)
-        if folds and step < self._warmup_steps:
+        last = max((each for each in self._folds if each <= state.global_step), default=None)
+        step = state.global_step - (last or 0)
+        if last is not None and step < self._warmup_steps:
             groups = kwargs["optimizer"].param_groups
             self._scheduled_rates = [group["lr"] for group in groups]
             for group in groups:
@@ -229,7 +237,7 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Fold where a block ends and another follows."""
-        if state.global_step % self._block_steps == 0 and state.global_step < state.max_steps:
+        if state.global_step in self._folds:
             optimizer = None if self._moments == "kept" else kwargs["optimizer"]
             self.chain.fold(optimizer, moments=self._moments)
 
@@ -252,18 +260,23 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         self._load(checkpoint)
 
     def _warn_of_no_fold(self, steps: int) -> None:
-        if steps <= self._block_steps < sys.maxsize:
+        if not self._folds and not self._is_single:
             method = (
                 "AsymmLoRA, not RAC-LoRA"
                 if self.chain.has_frozen_sketch
                 else "one adapter, and no chain"
             )
             warnings.warn(
-                f"this chain will never fold: a block is {self._block_steps} steps long and the "
+                f"this chain will never fold: {self._length_of_block()} and the "
                 f"training has {steps}, so that it trains {method}. Fold more often (every at most "
                 f"{max(1, steps // 2)}), train longer, or say single_block=True",
                 stacklevel=2,
             )
+
+    def _length_of_block(self) -> str:
+        if self._block_steps is None:
+            return f"no step of it is at {self._fractions} of the run"
+        return f"a block is {self._block_steps} steps long"
 
     def _load(self, checkpoint: str | Path) -> None:
         """Load the ledger of a checkpoint whose adapter the Trainer has loaded already."""
@@ -299,13 +312,20 @@ def moments_at_fold(moments: MomentsAtFold | None, *, reset_optimizer: bool) -> 
     return moments or ("reset" if reset_optimizer else "kept")
 
 
-def _check_schedule(every: int | None, every_epochs: int | None, *, single_block: bool) -> None:
-    given = [every is not None, every_epochs is not None, single_block]
+def _check_schedule(
+    every: int | None,
+    every_epochs: int | None,
+    fractions: Sequence[float] | None,
+    *,
+    single_block: bool,
+) -> None:
+    given = [every is not None, every_epochs is not None, fractions is not None, single_block]
     if sum(given) != 1:
         raise SettingsError(
-            f"give one of every (steps), every_epochs and single_block=True, got {every!r}, "
-            f"{every_epochs!r} and {single_block!r}"
+            "give one of every (steps), every_epochs, fractions and single_block=True, got "
+            f"{every!r}, {every_epochs!r}, {fractions!r} and {single_block!r}"
         )
+    check_fractions(fractions or ())
     _check_number("every", every, least=1)
     _check_number("every_epochs", every_epochs, least=1)
 

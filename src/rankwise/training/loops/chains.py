@@ -45,8 +45,10 @@ def build_callback(job: Job) -> ChainCallback | None:
             return ChainCallback(job.model, single_block=True, batches=batches, **choices)
         return ChainCallback(
             job.model,
+            every=schedule.every_steps,
             every_epochs=schedule.every_epochs,
-            single_block=schedule.every_epochs is None,
+            fractions=schedule.fractions or None,
+            single_block=not (schedule.every_steps or schedule.every_epochs or schedule.fractions),
             batches=batches,
             warmup_steps=schedule.warmup_steps,
             moments=schedule.moments,

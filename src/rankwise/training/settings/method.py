@@ -176,7 +176,21 @@ class ChainSchedule(Settings):
         "lora_xs orthonormal",
     )
     every_epochs: PositiveInt | None = setting(
-        3, "epochs of a block, until it folds; null: one block, which never folds", unit="epochs"
+        3,
+        "epochs of a block, until it folds; null: every_steps or fractions say when, or it never "
+        "folds",
+        unit="epochs",
+    )
+    every_steps: PositiveInt | None = setting(
+        None,
+        "optimizer steps of a block, in the place of every_epochs",
+        unit="steps",
+        is_later=True,
+    )
+    fractions: list[float] = setting(
+        [],
+        "fractions of the run at which a block folds, in the place of every_epochs",
+        is_later=True,
     )
     reset_optimizer: bool = setting(True, "forget the optimizer's moments at a fold")
     moments: MomentsAtFold | None = setting(
@@ -195,6 +209,22 @@ class ChainSchedule(Settings):
         256, "training rows of the gradient that sketch gradient takes", unit="rows"
     )
     gradient_sampling: Sampling = setting("random", _SAMPLING, before="first")
+
+    @model_validator(mode="after")
+    def _check_folds(self) -> ChainSchedule:
+        said = [
+            f"{name} {value!r}"
+            for name in ("every_epochs", "every_steps", "fractions")
+            if (value := getattr(self, name))
+        ]
+        if len(said) > 1:
+            raise ValueError(
+                f"{' and '.join(said)} both say when to fold: set every_epochs to null, or leave "
+                "one of the others out"
+            )
+        if self.fractions != sorted({each for each in self.fractions if 0 < each < 1}):
+            raise ValueError(f"fractions must rise and lie between 0 and 1, got {self.fractions}")
+        return self
 
 
 INIT_KINDS = Kinds("kind", RandomInit, UpdateInit, BoundaryInit, SavedInit)
