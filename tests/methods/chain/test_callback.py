@@ -322,8 +322,8 @@ def trained_by_left(model):
     [
         (
             {},
-            r"give one of every \(steps\), every_epochs, fractions and single_block=True, got None, "
-            "None, None and False",
+            r"give one of every \(steps\), every_epochs, fractions and single_block=True, got "
+            "None, None, None and False",
         ),
         ({"every": 1, "every_epochs": 1}, r"give one of every .*, got 1, 1, None and False"),
         ({"every": 1, "single_block": True}, r"give one of every .*, got 1, None, None and True"),
