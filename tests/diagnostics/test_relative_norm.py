@@ -34,6 +34,11 @@ def test_low_precision_is_widened_before_squares_overflow():
     torch.testing.assert_close(relative_norm(B, A, large), torch.tensor(1.0))
 
 
+def test_factors_may_be_of_less_precision_than_the_weight():
+    B, A = torch.ones(2, 1, dtype=torch.float16), torch.ones(1, 2, dtype=torch.float16)
+    assert float(relative_norm(B, A, torch.ones(2, 2, dtype=torch.float64))) == pytest.approx(1)
+
+
 def test_a_change_of_a_zero_weight_is_infinite():
     assert math.isinf(relative_norm(torch.ones(1, 1), torch.ones(1, 1), torch.zeros(1, 1)))
 

@@ -24,7 +24,7 @@ def relative_norm(B: Tensor, A: Tensor, weight: Tensor) -> Tensor:
             f"B A must have the shape of the weight, got B {tuple(B.shape)}, A {tuple(A.shape)} "
             f"and a weight of shape {tuple(weight.shape)}"
         )
-    dtype = torch.promote_types(B.dtype, torch.float32)
+    dtype = torch.promote_types(torch.promote_types(B.dtype, weight.dtype), torch.float32)
     return product_norm(B, A) / torch.linalg.vector_norm(weight, dtype=dtype)
 
 

@@ -30,6 +30,7 @@ from rankwise.core.vllm import LARGEST_RANK
 from rankwise.export.serving import serving_notes
 from rankwise.export.targets import find_targets
 from rankwise.functional.compression import without_excess_rank
+from rankwise.methods.adapters.adapter_names import adapter_names, check_adapter_names
 from rankwise.methods.adapters.bridge import adapted_layers, delta, factors
 from rankwise.methods.adapters.directory import sort_config
 from rankwise.methods.adapters.peft_types import RankwisePeftType
@@ -80,7 +81,8 @@ def export_lora(
             vocabulary was resized and the base has no name or cannot be reached.
 
     Raises:
-        ModelError: The adapter is not of the form ΔW = B A, or has parts that LoRA cannot hold.
+        ModelError: The adapter is not of the form ΔW = B A, or has parts that LoRA cannot hold; or
+            PEFT would take another adapter's name for a module's.
         ChainError: The adapter is a chain that is still open.
         SettingsError: The directory is a file or not empty.
         AdapterError: A change is not finite, or what was read back differs by more than 1e-6
@@ -146,6 +148,8 @@ def closed_adapter(model: nn.Module, adapter_name: str) -> PeftModel:
 
 def _checked(model: nn.Module, adapter_name: str) -> PeftModel:
     model = closed_adapter(model, adapter_name)
+    # An adapter's own name costs it nothing, so exporting is the way out for one that has such.
+    check_adapter_names(model, adapter_names(model), saved=adapter_name)
     config = model.peft_config[adapter_name]
     for field, empty in (("bias", "none"), ("trainable_token_indices", None)):
         value = getattr(config, field, empty)

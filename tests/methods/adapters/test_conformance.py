@@ -182,7 +182,7 @@ def test_a_mixed_batch_is_refused_where_it_cannot_be_right(kind, family):
 
 @pytest.mark.filterwarnings("ignore:Adapter name .* should not be contained in the prefix")
 @pytest.mark.parametrize(
-    "name", ["a b", "1", "ü", "adapter-name", "xs", "rankwise", "B", "bert", "query"]
+    "name", ["a b", "12", "ü", "adapter-name", "xs", "rankwise", "B", "bert2", "que"]
 )
 @kinds
 def test_adapters_keep_their_weights_under_any_name(kind, name, tmp_path):

@@ -62,6 +62,16 @@ def test_a_merged_layer_is_refused(model):
     assert not model.base_model.model.first.disable_adapters
 
 
+def test_one_that_is_not_there_is_refused_and_no_base_runs_in_its_place(model):
+    expected = model(inputs())
+    with (
+        pytest.raises(ModelError, match="named 'misspelt': there is 'default', 'other'"),
+        active_adapter(model, "misspelt"),
+    ):
+        pass
+    assert torch.equal(model(inputs()), expected)
+
+
 def test_an_adapter_is_known_by_its_layers(model):
     assert has_adapter(model, "other")
     assert not has_adapter(model, "another")

@@ -215,6 +215,8 @@ def test_an_optimizer_built_before_the_chain_is_refused():
         ({"use_dora": True}, "use plain LoRA"),
         ({"lora_bias": True}, "set lora_bias=False"),
         ({"init_lora_weights": "pissa"}, "'pissa' changes the base weights"),
+        ({"lora_alpha": 0}, "'default' must be positive and finite, got 0"),
+        ({"lora_alpha": -4}, "'default' must be positive and finite, got -2"),
     ],
 )
 def test_an_adapter_that_cannot_be_chained_is_refused(config, message):

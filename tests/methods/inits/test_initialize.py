@@ -4,7 +4,7 @@ import pytest
 import torch
 from peft import LoraConfig
 
-from rankwise.core.errors import DataError, ModelError
+from rankwise.core.errors import DataError, ModelError, TrainingError
 from rankwise.methods.adapters.bridge import adapted_layers, delta
 from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
@@ -12,6 +12,7 @@ from rankwise.methods.inits.boundary import BoundaryMatching
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
 from tests.models.batches import points, split
+from tests.models.chains import build, inputs
 from tests.models.networks import classifier
 
 from .surroundings import adapted, is_of_adapter, surroundings, values
@@ -125,6 +126,17 @@ class TestReport:
         assert content["layers"][0]["relative_strength"] is None
         assert content["layers"][1]["relative_strength"] > 0
 
+    @each_init
+    def test_the_strength_of_transposed_layers_is_that_of_their_change(self, init):
+        if isinstance(init, BoundaryMatching):
+            init = BoundaryMatching(steps=3, lr=0.1, layers=["second"])
+        model = build()
+        report = initialize(model, init, [{"x": inputs(), "labels": torch.arange(9) % 5}])
+        for start, layer in zip(report.layers, adapted_layers(model).values(), strict=True):
+            ratio = delta(layer, "default").norm() / layer.get_base_layer().weight.norm()
+            assert start.relative_strength == pytest.approx(ratio.item(), rel=1e-4)
+            assert start.relative_strength > 0
+
 
 class TestMeasure:
     def test_a_raw_update_captures_all_of_a_gradient_of_its_rank(self):
@@ -195,6 +207,31 @@ class TestRefusals:
         model = adapted(use_dora=True)
         with pytest.raises(ModelError, match="whose change is not B A"):
             initialize(model, INITS["boundary"], [points(6)])
+
+    @each_init
+    @pytest.mark.parametrize(
+        "options", [{"lora_alpha": 0}, {"lora_alpha": -3}, {"alpha_pattern": {"second": -1}}]
+    )
+    def test_a_scaling_that_is_not_positive(self, init, options):
+        model = adapted(**options)
+        before = values(model)
+        with pytest.raises(ModelError, match=r"scaling of adapter 'default' must be positive and"):
+            initialize(model, init, [points(6)])
+        for name, value in values(model).items():
+            assert torch.equal(value, before[name])
+
+    def test_a_start_that_the_factors_cannot_hold_leaves_the_adapter_as_it_was(self):
+        model = adapted()
+        for name, parameter in model.named_parameters():
+            if is_of_adapter(name):
+                parameter.data = parameter.data.half()
+        before = values(model)
+        with pytest.raises(
+            TrainingError, match=r"first is not finite in its factors' torch.float16"
+        ):
+            initialize(model, UpdateApproximation(lr=1e12), [points(6)])
+        for name, value in values(model).items():
+            assert torch.equal(value, before[name])
 
     @each_init
     def test_a_merged_adapter(self, init):

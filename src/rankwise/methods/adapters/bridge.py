@@ -32,6 +32,7 @@ from transformers.pytorch_utils import Conv1D
 from rankwise.capture.stacks import Source, Stack
 from rankwise.core.errors import ModelError
 from rankwise.core.modules import device_of, in_memory
+from rankwise.methods.adapters.adapter_names import unknown_adapter
 from rankwise.methods.adapters.quantised import dequantised
 from rankwise.methods.adapters.stacks import (
     adapted_parameter,
@@ -66,7 +67,7 @@ def adapted_layers(model: nn.Module, adapter_name: str = "default") -> dict[str,
     """Map the names of the layers that carry ``adapter_name``, as named in ``model``, to them.
 
     Raises:
-        ModelError: No layer carries an adapter of that name.
+        ModelError: No layer carries an adapter of that name; those that there are are named.
     """
     layers = {
         name: module
@@ -74,10 +75,7 @@ def adapted_layers(model: nn.Module, adapter_name: str = "default") -> dict[str,
         if isinstance(module, BaseTunerLayer) and adapter_name in module._get_available_adapters()
     }
     if not layers:
-        raise ModelError(
-            f"no layer of {type(model).__name__} carries an adapter named {adapter_name!r}: "
-            "attach one with peft.get_peft_model, or pass adapter_name"
-        )
+        raise unknown_adapter(model, adapter_name)
     return layers
 
 
@@ -143,6 +141,20 @@ def check_factors(layer: BaseTunerLayer, adapter_name: str) -> None:
     """
     if not isinstance(layer, FactoredLayer) or isinstance(layer, LoraLayer):
         factors(layer, adapter_name)  # of ours nothing is asked: it may wait for its values
+
+
+def check_scaling(layer: BaseTunerLayer, adapter_name: str) -> None:
+    """Refuse an adapter whose change is multiplied by nothing, or by what is below zero.
+
+    Raises:
+        ModelError: The scaling is not positive and finite.
+    """
+    scaling = layer.scaling[adapter_name]  # type: ignore[attr-defined]
+    if not 0 < scaling < math.inf:
+        raise ModelError(
+            f"the scaling of adapter {adapter_name!r} must be positive and finite, got {scaling}: "
+            "give it a lora_alpha above 0"
+        )
 
 
 def unpacked_parts(layer: BaseTunerLayer, adapter_name: str) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from torch import nn
 from rankwise.core.errors import AdapterError, ModelError
 from rankwise.core.modules import preserved_structure, random_state_kept
 from rankwise.core.undoing import undone
+from rankwise.methods.adapters.adapter_names import adapter_names, unknown_adapter
 from rankwise.methods.adapters.directory import check_adapter_directory
 
 # What PEFT, torch and safetensors raise of an adapter that does not fit a model.
@@ -24,9 +25,7 @@ _DO_NOT_FIT = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 
 def has_adapter(model: nn.Module, adapter_name: str) -> bool:
     """Tell whether any layer of ``model`` carries an adapter of that name."""
-    return any(
-        adapter_name in layer._get_available_adapters() for layer in _tuner_layers(model).values()
-    )
+    return adapter_name in adapter_names(model)
 
 
 @contextlib.contextmanager
@@ -36,8 +35,11 @@ def active_adapter(model: nn.Module, adapter_name: str | None) -> Iterator[None]
     Unlike PEFT's ``set_adapter`` and ``disable_adapter`` this leaves ``requires_grad`` alone.
 
     Raises:
-        ModelError: A layer is merged: its base weight holds a change that no switch turns off.
+        ModelError: No layer carries that adapter; or one is merged: its base weight holds a change
+            that no switch turns off.
     """
+    if adapter_name is not None and not has_adapter(model, adapter_name):
+        raise unknown_adapter(model, adapter_name)
     with _activity_restored(model):
         for name, layer in _tuner_layers(model).items():
             if layer.merged:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from rankwise.core.errors import AdapterError, ModelError
 from rankwise.core.modules import parameter_uses
+from rankwise.methods.adapters.adapter_names import adapter_names, check_adapter_names
 from rankwise.methods.adapters.bridge import assign
 from rankwise.methods.adapters.experts import FactoredExperts
 from rankwise.methods.adapters.factored import FactoredLinear
@@ -88,7 +89,12 @@ class FactoredTuner(BaseTuner, ABC):
     def inject_adapter(
         self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any
     ) -> None:
-        """Add the layers of an adapter, as PEFT does; name those that it can never move."""
+        """Add the layers of an adapter, as PEFT does; name those that it can never move.
+
+        Raises:
+            ModelError: PEFT would take the name of an adapter beside another for a module's.
+        """
+        check_adapter_names(model, {*adapter_names(model), adapter_name})
         super().inject_adapter(model, adapter_name, *args, **kwargs)
         if not self.peft_config[adapter_name].inference_mode:
             warn_of_stuck_layers(model, adapter_name)
@@ -346,11 +352,10 @@ def _adapters_by_sample(model: nn.Module, names: Sequence[str], *, beams: int) -
 def _check_names(model: nn.Module, names: Sequence[str]) -> None:
     if model.training:
         raise ModelError("adapter_names is for inference: call model.eval() first")
-    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
-    known = set[str]().union(*(layer._get_available_adapters() for layer in layers))
-    if unknown := sorted(set(names) - known - {BASE}):
+    known = adapter_names(model)
+    if unknown := sorted(set(names) - {*known, BASE}):
         raise ModelError(
-            f"adapter_names has {unknown}, but the model carries {sorted(known)}: name these, or "
+            f"adapter_names has {unknown}, but the model carries {known}: name these, or "
             f"{BASE!r} for the base alone"
         )
 

@@ -20,6 +20,7 @@ from rankwise.core.modules import parameter_uses
 from rankwise.methods.adapters.bridge import (
     adapter_parameters,
     base_shape,
+    check_scaling,
     factors,
     freeze,
     rank,
@@ -54,7 +55,7 @@ _NUMBERS = ("r", "lora_alpha", "scaling", "use_rslora")
 
 
 def check_layers(model: nn.Module, layers: Mapping[str, BaseTunerLayer], adapter_name: str) -> None:
-    """Refuse layers that cannot be chained: by their kind, a shared weight or a rank too large.
+    """Refuse layers that cannot be chained: by kind, a shared weight, their scaling or rank.
 
     Raises:
         ModelError: Naming the first of them.
@@ -62,6 +63,7 @@ def check_layers(model: nn.Module, layers: Mapping[str, BaseTunerLayer], adapter
     owners = parameter_uses(model)
     for name, layer in layers.items():
         _check_kind(name, layer)
+        check_scaling(layer, adapter_name)
         if owners[id(adapted_parameter(layer))] > 1:
             raise ModelError(
                 f"{name} shares its weight with another module, which a fold would change too: "

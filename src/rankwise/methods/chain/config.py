@@ -21,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from rankwise.core.errors import AdapterError, ModelError, SettingsError, nearest_names
 from rankwise.functional.sketch_kinds import BOTH, ChainSide, Kind, MomentsAtFold
+from rankwise.methods.adapters.adapter_names import adapter_names, check_adapter_names
 from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
 from rankwise.methods.adapters.peft_types import RankwisePeftType, register
@@ -129,7 +130,8 @@ def check_config(model: nn.Module, adapter_name: str) -> PeftConfig:
 
     Raises:
         ModelError: It is none of ``KINDS``, its init changes the base weights, the model carries
-            further adapters which its end would drop, or is an average of others.
+            further adapters which its end would drop or whose names PEFT mistakes, or is an average
+            of others.
     """
     if isinstance(model, AveragedModel):
         raise ModelError(
@@ -157,6 +159,7 @@ def check_config(model: nn.Module, adapter_name: str) -> PeftConfig:
             f"init_lora_weights={config.init_lora_weights!r} changes the base weights, which a "
             "chain must find untouched: use init_lora_weights=True"
         )
+    check_adapter_names(model, adapter_names(model))
     return config
 
 

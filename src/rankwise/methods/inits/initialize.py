@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from rankwise.capture.batches import check_batch, collect_batches, named_errors
 from rankwise.capture.gradients import Loss, capture_gradients
 from rankwise.capture.losses import summed_loss
-from rankwise.core.errors import ModelError
+from rankwise.core.errors import ModelError, TrainingError
 from rankwise.core.modules import (
     check_usable,
     gradients_on,
@@ -24,12 +25,14 @@ from rankwise.core.modules import (
 )
 from rankwise.core.undoing import undone_on_error
 from rankwise.diagnostics.captured import Trained, captured_share
-from rankwise.diagnostics.relative_norm import relative_norm
+from rankwise.diagnostics.relative_norm import product_norm, relative_norm
+from rankwise.methods.adapters.adapter_names import adapter_names, check_adapter_names
 from rankwise.methods.adapters.bridge import (
     adapted_layers,
     adapter_parameters,
     base_weight,
     check_factors,
+    check_scaling,
     factors,
     followed_factors,
     gradient_source,
@@ -99,7 +102,9 @@ def initialize(
     Raises:
         DataError: ``batches`` is empty, or a batch cannot be used; it is named by its number.
         ModelError: ``model`` has no such adapter, or one whose change is no product of two factors,
-            or lazy modules, or parameters made in ``torch.inference_mode``.
+            whose scaling is not positive or whose name PEFT mistakes for a module's; or it has lazy
+            modules, or parameters made in ``torch.inference_mode``.
+        TrainingError: A loss, a gradient or the start that was computed is not finite.
         TypeError: ``init`` is no initialization.
 
     Example:
@@ -143,8 +148,10 @@ def initialize(
 def _usable_layers(model: nn.Module, adapter_name: str) -> Mapping[str, BaseTunerLayer]:
     """Return the adapted layers, or refuse before anything runs."""
     layers = adapted_layers(model, adapter_name)
+    check_adapter_names(model, adapter_names(model))
     for layer in layers.values():
         check_factors(layer, adapter_name)
+        check_scaling(layer, adapter_name)
     check_usable(model)
     keep_differentiable(model)
     _check_in_memory(layers)
@@ -160,6 +167,9 @@ def _starts(
 ) -> tuple[LayerStart, ...]:
     """Say of each layer how it starts; what was measured before and after is by layer."""
     strengths = numbers([_strength(layer, adapter_name) for layer in layers.values()])
+    for (name, layer), strength in zip(layers.items(), strengths, strict=True):
+        if not math.isfinite(strength):  # also where the weight is zero
+            _check_finite(name, layer, adapter_name)
     return tuple(
         LayerStart(
             name,
@@ -283,3 +293,13 @@ def _what_trains(name: str, layer: BaseTunerLayer, adapter_name: str) -> Trained
 def _strength(layer: BaseTunerLayer, adapter_name: str) -> Tensor:
     B, A = factors(layer, adapter_name)
     return relative_norm(B, A, base_weight(layer))
+
+
+@torch.no_grad()
+def _check_finite(name: str, layer: BaseTunerLayer, adapter_name: str) -> None:
+    B, A = factors(layer, adapter_name)
+    if not product_norm(B, A).isfinite():
+        raise TrainingError(
+            f"the start of {name} is not finite in its factors' {A.dtype}, and was not written: "
+            "lower lr, or keep the factors in float32 (autocast_adapter_dtype=True)"
+        )
