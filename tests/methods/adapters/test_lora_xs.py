@@ -159,7 +159,8 @@ def test_a_rank_beyond_the_smaller_side_is_refused(r):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lora_alpha": 0}, "lora_alpha must be positive, got 0"),
+        ({"lora_alpha": 0}, "lora_alpha must be positive and finite, got 0"),
+        ({"lora_alpha": float("nan")}, "lora_alpha must be positive and finite, got nan"),
         ({"layers_pattern": "layers"}, "no effect without layers_to_transform"),
         (
             {"target_modules": "all-linear", "layers_to_transform": [1]},

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import sys
 
 import pytest
 import torch
@@ -204,6 +206,12 @@ class TestBatches:
         initialize(adapted(), BoundaryMatching(steps=3), stream, loss=squares)
         assert next(read) == 3
 
+    def test_a_random_update_reads_one_of_an_endless_stream(self):
+        read = itertools.count()
+        stream = (inputs(seed=next(read)) for _ in itertools.count())
+        initialize(adapted(), UpdateApproximation(lr=1e-2, mode="kaiming"), stream, loss=squares)
+        assert next(read) == 1
+
     @each_init
     def test_what_a_trainer_adds_is_left_out(self, init):
         plain, more = (get_peft_model(llama(), LoraXSConfig(r=2, target_modules=["q_proj"]))
@@ -285,6 +293,17 @@ class TestProgress:
         assert told[0].stage in ("gradients of batches", "boundary matching steps")
         assert told[0].seconds_left == told[0].seconds
         assert told[1].seconds_left == 0
+
+    @each_init
+    def test_a_bar_shows_it_on_a_terminal_and_is_taken_off(self, init, monkeypatch):
+        terminal = io.StringIO()
+        monkeypatch.setattr(terminal, "isatty", lambda: True)
+        monkeypatch.setattr(sys, "stderr", terminal)
+        initialize(adapted(), init, [inputs()] * 2, loss=squares)
+        stage = "gradients of batches" if init is INITS["update"] else "boundary matching steps"
+        assert f"{stage}:" in terminal.getvalue()
+        assert "/2 [" in terminal.getvalue()
+        assert not terminal.getvalue().rpartition("\r")[2].strip()
 
     def test_it_is_silent_without_a_terminal(self, capfd):
         initialize(adapted(), INITS["update"], [inputs()], loss=squares)

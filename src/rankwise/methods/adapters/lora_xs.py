@@ -100,8 +100,8 @@ class LoraXSConfig(PeftConfig):
         if isinstance(self.exclude_modules, list):
             self.exclude_modules = set(self.exclude_modules)
         check_target_parameters(self.target_parameters, dropout=self.lora_dropout)
-        if self.lora_alpha is not None and self.lora_alpha <= 0:
-            raise SettingsError(f"lora_alpha must be positive, got {self.lora_alpha}")
+        if self.lora_alpha is not None and not 0 < self.lora_alpha < math.inf:
+            raise SettingsError(f"lora_alpha must be positive and finite, got {self.lora_alpha}")
         if self.use_rslora and self.lora_alpha is None:
             raise SettingsError("use_rslora has no effect without lora_alpha: set both")
         if self.layers_to_transform is not None and isinstance(self.target_modules, str):

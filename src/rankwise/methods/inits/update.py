@@ -126,9 +126,9 @@ class UpdateApproximation:
             )
 
     @property
-    def batches_at_most(self) -> None:
-        """All batches are read."""
-        return None
+    def batches_at_most(self) -> int | None:
+        """All batches are read; ``"kaiming"`` needs none of them, and none but the first is."""
+        return 1 if self.mode == "kaiming" else None
 
     def run(
         self,
