@@ -109,6 +109,21 @@ def test_so_it_is_of_one_label_a_row(options):
 
 
 @pytest.mark.parametrize(
+    "labels", [torch.tensor([0, 1, 2]), torch.tensor([[0, 1], [2, 0], [1, 1]])]
+)
+@pytest.mark.parametrize("term", [3.0, 1e-4])
+def test_a_term_beside_the_mean_is_seen_however_small(labels, term):
+    class Balanced(nn.Module):
+        def forward(self, logits, labels):
+            loss = nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten())
+            return {"loss": loss + term, "logits": logits}
+
+    logits = torch.randn(*labels.shape, 3, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ModelError, match=r"the loss .* is not .*: pass loss="):
+        summed_loss(Balanced(), {"logits": logits, "labels": labels})
+
+
+@pytest.mark.parametrize(
     ("loss", "labels"),
     [
         (nn.functional.mse_loss, torch.tensor([[0.5], [1.0], [2.0]])),
