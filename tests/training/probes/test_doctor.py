@@ -49,6 +49,16 @@ def test_a_jump_of_the_learning_rate_is_told_from_one_of_the_method(seen):
     assert warning.endswith("lower training.learning_rate")
 
 
+def test_the_jump_is_that_of_the_first_step_that_moves_a_weight(seen):
+    """510 steps, of which a tenth warm up: the first is at a rate of zero, the next at 1/51."""
+    method = {"name": "lora", "r": 4}
+    warmed = seen(method, warmup_ratio=0.1)
+    assert warmed.jump == pytest.approx(seen(method).jump / 51, rel=0.01)
+    (warning,) = seen({"name": "full"}, learning_rate=0.1).warnings
+    assert "lower training.learning_rate" in warning
+    assert seen({"name": "full"}, learning_rate=0.1, warmup_ratio=0.1).warnings == []
+
+
 def test_full_fine_tuning_captures_everything_and_starts_at_the_base(seen):
     full = seen({"name": "full"})
     assert (full.captured_share, full.relative_norm, full.output_change) == (1.0, 0.0, 0.0)

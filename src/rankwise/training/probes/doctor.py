@@ -2,8 +2,9 @@
 
     captured_share   ‖P G‖² / ‖G‖²: the share of the gradient that the adapter can follow
     relative_norm    ‖ΔW₀‖ / ‖W‖: how far from the base it begins
-    jump             ‖ΔW₁ - ΔW₀‖ / ‖W‖: how far one optimizer step takes it
+    jump             ‖ΔW₁ - ΔW₀‖ / ‖W‖: how far the first step that moves a weight takes it
 
+A warm-up begins at a rate of zero, so that this is its second step, at the rate that it has there.
 Norms are Frobenius norms, by layer and over all layers together. PEFT's DeLoRA is the reason for
 the last: its first step is as long at any learning rate.
 """
@@ -35,7 +36,11 @@ from rankwise.training.initialization import (
 )
 from rankwise.training.job import Job, prepare_job
 from rankwise.training.loops.chains import build_chain
-from rankwise.training.loops.optimization import build_optimizer, trained_parameters
+from rankwise.training.loops.optimization import (
+    build_optimizer,
+    first_step_learning_rate,
+    trained_parameters,
+)
 from rankwise.training.probes.layers import (
     ProbedLayer,
     Shares,
@@ -178,7 +183,7 @@ def _shares(
 def _jumps(
     job: Job, layers: Mapping[str, ProbedLayer], batch: Batch, *, slowed: float = 1.0
 ) -> tuple[dict[str, float], float, float]:
-    """Take one step at the run's rate divided by ``slowed``, and undo it.
+    """Take the run's first step that moves a weight, at its rate divided by ``slowed``; undo it.
 
     Returns:
         ‖ΔW₁ - ΔW₀‖ of each layer, the norm of the gradient, the seconds of a step.
@@ -186,6 +191,8 @@ def _jumps(
     rate = job.settings.training.learning_rate / slowed
     training = job.settings.training.model_copy(update={"learning_rate": rate})
     optimizer = build_optimizer(job.model, job.settings.model_copy(update={"training": training}))
+    for group in optimizer.param_groups:
+        group["lr"] *= first_step_learning_rate(training, steps=job.steps) / rate
     parameters = trained_parameters(optimizer)
     kept = [parameter.detach().clone() for parameter in parameters]
     starts = {name: layer.change() for name, layer in layers.items()}
