@@ -67,6 +67,13 @@ def test_the_splits_of_a_run_are_its_own(finished, options):
         score_adapter(finished[0], split="test", options=options)
 
 
+def test_so_they_are_of_a_run_on_digits(tmp_path):
+    run = load_recipe("digits", {"task": {"pretrain_epochs": 1}, "training": {"epochs": 1}}).run()
+    train_run(run, tmp_path)
+    with pytest.raises(SettingsError, match=r"task\.seed 1 would cut other splits"):
+        score_adapter(tmp_path / "runs" / run.name, split="test", options={"seed": 1})
+
+
 def test_data_that_were_moved_are_found_where_they_are_now(finished, tmp_path):
     run, test, root = finished
     shutil.copytree(root, tmp_path / "moved")

@@ -17,7 +17,9 @@ from rankwise.cli.arguments import (
 from rankwise.cli.own_data import check_own_data, keep_recipe, tell_guesses
 from rankwise.cli.showing import plain_console, say
 from rankwise.core.errors import SettingsError
+from rankwise.tasks.duplicates import told_duplicates
 from rankwise.training.settings.layers import laid_over
+from rankwise.training.settings.own_data import OwnDataSettings
 from rankwise.training.settings.recipe import load_recipe
 from rankwise.training.settings.run import RunSettings
 
@@ -95,6 +97,7 @@ def _train(settings: RunSettings, output: Path, *, resume: bool) -> int:
         f"{record.metric} {record.score_validation:.3f} on validation, "
         f"{test.score_test:.3f} on test, {record.seconds.total:.1f} s",
         f"written: {folder}",
+        *([] if isinstance(settings.task, OwnDataSettings) else told_duplicates(record.data)),
     )
     if settings.method.rank is not None:
         say(f"next: rankwise export {folder} --output ADAPTER makes a plain LoRA of it")

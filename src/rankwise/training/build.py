@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from rankwise.core.errors import AdapterError, DataError, ModelError, SettingsError
@@ -15,8 +16,8 @@ from rankwise.functional.arguments import ArgumentError
 from rankwise.tasks.data_root import find_data_root
 from rankwise.tasks.digits import DigitsTask
 from rankwise.tasks.generation.causal_models import PretrainedBase
-from rankwise.tasks.generation.definitions import CORPORA
-from rankwise.tasks.generation.small import SMALL, SmallBase
+from rankwise.tasks.generation.definitions import CORPORA, SMALL
+from rankwise.tasks.generation.small import SmallBase
 from rankwise.tasks.generation.task import GenerationTask
 from rankwise.tasks.glue.classes import GlueClasses
 from rankwise.tasks.glue.text import GlueText
@@ -78,18 +79,19 @@ def _vtab(settings: VtabSettings, seed: int) -> Task:
 
 def _generation(settings: GenerationSettings, seed: int) -> Task:
     root = find_data_root(settings.data_root)
-    files = tuple(settings.files)
-    base = PretrainedBase(settings.model)
-    if settings.model == SMALL:
-        options = settings.small.model_dump(exclude={"files"})
-        base = SmallBase(root, tuple(settings.small.files) or files, **options)
-    return GenerationTask(
+    task = GenerationTask(
         **settings.model_dump(exclude={"model", "small", "data_root", "files", "split_seed"}),
-        base=base,
+        base=PretrainedBase(settings.model),
         data_root=root,
-        files=files,
+        files=tuple(settings.files),
         split_seed=seed if settings.split_seed is None else settings.split_seed,
     )
+    if settings.model != SMALL:
+        return task
+    options = settings.small.model_dump(exclude={"files", "reads_held_out"})
+    files = tuple(settings.small.files) or task.files
+    cut = None if settings.small.reads_held_out else task.cut
+    return replace(task, base=SmallBase(root, files, cut, **options))
 
 
 BUILDERS: dict[type[Settings], Callable[[Any, int], Task]] = {

@@ -22,8 +22,8 @@ from rankwise.evaluation.generation import (
 )
 from rankwise.evaluation.vllm_engine import VllmEngine
 from rankwise.export.lora import export_lora
+from rankwise.tasks.generation.definitions import SMALL
 from rankwise.tasks.generation.prompts import Prompts
-from rankwise.tasks.generation.small import SMALL
 from rankwise.tasks.pretrained import find_model, from_pretrained
 from rankwise.training.evaluating import CausalAdapter, find_causal
 

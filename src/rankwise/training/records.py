@@ -259,11 +259,21 @@ class RetentionRecord(Record):
     adapter_digest: str | None = None
 
 
+def _as_it_was(settings: JsonValue) -> JsonValue:
+    """Say in settings of before what they did not say: the small model read what was held out."""
+    task = settings.get("task") if isinstance(settings, dict) else None
+    small = task.get("small") if isinstance(task, dict) else None
+    if isinstance(settings, dict) and isinstance(task, dict) and isinstance(small, dict):
+        small = {"reads_held_out": True, **small}
+        return {**settings, "task": {**task, "small": small}}
+    return settings
+
+
 def _run_settings(settings: JsonValue, *, of: str) -> RunSettings:
     if isinstance(settings, dict) and isinstance(plugins := settings.get("plugins"), list):
         check_plugins(map(str, plugins), what=of)
     try:
-        return RunSettings.model_validate(settings)
+        return RunSettings.model_validate(_as_it_was(settings))
     except ValidationError as error:
         raise AdapterError(
             f"the settings of {of} are not of this version ({error}): run it again"

@@ -9,9 +9,11 @@ import torch
 
 from rankwise.core.errors import ModelError, SettingsError
 from rankwise.tasks.generation.small import SmallBase
+from rankwise.tasks.generation.small import _texts as small_texts
 from rankwise.tasks.generation.task import response_likelihood
 from rankwise.training.build import build_task
 from rankwise.training.finished import FinishedRun
+from rankwise.training.records import _run_settings
 from rankwise.training.run import train_run
 from rankwise.training.settings.recipe import load_recipe
 from tests.tasks.generation.generation_files import boolq_rows, tiny_llama, write_lines
@@ -105,6 +107,47 @@ def test_the_small_model_is_made_once_and_leaves_the_random_state_alone(root, tm
     batch = torch.tensor([small.tokenizer()("Please answer the following question")["input_ids"]])
     losses = [each(input_ids=batch, labels=batch).loss.item() for each in (made, untrained)]
     assert losses[0] < losses[1]
+
+
+def test_the_small_model_reads_no_row_that_is_held_out(run_of, root):
+    """Nor one of another file that asks the same."""
+    held_out = {f"is {number} odd" for number in held_out_numbers(run_of)}
+    assert len(held_out) == 8
+    for reads, split_seed in ((False, 0), (True, 0), (False, 1)):
+        small = {"reads_held_out": reads, "files": [FILE, FILE]}
+        run = run_of(task={"model": "small", "small": small, "split_seed": split_seed})
+        texts = small_texts(root, (FILE, FILE), build_task(run).base.cut)
+        seen = {question for question in held_out if any(question in text for text in texts)}
+        assert len(texts) == 2 * (40 if reads else 32)
+        assert (seen == set()) == (not reads and split_seed == 0)
+
+
+def held_out_numbers(run_of):
+    _, parts = build_task(run_of(task={"split_seed": 0})).cut.read()
+    return [*parts.validation, *parts.test]
+
+
+def test_a_run_of_before_is_opened_on_the_base_that_read_them(run_of):
+    new = run_of(task={"model": "small"})
+    assert not new.task.small.reads_held_out
+    old = new.model_dump(mode="json")
+    del old["task"]["small"]["reads_held_out"]
+    assert _run_settings(old, of="run").task.small.reads_held_out
+    before = run_of(task={"model": "small", "small": {"reads_held_out": True}})
+    assert _run_settings(old, of="run").name == before.name != new.name
+
+
+def test_of_other_models_it_is_no_part_of_a_runs_name(run_of):
+    assert run_of(task={"small": {"reads_held_out": True}}).name == run_of().name
+
+
+def test_rows_that_ask_the_same_in_two_splits_are_counted(run_of, root):
+    rows = boolq_rows(20) * 2
+    write_lines(root, "commonsense/twice/train", rows)
+    facts = build_task(run_of(task={"files": ["commonsense/twice/train"]})).splits().facts
+    counts = [facts[split]["duplicates_of_train"] for split in ("validation", "test")]
+    assert all(0 < count <= 4 for count in counts)
+    assert build_task(run_of()).splits().facts["test"]["duplicates_of_train"] == 0
 
 
 def test_the_small_model_needs_texts(root):

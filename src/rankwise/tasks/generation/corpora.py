@@ -11,6 +11,7 @@ out, and the source of the rows says how many.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,49 @@ class CorpusRows(NamedTuple):
 
     rows: list[Instruction]
     source: str
+
+
+@dataclass(frozen=True)
+class CorpusCut:
+    """Which rows of a corpus are trained on and which are held out.
+
+    Attributes:
+        corpus: What is known of the data set.
+        root: The data root with local files; None: the Hub.
+        files: Local files that stand in for the corpus; none: its own.
+        rows: How many training rows; None: all that are not held out.
+        held_out: Rows each of validation and test.
+        seed: Of what is held out.
+    """
+
+    corpus: Corpus
+    root: Path | None
+    files: tuple[str, ...]
+    rows: int | None
+    held_out: int
+    seed: int
+
+    def read(self) -> tuple[CorpusRows, SplitRows]:
+        """Return all rows, and the numbers of those of each split.
+
+        Raises:
+            DataError: As of :func:`read_corpus`.
+            SettingsError: As there, or there are too few rows.
+        """
+        found = read_corpus(self.corpus, self.root, self.files)
+        takes_first = self.corpus.takes_first and len(self.files) <= 1
+        return found, split_rows(
+            len(found.rows),
+            rows=self.rows,
+            held_out=self.held_out,
+            seed=self.seed,
+            takes_first=takes_first,
+        )
+
+    def held_out_rows(self) -> list[Instruction]:
+        """Return the rows of validation and test."""
+        found, parts = self.read()
+        return [found.rows[number] for number in (*parts.validation, *parts.test)]
 
 
 def read_corpus(corpus: Corpus, root: Path | None, files: Sequence[str] = ()) -> CorpusRows:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 METRICS = ("likelihood",)
 # Raised when the rows or the labels change.
 VERSION = 1
+SMALL = "small"
+"""The model that is made from local texts (``small.py``)."""
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,11 @@ class Instruction:
     response: str
     context: str = ""
 
+    @property
+    def asked(self) -> str:
+        """What the model is asked: rows that ask the same are one and the same to it."""
+        return f"{self.instruction}\n{self.context}"
+
 
 def read_instruction(example: Example) -> Instruction:
     """Return the row in ``example``; its response may be empty.

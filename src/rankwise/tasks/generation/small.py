@@ -1,8 +1,9 @@
 """A Llama of a few million parameters, trained from nothing on local texts in minutes.
 
 It is a base for trying every path without a download. It reads the questions and answers of its
-files as plain text, one after the other, and has not seen the form of any prompt: that is left to
-the adapters. Its tokenizer is byte-level BPE, trained on the same texts.
+files as plain text, one after the other, but for those that the task holds out, and has not seen
+the form of any prompt: that is left to the adapters. Its tokenizer is byte-level BPE, trained on
+the same texts.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from transformers import (
 from rankwise.core.errors import SettingsError
 from rankwise.core.seeds import derive_seed
 from rankwise.tasks.data_root import required_data_root
+from rankwise.tasks.generation.corpora import CorpusCut
+from rankwise.tasks.generation.definitions import SMALL
 from rankwise.tasks.generation.examples import find_file, read_examples
 from rankwise.tasks.generation.instructions import read_instruction
 from rankwise.tasks.kept_weights import keep_weights, take_weights
 from rankwise.tasks.pretrained import Dtype, torch_dtype
 
-SMALL = "small"
 _TIED = "lm_head.weight"  # the embedding's own, under another name
 _PAD, _END = "<pad>", "</s>"
 _CONTEXT = 1024
@@ -44,6 +46,7 @@ class SmallBase:
     Attributes:
         root: The data root; None will do for the sizes alone.
         files: Its texts, names below the root without endings.
+        cut: The corpus of which it reads no row that is held out; None reads all.
         vocabulary: Tokens.
         width: Of the hidden states.
         blocks: Transformer blocks.
@@ -57,6 +60,7 @@ class SmallBase:
 
     root: Path | None
     files: tuple[str, ...]
+    cut: CorpusCut | None = None
     vocabulary: int = 2048
     width: int = 192
     blocks: int = 4
@@ -69,7 +73,7 @@ class SmallBase:
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Return byte-level BPE on the texts: the same texts give the same tokens."""
-        return _tokenizer(self.root, self.files, self.vocabulary)
+        return _tokenizer(self.root, self.files, self.cut, self.vocabulary)
 
     def config(self) -> LlamaConfig:
         """Return the sizes."""
@@ -93,7 +97,7 @@ class SmallBase:
         Raises:
             ModelError: What is kept there is damaged.
         """
-        texts = _texts(self.root, self.files)
+        texts = _texts(self.root, self.files, self.cut)
         numbers = (self.vocabulary, self.width, self.blocks, self.heads, self.steps)
         rest = (self.batch_size, self.length, str(self.learning_rate), self.seed)
         file = cache / f"small-{derive_seed(*texts, *numbers, *rest):016x}.safetensors"
@@ -120,7 +124,7 @@ class SmallBase:
         """Return all texts as one row of tokens, an end after each, cut into rows of ``length``."""
         tokenizer = self.tokenizer()
         tokens: list[int] = []
-        for row in tokenizer(list(_texts(self.root, self.files)))["input_ids"]:  # type: ignore[union-attr]
+        for row in tokenizer(list(_texts(self.root, self.files, self.cut)))["input_ids"]:  # type: ignore[union-attr]
             tokens += [*row, 1]  # type: ignore[misc]
         rows = len(tokens) // self.length
         return torch.tensor(tokens[: rows * self.length]).view(rows, self.length)
@@ -140,7 +144,7 @@ class SmallBase:
 
 
 @lru_cache(maxsize=2)
-def _texts(root: Path | None, files: tuple[str, ...]) -> tuple[str, ...]:
+def _texts(root: Path | None, files: tuple[str, ...], cut: CorpusCut | None) -> tuple[str, ...]:
     folder = required_data_root(root, task=f"model {SMALL}")
     if not files:
         raise SettingsError(
@@ -149,13 +153,14 @@ def _texts(root: Path | None, files: tuple[str, ...]) -> tuple[str, ...]:
     examples = [
         each for stem in files for each in read_examples(find_file(folder, stem), name=stem)
     ]
-    rows = map(read_instruction, examples)
+    held_out = set() if cut is None else {row.asked for row in cut.held_out_rows()}
+    rows = [row for row in map(read_instruction, examples) if row.asked not in held_out]
     return tuple(f"{row.instruction}\n{row.response}" for row in rows)
 
 
 @lru_cache(maxsize=2)
 def _tokenizer(
-    root: Path | None, files: tuple[str, ...], vocabulary: int
+    root: Path | None, files: tuple[str, ...], cut: CorpusCut | None, vocabulary: int
 ) -> PreTrainedTokenizerBase:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -166,7 +171,7 @@ def _tokenizer(
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_texts(root, files), trainer)
+    tokenizer.train_from_iterator(_texts(root, files, cut), trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=_PAD,

@@ -22,8 +22,9 @@ from rankwise.core.errors import SettingsError
 from rankwise.core.labels import IGNORED_LABEL
 from rankwise.tasks.answers import Answers
 from rankwise.tasks.architectures import build_on_meta, word_tokenizer
+from rankwise.tasks.duplicates import DUPLICATES
 from rankwise.tasks.generation.causal_models import CausalBase
-from rankwise.tasks.generation.corpora import read_corpus, split_rows
+from rankwise.tasks.generation.corpora import CorpusCut
 from rankwise.tasks.generation.definitions import CORPORA, METRICS, VERSION, Corpus
 from rankwise.tasks.generation.encoding import encode_instructions
 from rankwise.tasks.generation.instructions import Instruction
@@ -67,6 +68,12 @@ class GenerationTask:
     head_modules = ()
     evaluation_batch_size = 8
     is_retention_cheap = False
+
+    @property
+    def cut(self) -> CorpusCut:
+        """Which rows are trained on and which are held out."""
+        corpus, root = CORPORA[self.name], self.data_root
+        return CorpusCut(corpus, root, self.files, self.rows, self.held_out, self.split_seed)
 
     @property
     def corpus(self) -> Corpus:
@@ -143,14 +150,8 @@ def _splits(task: GenerationTask) -> Splits:
         raise SettingsError(
             f"task.max_length must be at most {limit}, what the model reads, got {task.max_length}"
         )
-    rows, source = read_corpus(task.corpus, task.data_root, task.files)
-    parts = split_rows(
-        len(rows),
-        rows=task.rows,
-        held_out=task.held_out,
-        seed=task.split_seed,
-        takes_first=task.corpus.takes_first and len(task.files) <= 1,
-    )
+    (rows, source), parts = task.cut.read()
+    known = {" ".join(rows[number].asked.split()) for number in parts.train}
     splits, facts = {}, {}
     for split, numbers in parts._asdict().items():
         chosen = [rows[number] for number in numbers]
@@ -162,4 +163,7 @@ def _splits(task: GenerationTask) -> Splits:
             "left_out": encoded.left_out,
             "source": f"{len(numbers)} of the {len(rows)} rows of {source}",
         }
+        if split != "train":
+            asked = (" ".join(row.asked.split()) for row in chosen)
+            facts[split][DUPLICATES] = sum(each in known for each in asked)
     return Splits(**splits, facts=facts)

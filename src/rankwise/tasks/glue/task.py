@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rankwise.tasks.answers import Answers
 from rankwise.tasks.architectures import build_on_meta, read_architecture, word_tokenizer
+from rankwise.tasks.duplicates import DUPLICATES
 from rankwise.tasks.encoding import encode
 from rankwise.tasks.glue.definitions import SCORES, Definition, find_definition
 from rankwise.tasks.glue.examples import Example
@@ -94,7 +95,10 @@ class GlueTask(ABC):
         return load_tokenizer(self.model)
 
     def splits(self) -> Splits:
-        """Return the rows as tokens; ``facts`` say where they come from and how many were cut."""
+        """Return the rows as tokens.
+
+        ``facts`` say where they come from, and how many were cut or stand in training too.
+        """
         return _splits(self)
 
     def rehearse(self) -> Rehearsal:
@@ -148,11 +152,14 @@ def _splits(task: GlueTask) -> Splits:
         rows=task.rows,
     )
     tokenizer = load_tokenizer(task.model)
+    known = {example.texts for example in rows.train}
     splits, facts = {}, {}
     for split, source in rows.sources.items():
         examples: Sequence[Example] = getattr(rows, split)
         splits[split], truncated = encoded(task, tokenizer, examples)
         facts[split] = {"rows": len(examples), "truncated": truncated, "source": source}
+        if split != "train":
+            facts[split][DUPLICATES] = sum(example.texts in known for example in examples)
     return Splits(**splits, facts=facts)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from rankwise.core.errors import DataError
 from rankwise.core.seeds import derive_seed
+from rankwise.tasks.duplicates import DUPLICATES
 
 Row = TypeVar("Row")
 Group = list[int]
@@ -157,7 +158,7 @@ def _checked_duplicates(
             f"{cut.max_duplicates:.0%}: drop them from training, or allow them by "
             f"--task.max_duplicates {count / len(rows):.2g}"
         )
-    return {"duplicates_of_train": count}
+    return {DUPLICATES: count}
 
 
 def _some(rows: list[Row], cut: Cut, place: str) -> list[Row]:

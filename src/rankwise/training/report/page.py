@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rankwise.pages.frame import require_extra, write_page
 from rankwise.pages.writing import duration, size
+from rankwise.tasks.duplicates import told_duplicates
 from rankwise.training.folder import RunFolder
 from rankwise.training.records import FailedRun, RunRecord, TestResult, read_run
 
@@ -59,6 +60,8 @@ def facts_of(run: RunRecord | FailedRun, test: TestResult | None) -> dict[str, s
     facts |= {f"{run.metric} on validation": f"{run.score_validation:.4f} (step {run.step_kept})"}
     if test is not None:
         facts |= {f"{run.metric} on test": f"{test.score_test:.4f}"}
+    if duplicates := told_duplicates(run.data):
+        facts |= {"rows in two splits": "; ".join(duplicates)}
     return facts | {
         "trainable parameters": f"{run.trainable_parameters:,}"
         + (f" beside a head of {run.head_parameters:,}" if run.head_parameters else ""),

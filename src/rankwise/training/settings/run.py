@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import PositiveFloat, PositiveInt, model_validator
 
+from rankwise.tasks.generation.definitions import SMALL
 from rankwise.training.settings.base import Fraction, Settings, later_defaults, setting
 from rankwise.training.settings.layers import laid_over
 from rankwise.training.settings.method import ChainSchedule, MethodSettings
@@ -116,6 +117,8 @@ class RunSettings(Settings):
         left_out = laid_over(later_defaults(self), _ELSEWHERE)
         if getattr(self.method.schedule, "sketch", "gradient") != "gradient":
             left_out = laid_over(left_out, {"method": {"schedule": {"gradient_sampling": True}}})
+        if getattr(self.task, "model", None) != SMALL:
+            left_out = laid_over(left_out, {"task": {"small": {"reads_held_out": True}}})
         if getattr(self.task, "data_digest", None) is not None:
             # The same files in another place are the same data.
             left_out = laid_over(left_out, {"task": {"data": True}})

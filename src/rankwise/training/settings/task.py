@@ -115,6 +115,11 @@ class SmallModelSettings(Settings):
         2e-3, "the highest learning rate that makes it", unit="per step"
     )
     seed: int = setting(0, "decides its start and the order of its texts", unit="number", ge=0)
+    reads_held_out: bool = setting(
+        False,
+        "whether it reads the rows of validation and test too (as version 0.1 did)",
+        before=True,
+    )
 
 
 class GenerationSettings(Settings):
