@@ -32,7 +32,7 @@ from rankwise.tasks.own.preference_model import _kept
 from rankwise.training.federation_records import Federations
 from rankwise.training.finished import FinishedRun
 from rankwise.training.interrupted import refuse_other_run
-from rankwise.training.records import TestResult
+from rankwise.training.records import RetentionRecord, TestResult
 from rankwise.training.settings.recipe import load_recipe
 from tests.comparison.report_records import made_up_comparison
 from tests.robustness.fuzzing import EDITS, JSON, fuzzed, fuzzed_by, mutated, survives, with_value
@@ -75,10 +75,12 @@ def content_of(file: Path) -> dict:
 SUMMARY = made_up_comparison().summary.model_dump(mode="json")
 SETTINGS = {"settings": load_recipe("digits").run().model_dump(mode="json")}
 TEST = {"run": "one", "score_test": 0.5, "scores": {"accuracy": 0.5}, "predictions": [1, 2]}
+RETENTION = {"run": "one", "measure": "x", "before": 0.5, "after": 0.4, "forgetting": 0.1}
 KEPT = [
     ("summary.json", SUMMARY, show),
     ("runs/one/settings.json", SETTINGS, lambda folder: refuse_other_run(RUN, folder)),
     ("test.json", TEST, lambda folder: TestResult.read(folder / "test.json")),
+    ("retention.json", RETENTION, lambda folder: RetentionRecord.read(folder / "retention.json")),
     ("progress.json", content_of(STOPPED / "progress.json"), read_state),
     ("record.json", content_of(OLD / "record.json"), FinishedRun.open),
     ("federated.json", content_of(OLD / "federated.json"), show_federations),
