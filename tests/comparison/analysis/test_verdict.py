@@ -26,6 +26,12 @@ def test_what_is_not_significant_is_told_with_what_could_have_been_shown():
     assert sentence.endswith("Worth more seeds: delora (14).")
 
 
+def test_a_difference_that_no_score_can_have_is_not_told_as_a_size():
+    (sentence,) = verdict([row("cola", -1.3, 1.3, detectable_difference=1.69)], baseline="lora")
+    assert "points had" not in sentence
+    assert sentence.endswith("more seeds or more test rows are needed.")
+
+
 def test_where_all_differ_no_power_is_told():
     (sentence,) = verdict([row("cola", 0.01, 0.02)], baseline="lora")
     assert sentence.endswith("no significant difference for 0 of 1 methods.")

@@ -86,9 +86,13 @@ def _power(rest: Sequence[ComparedRow], rows: Sequence[ComparedRow]) -> str:
     sizes = [row.detectable_difference for row in rest if row.detectable_difference is not None]
     if not sizes:
         return ""
+    size = median(sizes)
     told = (
-        f" Of these, a true difference of about {100 * median(sizes):.1f} points had a chance of "
-        "80 % to be shown."
+        f" Of these, a true difference of about {100 * size:.1f} points had a chance of 80 % to be "
+        "shown."
+        if size < 1
+        else " No difference that scores can have had a chance of 80 % to be shown: more seeds or "
+        "more test rows are needed."
     )
     near = [
         f"{name_in(rows, row)} ({row.seeds_needed})"
