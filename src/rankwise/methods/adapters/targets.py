@@ -28,6 +28,7 @@ from rankwise.methods.adapters.bridge import linear_sides
 from rankwise.methods.adapters.factored_weight import FactoredWeight
 from rankwise.methods.adapters.quantised import is_supported
 
+_SMALLER_SIDE = "its smaller side is"
 _MOST_NAMES = 6
 # What is asked of a weight without reading its values, and where a model only sets itself up.
 _ASKED = {"dtype", "device", "shape", "size", "ndim", "dim", "numel", "requires_grad", "is_meta"}
@@ -113,7 +114,10 @@ def choose_linear_layers(config: Any, model: nn.Module, layer_class: type[Factor
     left_out = {name: reason for name, reason in reasons.items() if reason}
     config.target_modules = names - left_out.keys()
     if not config.target_modules:
-        raise ModelError(f"'all-linear' finds no layer to adapt: {_listed(left_out) or 'none'}")
+        raise ModelError(
+            f"'all-linear' finds no layer to adapt: {_listed(left_out) or 'none'}"
+            + _fitting_rank(model, left_out)
+        )
     if left_out:
         warnings.warn(f"'all-linear' leaves out {_listed(left_out)}", stacklevel=2)
     _warn_of_experts(model, config)
@@ -156,7 +160,17 @@ def _why_left_out(
         return reason
     side, r = min(linear_sides(_base_of(model, name))), rank_of(config, name)
     is_narrow = layer_class.is_bounded_by_sides and side < r
-    return f"its smaller side is {side}, less than r={r}" if is_narrow else None
+    return f"{_SMALLER_SIDE} {side}, less than r={r}" if is_narrow else None
+
+
+def _fitting_rank(model: nn.Module, left_out: Mapping[str, str | None]) -> str:
+    """Say up to which rank a layer would be left, where it is the rank that leaves none."""
+    sides = [
+        min(linear_sides(_base_of(model, name)))
+        for name, reason in left_out.items()
+        if reason and reason.startswith(_SMALLER_SIDE)
+    ]
+    return f"; lower r to {max(sides)} or less" if sides else ""
 
 
 def _why_never_called(model: nn.Module, name: str) -> str | None:
