@@ -90,6 +90,18 @@ def test_help_explains_commands(capsys, words, usage):
     assert usage in capsys.readouterr().out
 
 
+def test_without_a_command_the_help_names_first_steps(capsys):
+    assert main([]) == 2
+    shown = capsys.readouterr().err
+    assert "rankwise quickstart" in shown
+    assert "rankwise compare reviews.csv --task.model MODEL" in shown
+
+
+def test_a_misspelt_command_is_told_the_nearest(capsys):
+    assert main(["trian", "digits"]) == 2
+    assert "error: no command 'trian'; did you mean 'train'" in capsys.readouterr().err
+
+
 def test_show_prints_a_recipe_that_is_a_recipe_again(capsys, empty_folder):
     assert main(["show", "rac-mnist", "--quick", "--lr", "0.5", "--method.name", "cola"]) == 0
     (empty_folder / "mine.yaml").write_text(capsys.readouterr().out, encoding="utf-8")
@@ -159,6 +171,7 @@ def test_train_trains_scores_and_says_where_the_results_are(capsys, empty_folder
         (["compare", "digits", "--data", "f.csv"], "task.data: unknown setting"),
         (["compare", "digits", "--seeds", "3", "--compare.seeds", "3"], "give one of them"),
         (["compare", "digits", "--method.name", "cola"], "--compare.methods lora,lora-sb"),
+        (["compare", "digits", "--method.r", "7"], "--vary method.r=4,8"),
         (["compare", "rac-glue", "--seed", "1"], "none of seed"),
         (["train", "digits", "--compare.seeds", "3"], "none of compare"),
         (["list", "methods", "training"], "only settings have sections"),

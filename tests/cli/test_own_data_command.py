@@ -93,6 +93,19 @@ def test_ranks_are_chosen_for_one_budget(bert):
     assert {method.budget for method in fitted.methods} == {"2,000"}
 
 
+def test_the_budget_follows_the_rank_that_is_given_for_lora(bert):
+    changed = {"task": {"model": bert}, "method": {"r": 2}}
+    words = type("Arguments", (), {"budget": None, "recipe": "reviews.csv"})
+    fitted = with_budget(load_recipe("reviews.csv", changed), words).compare
+    assert {method.name: method.r for method in fitted.methods}["lora"] == 2
+    assert {method.name: method.r for method in fitted.methods}["rac-lora"] == 4
+
+
+def test_a_folder_that_is_not_there_is_said_to_be_none(capsys):
+    assert main(["train", "reviews.csv", "--task.model", "./nowhere"]) == 2
+    assert "model './nowhere' cannot be loaded: there is no such folder" in capsys.readouterr().err
+
+
 def test_a_budget_that_is_too_small_is_refused(bert, capsys):
     assert main(["compare", "reviews.csv", "--task.model", bert, "--budget", "10"]) == 2
     assert (

@@ -19,7 +19,7 @@ COMMANDS = {
     "train": "train one run: initialise, train, evaluate, save, record",
     "init": "write an initialised adapter, for any trainer",
     "doctor": "check runs before they start: one batch, one step, warnings",
-    "compare": "compare methods × learning rates × seeds on one task",
+    "compare": "compare methods × learning rates × seeds: a recipe's, or on your own data",
     "reproduce": "make a table of a paper: all its tasks, seeds and stages, resumable",
     "federate": "train the recipe's methods over several clients, on Flower",
     "evaluate": "score a run or an adapter on a split of a task",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import shlex
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -215,12 +216,39 @@ def _check_method(recipe: Recipe, overrides: dict[str, Any]) -> None:
     change = overrides["method"]
     is_named = not isinstance(change, dict) or "name" in change
     compared = {method.name for method in recipe.compare.chosen_methods}
-    if is_named or recipe.method.name not in compared:
+    is_lost = is_named or recipe.method.name not in compared
+    if is_lost or not _is_taken_over(change, recipe):
         raise SettingsError(
             f"method is the recipe's own method, here {recipe.method.name!r}; what is compared is "
             "compare.methods: name them, as in --compare.methods lora,lora-sb, or compare one "
             "method under several values, as in --vary method.r=4,8"
         )
+
+
+def _is_taken_over(change: dict[str, Any], recipe: Recipe) -> bool:
+    """Say whether each setting of the own method is that of an entry of the same name too."""
+    own = recipe.method.model_dump(mode="json")
+    entries = [
+        method.model_dump(mode="json")
+        for method in comparison_of(recipe).chosen_methods
+        if method.name == recipe.method.name
+    ]
+    return all(
+        any(_value_at(entry, path) == _value_at(own, path) for entry in entries)
+        for path in _paths(change)
+    )
+
+
+def _paths(tree: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    for key, value in tree.items():
+        inner = _paths(value) if isinstance(value, dict) and value else [()]
+        yield from ((key, *path) for path in inner)
+
+
+def _value_at(tree: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree
 
 
 def _engine(arguments: argparse.Namespace, output: Path) -> AbstractContextManager[Engine]:

@@ -22,11 +22,19 @@ from rankwise.cli import completion
 from rankwise.cli.commands import COMMANDS, Command, load_command
 from rankwise.cli.overrides import split_options
 from rankwise.core.disk import complaint_of_disk
-from rankwise.core.errors import RankwiseError
+from rankwise.core.errors import RankwiseError, nearest_names
 from rankwise.core.interrupts import Terminated, raised_sigterm
 from rankwise.core.library_noise import silence_libraries
 from rankwise.core.outside_text import one_line
 from rankwise.core.plugins import load_plugins
+
+_FIRST_STEPS = """\
+begin with
+  rankwise quickstart                                    the methods on digits, no download
+  rankwise compare reviews.csv --task.model MODEL        on data of your own
+  rankwise list recipes                                  the papers' experiments
+
+Settings of a recipe are changed by options: --epochs 3 --method.r 8"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="rankwise",
         description="Low-rank fine-tuning that keeps up with full fine-tuning.",
-        epilog="Settings of a recipe are changed by options: --epochs 3 --method.r 8",
+        epilog=_FIRST_STEPS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -58,6 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     own = _add_commands(parser, name, command)
     if completion.is_asked():
         completion.offer(parser, own, command.SECTIONS if command else ())
+    if not words:
+        parser.print_help(sys.stderr)
+        return 2
+    if name not in COMMANDS and not name.startswith("-"):
+        return _refuse(f"no command {name!r}; {nearest_names(name, COMMANDS)}")
     if command is None or own is None:
         parser.parse_args(words)
         raise AssertionError("a command that is none was accepted")

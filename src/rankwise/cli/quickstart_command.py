@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     say(*said_of_starts(curves, baseline=summary.protocol.baseline))
     say(
         "What is significant on test is said above; one small task on one base model says nothing "
-        "of others. Next: rankwise compare RECIPE, of `rankwise list recipes`"
+        "of others. Next, on data of your own: rankwise compare reviews.csv --task.model MODEL; "
+        "the papers' experiments: rankwise list recipes"
     )
     return code

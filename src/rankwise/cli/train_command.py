@@ -101,6 +101,8 @@ def _train(settings: RunSettings, output: Path, *, resume: bool) -> int:
     )
     if settings.method.rank is not None:
         say(f"next: rankwise export {folder} --output ADAPTER makes a plain LoRA of it")
+    if settings.task.name in ("sft", "causal-lm"):
+        say(f"or ask it: rankwise generate {folder} PROMPT, rankwise chat {folder}")
     return 0
 
 

@@ -67,6 +67,8 @@ def from_pretrained(kind: Any, name: str, **options: Any) -> Any:
     found = find_model(name)
     if is_gguf(found):
         return _from_gguf(kind, found, name, **options)
+    if found.startswith(("/", "./", "../", "~")) and not Path(found).exists():
+        raise ModelError(f"model {name!r} cannot be loaded: there is no such folder")
     with loading_errors(name):
         return kind.from_pretrained(found, trust_remote_code=False, **options)
 
@@ -230,6 +232,12 @@ def loading_errors(name: str) -> Iterator[None]:
             ) from error
         if "Unrecognized configuration class" in str(error):
             raise ModelError(_of_another_kind(name, str(error))) from error
+        if "couldn't connect to" in str(error):
+            raise ModelError(
+                f"model {name!r} cannot be loaded: no folder here is called so, it has not been "
+                "fetched before, and the Hub cannot be reached. Name a folder that holds a model, "
+                "or fetch it where there is a network"
+            ) from error
         raise ModelError(f"model {name!r} cannot be loaded: {error}") from error
     finally:
         logging.set_verbosity(verbosity)

@@ -28,7 +28,7 @@ COLUMNS = (
 )
 _OF_A_SOURCE = ("config", "train", "validation", "test", "delimiter")
 _METHODS = (
-    {"name": "lora", "r": 8},
+    {"name": "lora"},  # at the rank of the recipe's own method, from which the budget follows
     {"name": "abm-lora", "r": 8},
     {"name": "rac-lora", "r": 16, "schedule": {"every_epochs": 1}},
     {"name": "lora-sb", "r": 64},
