@@ -131,3 +131,10 @@ def test_a_run_that_cannot_begin_is_refused(seen):
 def test_a_reference_is_not_trained_for_it(seen):
     (warning,) = seen({"name": "abm-lora-task", "r": 4}).warnings
     assert "reference is not trained" in warning
+
+
+def test_layers_of_one_size_whose_rank_is_above_it_are_told_once(seen):
+    found = seen({"name": "lora", "r": 200}).warnings
+    told = [warning for warning in found if "is above the size of" in warning]
+    assert len(told) == 2
+    assert any(" and 1 more: rank 64 does the same for less" in warning for warning in told)

@@ -126,8 +126,8 @@ def _examined(
     for name, layer in layers.items():
         relative_norm, jump = (norms[name] / layer.weight_norm for norms in (starts, jumps))
         parts.append(LayerFindings(name, shares.by_layer.get(name), relative_norm, jump))
-        if method.adapter.kind not in ("full", "peft"):
-            warnings += _warnings_of_rank(name, layer)
+    if method.adapter.kind not in ("full", "peft"):
+        warnings += _warnings_of_rank(layers)
     findings = Findings(
         method.title,
         method.rank,
@@ -235,11 +235,19 @@ def _warnings(findings: Findings) -> list[str]:
     return warnings
 
 
-def _warnings_of_rank(name: str, layer: ProbedLayer) -> list[str]:
-    rank, size = _rank(layer.module), min(layer.shape[-2:])
-    if rank is None or rank <= size:
-        return []
-    return [f"rank {rank} is above the size of {name}: rank {size} does the same for less"]
+def _warnings_of_rank(layers: Mapping[str, ProbedLayer]) -> list[str]:
+    """Say once of all layers of a size that their rank is above it."""
+    names: dict[tuple[int, int], list[str]] = {}
+    for name, layer in layers.items():
+        rank, size = _rank(layer.module), min(layer.shape[-2:])
+        if rank is not None and rank > size:
+            names.setdefault((rank, size), []).append(name)
+    return [
+        f"rank {rank} is above the size of {first}"
+        + (f" and {len(others)} more" if others else "")
+        + f": rank {size} does the same for less"
+        for (rank, size), (first, *others) in names.items()
+    ]
 
 
 def _sketch_ratio(job: Job, layers: Mapping[str, ProbedLayer]) -> float:
