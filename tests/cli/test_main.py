@@ -198,7 +198,7 @@ def test_results_go_to_a_folder_of_the_recipes_name(empty_folder, capsys):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["trian"], ["train"], ["list", "models"], ["train", "digits", "extra"], ["--seed", "1"]],
+    [["train"], ["list", "models"], ["train", "digits", "extra"], ["--seed", "1"]],
 )
 def test_what_is_no_command_shows_the_usage_and_exits_with_2(capsys, arguments):
     with pytest.raises(SystemExit) as caught:
