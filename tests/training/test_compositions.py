@@ -25,6 +25,7 @@ from rankwise.training.loops.optimization import build_optimizer
 from rankwise.training.probes.dry_run import count_run
 from rankwise.training.records import RunRecord
 from rankwise.training.run import train_run
+from rankwise.training.settings.adapters import LoraSettings
 from rankwise.training.settings.federated import FederatedSettings
 from rankwise.training.settings.federation_plan import Plan
 from rankwise.training.settings.recipe import load_recipe
@@ -206,7 +207,10 @@ def test_what_would_have_no_effect_is_refused(settings, name, adapter, optimizer
 def test_a_comparison_under_one_budget_places_ranks_under_it():
     recipe = load_recipe("compositions", {"compare": {"methods": ["lora", "placed"]}})
     arguments = argparse.Namespace(budget=600.0, recipe="compositions")
-    lora, placed = with_budget(recipe, arguments).compare.methods
+    compared = with_budget(recipe, arguments).compare
+    assert compared is not None
+    lora, placed = compared.methods
     assert lora.r == 1
+    assert isinstance(placed.adapter, LoraSettings)
     assert (placed.r, placed.adapter.rank_budget) == (4, 600)
     assert lora.budget == placed.budget == "600"
