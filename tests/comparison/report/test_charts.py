@@ -92,3 +92,12 @@ def test_every_colour_of_a_figure_has_a_twin_for_dark_backgrounds(chart):
     assert used
     assert used <= set(palette.DARK)
     assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
+
+
+@pytest.mark.parametrize("chart", ["learning-curves", "score-by-learning-rate", "score-by-time"])
+def test_a_chart_draws_no_more_for_more_seeds(chart):
+    def drawn(comparison):
+        return [len(trace.x or ()) for trace in BY_ID[chart].draw(comparison, "300").data]
+
+    later = [run.model_copy(update={"seed": run.seed + 3}) for run in COMPARISON.runs]
+    assert drawn(with_runs(COMPARISON, [*COMPARISON.runs, *later])) == drawn(COMPARISON)
