@@ -140,7 +140,7 @@ def check_config(model: nn.Module, adapter_name: str) -> PeftConfig:
         )
     configs = cast("dict[str, Any]", getattr(model, "peft_config", {}))
     config = configs.get(adapter_name)
-    if type(config) not in KINDS:
+    if config is None or type(config) not in KINDS:
         raise ModelError(
             "a chain needs a model with a peft.LoraConfig, LoraXSConfig or DeloraConfig under the "
             f"name {adapter_name!r}, got {type(config).__name__}: attach one with "
