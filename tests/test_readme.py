@@ -36,7 +36,6 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 # The example of a chain is written for a training of more than three steps.
-@pytest.mark.filterwarnings("ignore:this chain will never fold")
 def test_every_example_runs(elsewhere, tmp_path):
     assert len(BLOCKS) == 4
     whole, *others = BLOCKS

@@ -48,10 +48,17 @@ class Job:
         schedule = self.settings.method.schedule
         if not isinstance(schedule, ChainSchedule):
             return []
-        every = schedule.every_steps
+        return fold_steps(self.steps, every=self.block_steps, fractions=schedule.fractions)
+
+    @property
+    def block_steps(self) -> int | None:
+        """How many steps a block of a chain is long, if the schedule says that."""
+        schedule = self.settings.method.schedule
+        if not isinstance(schedule, ChainSchedule):
+            return None
         if schedule.every_epochs is not None:
-            every = schedule.every_epochs * self.steps_per_epoch
-        return fold_steps(self.steps, every=every, fractions=schedule.fractions)
+            return schedule.every_epochs * self.steps_per_epoch
+        return schedule.every_steps
 
     def order(self, epoch: int) -> Tensor:
         """Return the order of the training rows in an epoch, int64 of shape (rows,)."""

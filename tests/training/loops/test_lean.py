@@ -45,6 +45,13 @@ def test_both_loops_train_the_same(name, settings, output):
         torch.testing.assert_close(value, trainer_state[key], rtol=1e-4, atol=1e-6, msg=key)
 
 
+@pytest.mark.parametrize("loop", ["lean", "trainer"])
+def test_a_chain_that_never_folds_is_said_to_be_another_method(loop, settings, output):
+    method = {"schedule": {"every_epochs": 9}}
+    with pytest.warns(UserWarning, match="never fold: a block is .* AsymmLoRA, not RAC-LoRA"):
+        train_run(settings("rac-lora", method=method, loop=loop), output)
+
+
 @pytest.mark.parametrize(
     "when", [{"every_steps": 4}, {"fractions": [0.2, 0.7]}, {"every_epochs": 1}]
 )

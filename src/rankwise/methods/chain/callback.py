@@ -30,7 +30,7 @@ from rankwise.functional.sketch_kinds import ChainSide, Kind, MomentsAtFold
 from rankwise.methods.adapters import bridge
 from rankwise.methods.chain.chain import Chain, ChainReport
 from rankwise.methods.chain.config import check_moments
-from rankwise.methods.chain.fold_steps import check_fractions, fold_steps
+from rankwise.methods.chain.fold_steps import check_fractions, fold_steps, warning_of_no_fold
 from rankwise.methods.chain.optimizers import match_moments
 from rankwise.methods.chain.trainer_lookup import find_trainer
 from rankwise.methods.chain.waiting import BaseDevice
@@ -261,22 +261,14 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
 
     def _warn_of_no_fold(self, steps: int) -> None:
         if not self._folds and not self._is_single:
-            method = (
-                "AsymmLoRA, not RAC-LoRA"
-                if self.chain.has_frozen_sketch
-                else "one adapter, and no chain"
+            warning = warning_of_no_fold(
+                steps,
+                every=self._block_steps,
+                fractions=self._fractions,
+                has_frozen_sketch=self.chain.has_frozen_sketch,
+                one_block="single_block=True",
             )
-            warnings.warn(
-                f"this chain will never fold: {self._length_of_block()} and the "
-                f"training has {steps}, so that it trains {method}. Fold more often (every at most "
-                f"{max(1, steps // 2)}), train longer, or say single_block=True",
-                stacklevel=2,
-            )
-
-    def _length_of_block(self) -> str:
-        if self._block_steps is None:
-            return f"no step of it is at {self._fractions} of the run"
-        return f"a block is {self._block_steps} steps long"
+            warnings.warn(warning, stacklevel=2)
 
     def _load(self, checkpoint: str | Path) -> None:
         """Load the ledger of a checkpoint whose adapter the Trainer has loaded already."""

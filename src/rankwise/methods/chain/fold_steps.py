@@ -1,4 +1,4 @@
-"""At which optimizer steps a chain folds."""
+"""At which optimizer steps a chain folds, and what is said of one that never does."""
 
 from __future__ import annotations
 
@@ -38,3 +38,31 @@ def fold_steps(
     if every is not None:
         return list(range(every, steps, every))
     return sorted({step for each in fractions if 0 < (step := round(each * steps)) < steps})
+
+
+def warning_of_no_fold(
+    steps: int,
+    *,
+    every: int | None,
+    fractions: Sequence[float],
+    has_frozen_sketch: bool,
+    one_block: str,
+) -> str:
+    """Say what a chain trains that never folds, and what to do.
+
+    Args:
+        steps: Of the whole run.
+        every: As of :func:`fold_steps`.
+        fractions: Likewise.
+        has_frozen_sketch: Whether one factor of a block does not train.
+        one_block: What asks for a chain of one block.
+    """
+    block = f"a block is {every} steps long"
+    if every is None:
+        block = f"no step of it is at {list(fractions)} of the run"
+    method = "AsymmLoRA, not RAC-LoRA" if has_frozen_sketch else "one adapter, and no chain"
+    return (
+        f"this chain will never fold: {block} and the training has {steps}, so that it trains "
+        f"{method}. Fold more often (every at most {max(1, steps // 2)}), train longer, or "
+        f"say {one_block}"
+    )

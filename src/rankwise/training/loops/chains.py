@@ -5,6 +5,7 @@ A frozen schedule (AsymmLoRA) is a chain of one block.
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from rankwise.capture.gradients import capture_gradients
 from rankwise.core.seeds import derive_seed
 from rankwise.methods.chain.callback import ChainCallback, moments_at_fold
 from rankwise.methods.chain.chain import Chain
+from rankwise.methods.chain.fold_steps import warning_of_no_fold
 from rankwise.tasks.splits import Batch
 from rankwise.training.build import settings_errors
 from rankwise.training.job import Job
@@ -30,7 +32,10 @@ def build_chain(job: Job) -> Chain | None:
         batches = [_sketch_batch(job, schedule)]
         gradients = partial(capture_gradients, job.model, batches=batches)
     with settings_errors("method.schedule"):
-        return Chain(job.model, gradients=gradients, **_choices(job, schedule))
+        chain = Chain(job.model, gradients=gradients, **_choices(job, schedule))
+    if isinstance(schedule, ChainSchedule):
+        _warn_of_no_fold(job, schedule, chain)
+    return chain
 
 
 def build_callback(job: Job) -> ChainCallback | None:
@@ -56,6 +61,19 @@ def build_callback(job: Job) -> ChainCallback | None:
             final_rank=schedule.final_rank,
             **choices,
         )
+
+
+def _warn_of_no_fold(job: Job, schedule: ChainSchedule, chain: Chain) -> None:
+    if (job.block_steps is None and not schedule.fractions) or job.fold_steps:
+        return
+    warning = warning_of_no_fold(
+        job.steps,
+        every=job.block_steps,
+        fractions=schedule.fractions,
+        has_frozen_sketch=chain.has_frozen_sketch,
+        one_block="method.schedule.every_epochs null",
+    )
+    warnings.warn(warning, stacklevel=3)
 
 
 def fold(chain: Chain, job: Job, optimizer: torch.optim.Optimizer) -> None:
