@@ -125,6 +125,7 @@ def test_train_trains_scores_and_says_where_the_results_are(capsys, empty_folder
     assert {file.name for file in folder.iterdir()} == {
         "settings.json",
         "record.json",
+        "retention.json",
         "test.json",
         "test.log",
         "validation.log",

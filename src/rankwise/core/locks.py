@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from rankwise.core.disk import complaint_of_disk
 from rankwise.core.errors import SettingsError
 
 LOCK = "rankwise.lock"
@@ -33,8 +34,10 @@ def sole_use(folder: Path) -> Iterator[None]:
             "folder with --output"
         ) from None
     except OSError as error:
+        complaint = complaint_of_disk(error) or str(error)
         raise SettingsError(
-            f"nothing can be written in {folder} ({error}): choose another folder with --output"
+            f"nothing can be written in {folder} ({complaint}), or choose another folder with "
+            "--output"
         ) from None
     try:
         yield
