@@ -24,10 +24,15 @@ def ctrl_c() -> None:
 
 @pytest.fixture(autouse=True)
 def listening():
-    """Ctrl-C as in a terminal: what is started in the background is told to ignore it."""
+    """Both signals as in a terminal.
+
+    What is started in the background is told to ignore Ctrl-C, and Ray has a SIGTERM of its own.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    term = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGTERM, term)
 
 
 # --- Ctrl-C --------------------------------------------------------------------------------------

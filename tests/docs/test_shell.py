@@ -30,6 +30,7 @@ NOT_RUN = {
         "pip install": NETWORK,
         "answerdotai/ModernBERT-base": NETWORK,
         "./Qwen3-0.6B --plan": "tests/test_own_data_guide.py",
+        "rankwise quickstart": "tests/cli/test_quickstart_command.py",
         "rankwise doctor digits": "tests/cli/test_doctor_command.py",
         "rankwise evaluate RUN --tasks": "tests/training/test_answering.py",
         "rankwise new": "tests/cli/test_new_command.py",
