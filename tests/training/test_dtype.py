@@ -24,7 +24,7 @@ pytestmark = pytest.mark.runs
 
 FILE = "commonsense/boolq/train"
 TEXTS = ["train 1 other train 22", "dev 3 other dev 4", "different equivalent", "result: classify"]
-CHAIN = {"schedule": {"every_epochs": 1}}
+CHAIN = {"schedule": {"every_epochs": 1, "fractions": []}}
 METHODS = [
     ("lora", {}),
     ("rac-lora", CHAIN),
@@ -174,6 +174,7 @@ def test_the_doctor_sees_no_jump_that_float32_does_not_have(causal_run, tmp_path
 def test_the_small_model_is_the_same_one_rounded(root, tmp_path):
     small = {"files": [FILE], "vocabulary": 300, "width": 16, "blocks": 1, "heads": 2, "steps": 2}
     recipe = {"model": "small", "small": small, "data_root": str(root), "files": [FILE]}
+    recipe |= {"rows": 20, "held_out": 5}
     whole, rounded = (
         build_task(
             load_recipe("generation-tutorial", {"task": recipe | {"dtype": dtype}}).run()
@@ -218,8 +219,10 @@ def test_a_dtype_that_there_is_not_is_refused(causal_run):
 @pytest.mark.parametrize("recipe", ["glue-tutorial", "generation-tutorial"])
 def test_runs_in_float32_have_the_names_that_they_had_before_there_was_a_choice(recipe):
     names = {"glue-tutorial": "bb962d79", "generation-tutorial": "f57f6261"}
-    # Whose init took the first rows.
-    of_then = {"method": {"init": {"sampling": "first"}}} if recipe == "glue-tutorial" else {}
-    assert load_recipe(recipe, of_then).run().name.endswith(names[recipe])
-    half = load_recipe(recipe, of_then | {"task": {"dtype": "bfloat16"}}).run()
-    assert not half.name.endswith(names[recipe])
+    # Whose init took the first rows, and whose small model read rows that are held out.
+    task = {} if recipe == "glue-tutorial" else {"small": {"reads_held_out": True}}
+    method = {"init": {"sampling": "first"}} if recipe == "glue-tutorial" else {}
+    of_then = load_recipe(recipe, {"task": task, "method": method})
+    assert of_then.run().name.endswith(names[recipe])
+    half = load_recipe(recipe, {"task": task | {"dtype": "bfloat16"}, "method": method})
+    assert not half.run().name.endswith(names[recipe])

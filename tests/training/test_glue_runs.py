@@ -53,7 +53,7 @@ def run_of(root, bert):
 
 @pytest.mark.parametrize("name", ["full", "lora", "rac-lora", "abm-lora", "lora-sb", "delora"])
 def test_a_run_leaves_the_model_that_its_record_describes(run_of, tmp_path, name):
-    method = {"schedule": {"every_epochs": 1}} if name == "rac-lora" else {}
+    method = {"schedule": {"every_epochs": 1, "fractions": []}} if name == "rac-lora" else {}
     run = run_of(name, method=method)
     record = train_run(run, tmp_path)
     assert FinishedRun.below(tmp_path, run.name).score("validation").score == (
@@ -90,7 +90,7 @@ def test_the_head_begins_from_the_seed_of_the_run(run_of):
     assert not torch.equal(heads[0].weight, heads[2].weight)
 
 
-CHAIN = {"schedule": {"every_epochs": 1}}
+CHAIN = {"schedule": {"every_epochs": 1, "fractions": []}}
 STEADY = {"scheduler": "constant", "warmup_ratio": 0.0}
 
 
