@@ -8,22 +8,27 @@ import pickle
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel
 from peft.tuners import lora
-from transformers.trainer_utils import set_seed
 
 from rankwise.capture.gradients import capture_gradients
 from rankwise.core.errors import AdapterError, ChainError, ModelError, SettingsError
-from rankwise.export.ledger import export_ledger
 from rankwise.export.lora import export_lora
 from rankwise.methods.adapters import bridge
-from rankwise.methods.chain.callback import ChainCallback
 from rankwise.methods.chain.chain import Chain
 from rankwise.methods.chain.layer import OpenedLayer
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
 from tests.models.adapters import KINDS
-from tests.models.chain_trainers import StopAt, make_trainer
+from tests.models.any_chains import (
+    SIDES,
+    build,
+    chained,
+    kinds,
+    own_change,
+    pretrained,
+    two_kinds,
+)
 from tests.models.chains import (
     base_weights,
     inputs,
@@ -32,53 +37,11 @@ from tests.models.chains import (
     outputs,
     same,
     train,
-    trained,
 )
 from tests.models.networks import MixedNetwork
 
 # PEFT's, where layers of a model differ in how they store their weight.
 pytestmark = pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to")
-
-OPTIONS = {
-    "lora_xs": {"lora_alpha": 3},
-    "delora": {"delora_lambda": 2.0},
-    "delora in the paper's form": {"delora_lambda": 2.0, "residual_lambda": "initial"},
-    "delora of kept strength": {"delora_lambda": 2.0, "learn_lambda": False},
-}
-kinds = pytest.mark.parametrize("kind", OPTIONS)
-two_kinds = pytest.mark.parametrize("kind", ["lora_xs", "delora"])
-SIDES = {"lora_xs": 2, "delora": 4}  # the rank of a block that is put aside
-
-
-def build(kind: str, dtype: torch.dtype = torch.float32, **options) -> PeftModel:
-    """A ``Linear`` and a ``Conv1D`` under an adapter of rank 2, the same each time."""
-    settings = {"r": 2, "target_modules": ["first", "second"], **OPTIONS[kind], **options}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = MixedNetwork().to(dtype)
-        torch.nn.init.normal_(network.second.weight, std=0.5)
-        return get_peft_model(network, KINDS[kind.partition(" ")[0]](**settings))
-
-
-def chained(model: PeftModel, folds: int = 2, **options) -> Chain:
-    chain = Chain(model, **options)
-    optimizer = optimizer_of(model)
-    for _ in range(folds):
-        train(model, optimizer)
-        chain.fold(optimizer)
-    train(model, optimizer)
-    return chain
-
-
-def pretrained(kind: str) -> torch.Tensor:
-    model = build(kind)
-    with model.disable_adapter():
-        return outputs(model)
-
-
-def own_change(layer) -> torch.Tensor:
-    B, A = layer.own_factors("default")
-    return B @ A
 
 
 # --- a block -----------------------------------------------------------------------------------
@@ -303,56 +266,6 @@ def test_a_start_that_was_never_needed_is_never_computed(monkeypatch):
     Chain(build("lora_xs")).finish()
 
 
-# --- the ledger ----------------------------------------------------------------------------------
-
-
-@kinds
-def test_a_ledger_gives_the_chain_back_bit_for_bit(kind, tmp_path):
-    model = build(kind)
-    chain = chained(model)
-    chain.save(tmp_path)
-    twin = build(kind)
-    again = Chain(twin)
-    again.load(tmp_path)
-    assert torch.equal(outputs(twin), outputs(model))
-    for each, other in ((model, chain), (twin, again)):
-        train(each, optimizer_of(each))
-        other.fold()
-        train(each, optimizer_of(each))
-        other.finish()
-    assert same(model.state_dict().values(), twin.state_dict().values())
-
-
-@kinds
-def test_a_ledger_leaves_as_the_lora_of_the_finished_chain(kind, tmp_path):
-    model = build(kind)
-    chain = chained(model)
-    model.save_pretrained(tmp_path / "saved")
-    export_ledger(tmp_path / "saved", tmp_path / "lora")
-    chain.finish()
-    loaded = PeftModel.from_pretrained(build(kind).unload(), tmp_path / "lora")
-    torch.testing.assert_close(outputs(loaded), outputs(model), rtol=1e-5, atol=1e-5)
-
-
-@two_kinds
-def test_a_directory_saved_amid_it_is_no_adapter(kind, tmp_path):
-    model = build(kind)
-    chained(model)
-    model.save_pretrained(tmp_path)
-    with pytest.raises(AdapterError, match="unfinished chain"):
-        PeftModel.from_pretrained(build(kind).unload(), tmp_path)
-
-
-def test_a_ledger_of_another_adapter_is_refused(tmp_path):
-    chained(build("delora"), sketch="orthonormal").save(tmp_path)
-    model = build("lora_xs")
-    before = outputs(model)
-    chain = Chain(model, sketch="orthonormal")
-    with pytest.raises(AdapterError, match="in the ledger"):
-        chain.load(tmp_path)
-    torch.testing.assert_close(outputs(model), before, atol=1e-4, rtol=0)
-
-
 # --- in between ----------------------------------------------------------------------------------
 
 
@@ -422,27 +335,3 @@ def test_deleting_the_adapter_gives_the_base_back(kind):
     model.delete_adapter("default")
     assert torch.equal(linear.get_base_layer().weight, weights[0])
     assert not chain.is_open
-
-
-# --- under Trainer -------------------------------------------------------------------------------
-
-
-def run(kind: str, folder, *, callbacks=(), resume=None, **options) -> PeftModel:
-    set_seed(5)
-    model = build(kind)
-    chain = ChainCallback(model, every=3, warmup_steps=1, **options)
-    make_trainer(model, folder, callbacks=[chain, *callbacks]).train(resume_from_checkpoint=resume)
-    return model
-
-
-@two_kinds
-@pytest.mark.parametrize("step", [3, 5])
-def test_a_run_that_was_stopped_and_resumed_ends_bit_for_bit_as_one_that_was_not(
-    kind, step, tmp_path
-):
-    whole = run(kind, tmp_path / "whole")
-    run(kind, tmp_path / "stopped", callbacks=[StopAt(step)])
-    resumed = run(kind, tmp_path / "stopped", resume=True)
-    assert {type(layer) for layer in layers(resumed).values()} == {lora.Linear}
-    assert same(whole.state_dict().values(), resumed.state_dict().values())
-    assert len(trained(resumed)) == 4
