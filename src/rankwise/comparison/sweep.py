@@ -6,11 +6,11 @@ With other settings it is another run, in another folder.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 from rankwise.comparison.analysis.choice import MethodSweep
 from rankwise.comparison.analysis.race import FEWEST_SEEDS
@@ -72,16 +72,12 @@ def _beyond_edge(method: MethodSweep) -> GridPoint | None:
     return None if rate is None else replace(best, learning_rate=rate)
 
 
+Result = TypeVar("Result", TestResult, RetentionRecord)
+
+
 def read_test(sweeps: list[MethodSweep], output: Path, *, engine: Engine) -> dict[str, TestResult]:
     """Score on test the runs of each chosen rate, and no others; keyed by the run's name."""
-    chosen = [run for method in sweeps for run in method.best_runs()]
-    kept = {
-        run.run: result
-        for run in chosen
-        if (result := recorded_test(RunFolder.below(output, run.run))) is not None
-    }
-    calls = [(run.run_settings(), output) for run in chosen if run.run not in kept]
-    return kept | {result.run: result for result in engine.run(_score, calls)}
+    return _read_once(sweeps, output, engine, recorded=recorded_test, read=_score)
 
 
 def measures_retention(recipe: Recipe) -> bool:
@@ -98,14 +94,26 @@ def read_retention(
     sweeps: list[MethodSweep], output: Path, *, engine: Engine
 ) -> dict[str, RetentionRecord]:
     """Measure, once, what the runs of each chosen point have lost; keyed by the run's name."""
+    return _read_once(sweeps, output, engine, recorded=recorded_retention, read=_retain)
+
+
+def _read_once(
+    sweeps: list[MethodSweep],
+    output: Path,
+    engine: Engine,
+    *,
+    recorded: Callable[[RunFolder], Result | None],
+    read: Callable[[RunSettings, Path], Result],
+) -> dict[str, Result]:
+    """Return what was recorded of the runs of each chosen point, or else is read of them now."""
     chosen = [run for method in sweeps for run in method.best_runs()]
     kept = {
         run.run: result
         for run in chosen
-        if (result := recorded_retention(RunFolder.below(output, run.run))) is not None
+        if (result := recorded(RunFolder.below(output, run.run))) is not None
     }
     calls = [(run.run_settings(), output) for run in chosen if run.run not in kept]
-    return kept | {result.run: result for result in engine.run(_retain, calls)}
+    return kept | {result.run: result for result in engine.run(read, calls)}
 
 
 _Entered: TypeAlias = tuple[MethodSweep, list[GridPoint]]

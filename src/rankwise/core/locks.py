@@ -36,8 +36,7 @@ def sole_use(folder: Path) -> Iterator[None]:
     except OSError as error:
         complaint = complaint_of_disk(error) or str(error)
         raise SettingsError(
-            f"nothing can be written in {folder} ({complaint}), or choose another folder with "
-            "--output"
+            f"nothing can be written in {folder} ({complaint}): choose another folder with --output"
         ) from None
     try:
         yield

@@ -25,6 +25,7 @@ from torch.optim import AdamW, Optimizer
 
 from rankwise.core.errors import ModelError
 from rankwise.methods.adapters.bridge import adapter_parameters
+from rankwise.methods.optimizer import strengths_of
 
 Group = dict[str, Any]
 
@@ -132,11 +133,10 @@ def _factors_of(model: nn.Module) -> set[int]:
     found: set[int] = set()
     for layer in model.modules():
         if isinstance(layer, BaseTunerLayer):
-            strengths = getattr(layer, "strength_names", ())
             for adapter_name in layer._get_available_adapters():
                 found |= {
                     id(parameter)
                     for part, parameter in adapter_parameters(layer, adapter_name).items()
-                    if parameter.ndim == 2 and "embedding" not in part and part not in strengths
+                    if parameter.ndim == 2 and "embedding" not in part
                 }
-    return found
+    return found - {id(strength) for strength in strengths_of(model)}

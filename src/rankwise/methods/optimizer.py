@@ -57,9 +57,9 @@ def parameter_groups(
             raise SettingsError(f"{setting} is {rates[setting]}, but no {what}: leave it out")
         return taken
 
-    if lambda_lr is None and any(id(p) in left for p in _strengths(model)):
+    if lambda_lr is None and any(id(p) in left for p in strengths_of(model)):
         rates["lambda_lr"] = lambda_lr = lr
-    strengths = take("lambda_lr", "strength λ trains", _strengths(model))
+    strengths = take("lambda_lr", "strength λ trains", strengths_of(model))
     embeddings = take("embedding_lr", "adapter of an embedding trains", _of_embeddings(model))
     lefts = take("b_ratio", "factor B trains", _left_factors(model))
     matrices = [p for p in left.values() if p.ndim >= 2]
@@ -85,7 +85,8 @@ def _trainable(model: nn.Module) -> dict[int, nn.Parameter]:
     return trainable
 
 
-def _strengths(model: nn.Module) -> list[nn.Parameter]:
+def strengths_of(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that scale a whole change, λ of DeLoRA."""
     return [
         factor.weight
         for layer in model.modules()

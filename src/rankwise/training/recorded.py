@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TypeVar
 
 from rankwise.core.errors import AdapterError
 from rankwise.training.folder import RunFolder
 from rankwise.training.records import RetentionRecord, RunRecord, TestResult, read_run
+
+Result = TypeVar("Result", TestResult, RetentionRecord)
 
 
 def finished_record(folder: RunFolder) -> RunRecord | None:
@@ -28,11 +31,7 @@ def recorded_test(folder: RunFolder) -> TestResult | None:
     Raises:
         AdapterError: What was scored is not the adapter that is here now.
     """
-    if not folder.test.exists():
-        return None
-    result = TestResult.read(folder.test)
-    _check_adapter(result.adapter_digest, folder, file=folder.test, what="score")
-    return result
+    return _recorded(TestResult, folder.test, folder, what="score")
 
 
 def recorded_retention(folder: RunFolder) -> RetentionRecord | None:
@@ -41,19 +40,19 @@ def recorded_retention(folder: RunFolder) -> RetentionRecord | None:
     Raises:
         AdapterError: What was measured is not the adapter that is here now.
     """
-    if not folder.retention.exists():
+    return _recorded(RetentionRecord, folder.retention, folder, what="retention")
+
+
+def _recorded(kind: type[Result], file: Path, folder: RunFolder, *, what: str) -> Result | None:
+    if not file.exists():
         return None
-    result = RetentionRecord.read(folder.retention)
-    _check_adapter(result.adapter_digest, folder, file=folder.retention, what="retention")
-    return result
-
-
-def _check_adapter(digest: str | None, folder: RunFolder, *, file: Path, what: str) -> None:
-    if digest not in (None, adapter_digest(folder.adapter)):
+    result = kind.read(file)
+    if result.adapter_digest not in (None, adapter_digest(folder.adapter)):
         raise AdapterError(
             f"{file} is the {what} of another adapter than the one in {folder.adapter}: "
             f"delete the {what} to take it anew"
         )
+    return result
 
 
 def adapter_digest(folder: Path) -> str:

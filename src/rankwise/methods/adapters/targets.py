@@ -28,7 +28,6 @@ from rankwise.methods.adapters.bridge import linear_sides
 from rankwise.methods.adapters.factored_weight import FactoredWeight
 from rankwise.methods.adapters.quantised import is_supported
 
-_SMALLER_SIDE = "its smaller side is"
 _MOST_NAMES = 6
 # What is asked of a weight without reading its values, and where a model only sets itself up.
 _ASKED = {"dtype", "device", "shape", "size", "ndim", "dim", "numel", "requires_grad", "is_meta"}
@@ -110,13 +109,18 @@ def choose_linear_layers(config: Any, model: nn.Module, layer_class: type[Factor
     # What trains in full beside the adapter is no layer of it.
     whole = set(config.modules_to_save or ())
     names = {name for name in config.target_modules if whole.isdisjoint(name.split("."))}
-    reasons = {name: _why_left_out(config, model, name, layer_class) for name in sorted(names)}
-    left_out = {name: reason for name, reason in reasons.items() if reason}
+    uncalled = {name: why for name in names if (why := _why_left_uncalled(model, name))}
+    narrow = _sides_below_rank(config, model, names - uncalled.keys(), layer_class)
+    left_out = uncalled | {
+        name: f"its smaller side is {side}, less than r={rank_of(config, name)}"
+        for name, side in narrow.items()
+    }
+    left_out = dict(sorted(left_out.items()))
     config.target_modules = names - left_out.keys()
     if not config.target_modules:
+        advice = f"; lower r to {max(narrow.values())} or less" if narrow else ""
         raise ModelError(
-            f"'all-linear' finds no layer to adapt: {_listed(left_out) or 'none'}"
-            + _fitting_rank(model, left_out)
+            f"'all-linear' finds no layer to adapt: {_listed(left_out) or 'none'}{advice}"
         )
     if left_out:
         warnings.warn(f"'all-linear' leaves out {_listed(left_out)}", stacklevel=2)
@@ -153,24 +157,18 @@ def _leave_as_it_is(*_: Any) -> None:
     return None
 
 
-def _why_left_out(
-    config: Any, model: nn.Module, name: str, layer_class: type[FactoredWeight]
-) -> str | None:
-    if reason := _why_never_called(model, name) or _why_probably_never_called(model, name):
-        return reason
-    side, r = min(linear_sides(_base_of(model, name))), rank_of(config, name)
-    is_narrow = layer_class.is_bounded_by_sides and side < r
-    return f"{_SMALLER_SIDE} {side}, less than r={r}" if is_narrow else None
+def _why_left_uncalled(model: nn.Module, name: str) -> str | None:
+    return _why_never_called(model, name) or _why_probably_never_called(model, name)
 
 
-def _fitting_rank(model: nn.Module, left_out: Mapping[str, str | None]) -> str:
-    """Say up to which rank a layer would be left, where it is the rank that leaves none."""
-    sides = [
-        min(linear_sides(_base_of(model, name)))
-        for name, reason in left_out.items()
-        if reason and reason.startswith(_SMALLER_SIDE)
-    ]
-    return f"; lower r to {max(sides)} or less" if sides else ""
+def _sides_below_rank(
+    config: Any, model: nn.Module, names: Iterable[str], layer_class: type[FactoredWeight]
+) -> dict[str, int]:
+    """Return the smaller side of each layer that is too narrow for its rank."""
+    if not layer_class.is_bounded_by_sides:
+        return {}
+    sides = {name: min(linear_sides(_base_of(model, name))) for name in names}
+    return {name: side for name, side in sides.items() if side < rank_of(config, name)}
 
 
 def _why_never_called(model: nn.Module, name: str) -> str | None:

@@ -8,6 +8,7 @@ later by ``add_callback``, and for other loops, it is a context manager.
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 import warnings
@@ -216,9 +217,9 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Lower the learning rate for one of the first steps after a fold."""
-        last = max((each for each in self._folds if each <= state.global_step), default=None)
-        step = state.global_step - (last or 0)
-        if last is not None and step < self._warmup_steps:
+        folds = bisect.bisect_right(self._folds, state.global_step)
+        step = state.global_step - self._folds[folds - 1] if folds else 0
+        if folds and step < self._warmup_steps:
             groups = kwargs["optimizer"].param_groups
             self._scheduled_rates = [group["lr"] for group in groups]
             for group in groups:
@@ -237,7 +238,8 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Fold where a block ends and another follows."""
-        if state.global_step in self._folds:
+        after = bisect.bisect_right(self._folds, state.global_step)
+        if after and self._folds[after - 1] == state.global_step:
             optimizer = None if self._moments == "kept" else kwargs["optimizer"]
             self.chain.fold(optimizer, moments=self._moments)
 

@@ -193,8 +193,7 @@ def check_moments(model: nn.Module, adapter_name: str, moments: MomentsAtFold) -
     if moments not in known:
         raise SettingsError(f"no moments {moments!r}; {nearest_names(str(moments), known)}")
     config = cast("dict[str, Any]", getattr(model, "peft_config", {})).get(adapter_name)
-    of_class = (type(config), *type(config).__mro__)
-    kind = next((KINDS[each] for each in of_class if each in KINDS), None)
+    kind = next((KINDS[each] for each in type(config).__mro__ if each in KINDS), None)
     if moments == "carried" and kind is not None and not kind.has_turns:
         raise SettingsError(
             "moments='carried' needs factors that enter the change linearly, and DeLoRA normalises "

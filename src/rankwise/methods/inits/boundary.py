@@ -50,6 +50,7 @@ from rankwise.methods.adapters.switching import active_adapter, has_adapter, loa
 from rankwise.methods.inits.monitored import Monitor, find_monitored
 from rankwise.methods.inits.progress import Watch
 from rankwise.methods.inits.report import MonitoredLayer, Outcome
+from rankwise.methods.optimizer import strengths_of
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,8 @@ class BoundaryMatching:
         """
         model.eval()
         parameters = _trainable(layers, adapter_name)
-        strengths = _strengths(layers, adapter_name)
-        decaying = [id(parameter) not in strengths for parameter in parameters]
+        strengths = {id(parameter) for parameter in strengths_of(model)}
+        decays = [0.0 if id(each) in strengths else self.weight_decay for each in parameters]
         used = batches[: self.steps]
         forward = _Forward(model, used, loss)
         with torch.no_grad(), _reference_acts(model, self.reference, adapter_name):
@@ -136,7 +137,7 @@ class BoundaryMatching:
         fused = fused_lora(layers.values())
         with active_adapter(model, adapter_name), fused, replaced(model, parameters) as copies:
             before = matcher.agreement()
-            losses = self._train(matcher, copies, decaying, watch)
+            losses = self._train(matcher, copies, decays, watch)
             after = matcher.agreement()
             trained = [copy.detach() for copy in copies]
         with torch.no_grad():
@@ -163,17 +164,16 @@ class BoundaryMatching:
         self,
         matcher: _Matcher,
         parameters: list[nn.Parameter],
-        decaying: list[bool],
+        decays: list[float],
         watch: Watch,
     ) -> list[float]:
         # Hundreds of small factors: one operation for all of them, where there is a GPU.
         is_fused = all(parameter.device.type == "cuda" for parameter in parameters) or None
         groups = [
-            {"params": [p for p, each in zip(parameters, decaying, strict=True) if each is decays],
-             "weight_decay": self.weight_decay if decays else 0.0}
-            for decays in (True, False)
-        ]  # fmt: skip
-        groups = [group for group in groups if group["params"]]
+            {"params": [p for p, decay in zip(parameters, decays, strict=True) if decay == each]}
+            | {"weight_decay": each}
+            for each in dict.fromkeys(decays)
+        ]
         optimizer = torch.optim.AdamW(groups, lr=self.lr, fused=is_fused)
         losses = []
         for step in watch.through(range(self.steps), "boundary matching steps"):
@@ -289,16 +289,6 @@ def _trainable(layers: Mapping[str, BaseTunerLayer], adapter_name: str) -> list[
             f"model.set_adapter({adapter_name!r}) first"
         )
     return parameters
-
-
-def _strengths(layers: Mapping[str, BaseTunerLayer], adapter_name: str) -> set[int]:
-    """Return the ids of the parameters that scale a whole change, which decay would weaken."""
-    return {
-        id(parameter)
-        for layer in layers.values()
-        for part, parameter in adapter_parameters(layer, adapter_name).items()
-        if part in getattr(layer, "strength_names", ())
-    }
 
 
 class _Forward:

@@ -53,7 +53,7 @@ def build_callback(job: Job) -> ChainCallback | None:
             every=schedule.every_steps,
             every_epochs=schedule.every_epochs,
             fractions=schedule.fractions or None,
-            single_block=not (schedule.every_steps or schedule.every_epochs or schedule.fractions),
+            single_block=schedule.is_one_block,
             batches=batches,
             warmup_steps=schedule.warmup_steps,
             moments=schedule.moments,
@@ -64,7 +64,7 @@ def build_callback(job: Job) -> ChainCallback | None:
 
 
 def _warn_of_no_fold(job: Job, schedule: ChainSchedule, chain: Chain) -> None:
-    if (job.block_steps is None and not schedule.fractions) or job.fold_steps:
+    if schedule.is_one_block or job.fold_steps:
         return
     warning = warning_of_no_fold(
         job.steps,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from rankwise.functional.sketch_kinds import SKETCH_KINDS, ChainSide, Kind, MomentsAtFold
+from rankwise.methods.chain.fold_steps import check_fractions
 from rankwise.training.settings.adapters import AdapterSettings, DeloraSettings
 from rankwise.training.settings.base import Fraction, Settings, setting
 from rankwise.training.settings.kinds import Kinds, Names
@@ -210,6 +211,11 @@ class ChainSchedule(Settings):
     )
     gradient_sampling: Sampling = setting("random", _SAMPLING, before="first")
 
+    @property
+    def is_one_block(self) -> bool:
+        """Whether it never folds, as nothing says when."""
+        return not (self.every_epochs or self.every_steps or self.fractions)
+
     @model_validator(mode="after")
     def _check_folds(self) -> ChainSchedule:
         said = [
@@ -222,8 +228,7 @@ class ChainSchedule(Settings):
                 f"{' and '.join(said)} both say when to fold: set every_epochs to null, or leave "
                 "one of the others out"
             )
-        if self.fractions != sorted({each for each in self.fractions if 0 < each < 1}):
-            raise ValueError(f"fractions must rise and lie between 0 and 1, got {self.fractions}")
+        check_fractions(self.fractions)
         return self
 
 
