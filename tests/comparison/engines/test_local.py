@@ -109,3 +109,42 @@ def test_ctrl_c_lets_workers_keep_what_they_are_at(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert (tmp_path / "kept").exists()
+
+
+AMID_A_RESULT = """
+import os, pathlib, signal, threading, time
+from multiprocessing.connection import Connection
+from rankwise.comparison.engines.local import LocalEngine
+
+def answer():
+    send = Connection._send
+
+    def slowly(self, part, *rest):
+        send(self, part, *rest)
+        if len(part) == 4:  # the length of what follows
+            pathlib.Path("begun").touch()
+            time.sleep(1)
+
+    Connection._send = slowly
+    return bytes(100_000)
+
+def interrupt():
+    while not pathlib.Path("begun").exists():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=interrupt).start()
+    with LocalEngine(1) as engine:
+        list(engine.run(answer, [()]))
+"""
+
+
+def test_ctrl_c_amid_a_result_leaves_nobody_waiting_for_the_rest_of_it(tmp_path):
+    (tmp_path / "amid.py").write_text(AMID_A_RESULT)
+    command = [sys.executable, "amid.py"]
+    ended = subprocess.run(
+        command, cwd=tmp_path, check=False, timeout=60, capture_output=True, text=True
+    )
+    assert "KeyboardInterrupt" in ended.stderr

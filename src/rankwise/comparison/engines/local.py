@@ -29,6 +29,8 @@ from rankwise.core.plugins import load_plugins, loaded_plugins
 LOST_POOLS = 3
 """How many pools may be lost one after another before any call comes back."""
 
+_TAKEN = 2.0  # seconds in which a parent that is alive has taken a result
+
 
 class LocalEngine:
     """A pool of ``workers`` processes; a context manager, whose exit cancels what has not begun.
@@ -76,7 +78,8 @@ class LocalEngine:
         while waiting:
             try:
                 futures = {
-                    self._pool.executor.submit(function, *call): i for i, call in waiting.items()
+                    self._pool.executor.submit(_called, function, call): i
+                    for i, call in waiting.items()
                 }
                 for future in as_completed(futures):
                     result = future.result()
@@ -144,12 +147,56 @@ def _prepare_worker(
     # Ctrl-C reaches every process of the terminal; the parent alone decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A handler, so that a training may let it wait for its checkpoint.
-    signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
+    signal.signal(signal.SIGTERM, lambda number, _: _LEAVING.leave(128 + number))
     # Two processes with two threads each on two cores are slower than with one each.
     torch.set_num_threads(1)
     silence_libraries()
     threading.Thread(target=_leave_with_parent, args=(lifeline, requests), daemon=True).start()
     load_plugins(plugins)
+
+
+class _Leaving:
+    """Ends a worker, but not amid a result: the parent would wait for the rest of it for ever."""
+
+    def __init__(self) -> None:
+        # A signal may come where this thread holds it.
+        self._gate = threading.RLock()
+        self._may_leave = True
+        self._code: int | None = None
+
+    def leave(self, code: int) -> None:
+        """End the process: at once where it may, else before the next call or soon."""
+        with self._gate:
+            self._code = code
+            if self._may_leave:
+                os._exit(code)
+        # Where nobody takes the result any more, as in a pool that has lost another worker.
+        timer = threading.Timer(_TAKEN, os._exit, [code])
+        timer.daemon = True
+        timer.start()
+
+    def begin_call(self) -> None:
+        """Let it end from here on."""
+        with self._gate:
+            self._may_leave = True
+            if self._code is not None:
+                os._exit(self._code)
+
+    def end_call(self) -> None:
+        """Let it not end, until the next call."""
+        with self._gate:
+            self._may_leave = False
+
+
+_LEAVING = _Leaving()
+
+
+def _called(function: Callable[..., Any], call: tuple[Any, ...]) -> Any:
+    _LEAVING.begin_call()
+    try:
+        return function(*call)
+    finally:
+        _LEAVING.end_call()
 
 
 def _leave_with_parent(lifeline: Connection, requests: Connection) -> None:
@@ -158,4 +205,4 @@ def _leave_with_parent(lifeline: Connection, requests: Connection) -> None:
     if lifeline not in wait([lifeline, requests]):
         os.kill(os.getpid(), signal.SIGTERM)
         lifeline.poll(None)
-    os._exit(1)
+    _LEAVING.leave(1)
