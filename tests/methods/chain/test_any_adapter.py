@@ -127,6 +127,54 @@ def test_an_sb_chain_takes_its_frozen_factors_from_the_gradient_at_that_point():
             torch.testing.assert_close(A.T @ A, Vh[:2].T @ Vh[:2], rtol=1e-4, atol=1e-4)
 
 
+def test_a_chain_of_delora_changes_the_weight_along_the_gradient_at_that_point():
+    model = build("delora")
+    batch = [{"x": inputs(), "labels": torch.arange(9) % 5}]
+    gradients = functools.partial(capture_gradients, model, batches=batch)
+    chain = Chain(model, sketch="gradient", gradients=gradients)
+    optimizer = optimizer_of(model)
+    for fold in range(2):
+        if fold:
+            train(model, optimizer)
+            learned = outputs(model)
+            chain.fold(optimizer)
+            torch.testing.assert_close(outputs(model), learned, rtol=1e-5, atol=1e-5)
+        now = {}
+        sources = {name: bridge.gradient_source(layer) for name, layer in layers(model).items()}
+        gradients(sources, consume=now.__setitem__)
+        for name, layer in layers(model).items():
+            assert not own_change(layer).any()
+            A, B, _, A0, B0, norms = layer.parts("default")
+            assert norms.unique().numel() > 1, "columns of one norm would not tell"
+            assert torch.equal(A, A0)
+            assert torch.equal(B, B0)
+            U, _, Vh = torch.linalg.svd(now[name])
+            left = torch.nn.functional.normalize(B, dim=-2)
+            right = torch.nn.functional.normalize(A * norms, dim=-1)
+            for term in range(2):
+                torch.testing.assert_close(
+                    torch.outer(left[:, term], left[:, term]),
+                    torch.outer(U[:, term], U[:, term]),
+                    rtol=1e-3,
+                    atol=1e-4,
+                )
+                torch.testing.assert_close(
+                    torch.outer(right[term], right[term]),
+                    torch.outer(Vh[term], Vh[term]),
+                    rtol=1e-3,
+                    atol=1e-4,
+                )
+
+
+def test_a_direction_in_columns_of_zero_alone_stays_as_it_was_drawn():
+    model = build("delora")
+    layer = next(iter(layers(model).values()))
+    norms = layer.parts("default")[-1]
+    norms[0] = 0.0
+    A = torch.eye(2, norms.numel())
+    assert torch.equal(layer.rows_along("default", A), A)
+
+
 @two_kinds
 def test_the_drawn_sketches_depend_on_seed_layer_and_block_alone(kind):
     def drawn(seed: int) -> list[torch.Tensor]:

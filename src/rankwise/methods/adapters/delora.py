@@ -185,11 +185,22 @@ class DeloraWeight(FactoredWeight, ABC):
             assign(part, B)
 
     @torch.no_grad()
-    def restart(self, adapter_name: str, B: Tensor, A: Tensor) -> None:
-        """Start anew in the directions B and A with the first λ; the frozen copies follow.
+    def rows_along(self, adapter_name: str, A: Tensor) -> Tensor:
+        """Return the unit rows â for which â diag(n) lies along the rows of A.
 
-        Their lengths are those that factors drawn at random have, as a step turns a short vector
-        further than a long one; n stays.
+        A row that lies in columns with a norm of zero or tiny alone comes back as it is: nothing in
+        it moves, whatever its scale, until it turns towards other columns.
+        """
+        norms = whole(self.parts(adapter_name)[-1])
+        rows = _rows_behind(norms.to(A.device, A.dtype), A)
+        return torch.where(rows.any(dim=-1, keepdim=True), rows, A)
+
+    @torch.no_grad()
+    def restart(self, adapter_name: str, B: Tensor, A: Tensor) -> None:
+        """Start anew with factors along B and A and the first λ; the frozen copies follow.
+
+        The terms of ΔW then lie along b aᵀ diag(n). Their lengths are those that factors drawn at
+        random have, as a step turns a short vector further than a long one; n stays.
         """
         r = B.shape[-1]
         left = B * (math.sqrt(B.shape[-2] / (3 * r)) / lengths_of(B, -2))

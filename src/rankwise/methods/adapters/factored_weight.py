@@ -289,8 +289,12 @@ class FactoredWeight(nn.Module, BaseTunerLayer, ABC):
         """Tell whether the start of an adapter is such that no training moves the weight."""
         return False
 
+    def rows_along(self, adapter_name: str, A: Tensor) -> Tensor:
+        """Return the rows that :meth:`restart` needs for a change along the rows of A (r, in)."""
+        return A
+
     def restart(self, adapter_name: str, B: Tensor, A: Tensor) -> None:
-        """Start anew at ΔW = 0 exactly, in the directions of B (out, r) and A (r, in).
+        """Start anew at ΔW = 0 exactly, with factors along B (out, r) and A (r, in).
 
         Raises:
             ModelError: The adapter does not say how, so that it cannot be the block of a chain.

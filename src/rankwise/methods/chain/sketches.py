@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol, cast, get_args
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -124,7 +124,19 @@ class Sketcher:
     def draw(
         self, name: str, layer: BaseTunerLayer, block: int, *, gradient: Tensor | None = None
     ) -> Sketches:
-        """Draw the sketches of one layer for a block: the same again for the same arguments."""
+        """Draw the sketches of one layer for a block: the same again for the same arguments.
+
+        What is drawn at random is a factor itself, as at an adapter's own start; the directions of
+        a gradient are those of the weight's change.
+        """
+        drawn = self._draw_each(name, layer, block, gradient)
+        if self.side is None and gradient is not None:
+            return {**drawn, "A": cast(Any, layer).rows_along(self.adapter_name, drawn["A"])}
+        return drawn
+
+    def _draw_each(
+        self, name: str, layer: BaseTunerLayer, block: int, gradient: Tensor | None
+    ) -> Sketches:
         experts = number_of_experts(layer)
         if experts is None:
             return self._draw(layer, (name, block), gradient)
