@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+from typing import Any
 
 import pytest
+import torch
+from peft import PeftModelForSequenceClassification
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -151,6 +155,35 @@ def test_what_servers_ask_is_said_and_stands_in_the_card(classifier, tmp_path, c
     assert main(["export", str(classifier), "--output", str(tmp_path / "lora")]) == 0
     assert "note: vLLM takes no modules_to_save" in capsys.readouterr().out
     assert "- vLLM takes no modules_to_save" in (tmp_path / "lora" / "README.md").read_text()
+
+
+def run_the_code_of_the_card(directory):
+    """Return what the Python block of the card in a directory calls ``model``."""
+    card = (directory / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code.replace("DIRECTORY", str(directory)), names)
+    return names["model"]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("publish", [publish_lora, publish_merged])
+def test_the_card_loads_a_classifier_that_answers_as_the_run(classifier, tmp_path, publish):
+    publish(classifier, tmp_path / "out")
+    opened = FinishedRun.open(classifier)
+    (batch,) = opened.splits.validation.batches(8)
+    expected = opened.trained_model().eval()(**batch)["logits"]
+    loaded = run_the_code_of_the_card(tmp_path / "out").eval()
+    torch.testing.assert_close(loaded(**batch)["logits"], expected, rtol=1e-4, atol=1e-4)
+    if publish is publish_lora:
+        assert isinstance(loaded, PeftModelForSequenceClassification)
+        config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+        assert config["task_type"] == "SEQ_CLS"
+
+
+def test_no_code_is_given_for_a_model_whose_head_is_set_apart(classifier, tmp_path):
+    publish_lora(classifier, tmp_path / "lora", target="gguf-ready")
+    assert "```python" not in (tmp_path / "lora" / "README.md").read_text()
 
 
 def test_merged_weights_carry_the_tokenizer(classifier, tmp_path):

@@ -39,16 +39,27 @@ def start_card(record: dict[str, Any]) -> str:
 
 
 def export_card(
-    record: dict[str, Any], *, target: str, found: str, notes: Sequence[str] = ()
+    record: dict[str, Any],
+    *,
+    target: str,
+    found: str,
+    code: str | None = None,
+    notes: Sequence[str] = (),
 ) -> str:
     """Return the card of what ``rankwise export`` wrote.
 
-    ``found`` says how it was compared, ``notes`` what servers ask of it, a sentence each.
+    ``found`` says how it was compared, ``code`` loads it, ``notes`` are what servers ask of it, a
+    sentence each.
     """
     scores = [f"- {record['metric']} on validation: {record['score_validation']:.4f}"]
     scores += [f"- {note}" for note in notes]
     is_merged = target == "merged"
     text = _MERGED if is_merged else _PLAIN
+    if code is not None:
+        text += (
+            "\n\nWith DIRECTORY as the folder of this file, or its name on the Hub:\n\n"
+            f"```python\n{code}\n```"
+        )
     return _card(
         f"{record['settings']['method']['name']} on {record['settings']['task']['name']}",
         "\n".join([text, "", f"Compared before it was kept: {found}.", "", *scores]),

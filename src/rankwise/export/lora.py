@@ -27,6 +27,7 @@ from rankwise.core.directories import draft_of
 from rankwise.core.errors import AdapterError, ChainError, ModelError
 from rankwise.core.modules import device_of, preserved_state
 from rankwise.core.vllm import LARGEST_RANK
+from rankwise.export.loading import task_type_of
 from rankwise.export.serving import serving_notes
 from rankwise.export.targets import find_targets
 from rankwise.functional.compression import without_excess_rank
@@ -69,8 +70,9 @@ def export_lora(
 ) -> LoraExport:
     """Write an adapter as a plain LoRA directory, and read it back before it appears.
 
-    Modules in ``modules_to_save``, such as a classifier, go along. The directory appears under its
-    name whole or not at all, and ``model`` stays as it is.
+    Modules in ``modules_to_save``, such as a classifier, go along, and the base model's class tells
+    the ``task_type`` where the adapter has none, so that PEFT's Auto classes load it. The directory
+    appears under its name whole or not at all, and ``model`` stays as it is.
 
     Args:
         model: What ``peft.get_peft_model`` or ``PeftModel.from_pretrained`` returned.
@@ -187,17 +189,19 @@ def _lora_config(
     config = model.peft_config[adapter_name]
     targets = find_targets(base, _names(model, pairs), parameters=_stack_names(model, pairs))
     rank = max(A.shape[-2] for _, A in pairs.values())
+    saved = _modules_to_save(model, adapter_name)
+    known = task_type_of(base, has_saved_modules=saved is not None)
     return LoraConfig(
         r=rank,
         lora_alpha=rank,
         target_modules=targets.modules,
         target_parameters=targets.parameters or None,
         exclude_modules=targets.excluded,
-        modules_to_save=_modules_to_save(model, adapter_name),
+        modules_to_save=saved,
         fan_in_fan_out=any(
             getattr(model.get_submodule(name), "fan_in_fan_out", False) for name in pairs
         ),
-        task_type=config.task_type,
+        task_type=config.task_type or known,  # type: ignore[arg-type]
         base_model_name_or_path=config.base_model_name_or_path,
         revision=config.revision,
         inference_mode=True,

@@ -18,9 +18,11 @@ from rankwise.core.records import write_text
 from rankwise.export.card import export_card
 from rankwise.export.compressed import compress_directory
 from rankwise.export.gguf import make_gguf_ready
+from rankwise.export.loading import adapter_code, merged_code
 from rankwise.export.lora import LoraExport, export_lora
 from rankwise.export.merged import export_merged
 from rankwise.export.serving import serving_notes
+from rankwise.methods.adapters.directory import read_config
 from rankwise.tasks.pretrained import torch_dtype
 from rankwise.tasks.splits import Batch
 from rankwise.tasks.table import TextTask
@@ -77,10 +79,13 @@ def publish_lora(
         limit = float("inf") if any(errors.values()) else _limit(opened.settings)
         rows, difference = _compared(model, plain, opened, limit=limit)
         # Only now: what is set apart takes its part in the outputs.
-        if target == "gguf-ready":
-            make_gguf_ready(draft)
+        apart = make_gguf_ready(draft) if target == "gguf-ready" else []
         notes = serving_notes(draft)
-        _write_card(opened, draft, target=target, found=_found(rows, difference), notes=notes)
+        # Without what was set apart it would be another model.
+        dtype = dtype_of(opened.settings.task)
+        code = None if apart else adapter_code(base, read_config(draft), dtype=dtype)
+        found = _found(rows, difference)
+        _write_card(opened, draft, target=target, found=found, code=code, notes=notes)
     written = lora.rank if rank is None else min(rank, lora.rank)
     lora = LoraExport(directory, written, lora.largest_difference, notes)
     return Published(lora, rows, difference, errors)
@@ -103,7 +108,8 @@ def publish_merged(run: Path, directory: Path) -> tuple[int, float]:
         base = opened.base_model()
         load_torch_model(base, draft, safe=True)
         rows, difference = _compared(model, base, opened, limit=_limit(opened.settings))
-        _write_card(opened, draft, target="merged", found=_found(rows, difference))
+        code = merged_code(base, dtype=dtype_of(opened.settings.task))
+        _write_card(opened, draft, target="merged", found=_found(rows, difference), code=code)
     return rows, difference
 
 
@@ -144,11 +150,12 @@ def _write_card(
     *,
     target: Target,
     found: str,
+    code: str | None,
     notes: Sequence[str] = (),
 ) -> None:
     record = run.record.model_dump(mode="json")
     record |= {"settings": run.settings.model_dump(mode="json")}
-    card = export_card(record, target=target, found=found, notes=notes)
+    card = export_card(record, target=target, found=found, code=code, notes=notes)
     write_text(directory / "README.md", card)
 
 
