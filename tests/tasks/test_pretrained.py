@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import socketserver
 import sys
+import threading
 
 import pytest
+from huggingface_hub import constants
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -18,7 +21,7 @@ from transformers import (
 )
 
 from rankwise.core.errors import ModelError
-from rankwise.tasks.pretrained import from_pretrained
+from rankwise.tasks.pretrained import _check_hub, from_pretrained
 
 KINDS = [
     *(AutoConfig, AutoImageProcessor, AutoTokenizer, AutoModelForCausalLM, AutoModelForSeq2SeqLM),
@@ -41,3 +44,55 @@ def test_code_that_comes_with_a_model_is_not_run(tmp_path, monkeypatch, kind):
     with pytest.raises(ModelError, match="needs code that comes with it, which Rankwise does not"):
         from_pretrained(kind, str(tmp_path))
     assert "ran_code" not in sys.modules
+
+
+# --- the Hub -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A Hub of this machine that hangs up on whoever asks; the number of those who did."""
+    asked = []
+
+    class HangsUp(socketserver.BaseRequestHandler):
+        def handle(self):
+            asked.append(self.request.recv(1 << 16))
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), HangsUp) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        yield asked
+        server.shutdown()
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(hub):
+    with pytest.raises(ModelError, match=r"'owner/name' cannot .* Hub cannot be reached \(http"):
+        from_pretrained(AutoTokenizer, "owner/name")
+    assert len(hub) == 1
+
+
+def test_offline_no_hub_is_asked(hub, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="Hub cannot be reached"):
+        from_pretrained(AutoTokenizer, "owner/name")
+    assert not hub
+
+
+def test_what_the_cache_holds_is_loaded_without_the_hub(hub, tmp_path):
+    folder = tmp_path / "cache" / "models--owner--name"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("0" * 40)
+    (folder / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    config = {"model_type": "bert", "hidden_size": 24}
+    (folder / "snapshots" / ("0" * 40) / "config.json").write_text(json.dumps(config))
+    _check_hub("owner/name", "config.json")
+    assert not hub
+
+
+def test_a_name_that_is_none_of_the_hub_is_not_asked_for(hub):
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        from_pretrained(AutoConfig, "no name/of any/kind")
+    assert not hub

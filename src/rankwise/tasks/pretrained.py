@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -14,6 +15,14 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+from huggingface_hub import (
+    constants,
+    get_hf_file_metadata,
+    hf_hub_url,
+    is_offline_mode,
+    try_to_load_from_cache,
+)
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from torch import Tensor, nn
 from transformers import (
     AutoTokenizer,
@@ -31,6 +40,9 @@ Quantization = Literal["nf4", "int8", "int8-torchao"]
 
 _PACKAGE = "package:"
 _GGUF = ".gguf"
+
+# How long the Hub has for its first answer, unless HF_HUB_ETAG_TIMEOUT says otherwise.
+_SECONDS_TO_ANSWER = 5
 
 
 def find_model(name: str) -> str:
@@ -69,6 +81,8 @@ def from_pretrained(kind: Any, name: str, **options: Any) -> Any:
         return _from_gguf(kind, found, name, **options)
     if found.startswith(("/", "./", "../", "~")) and not Path(found).exists():
         raise ModelError(f"model {name!r} cannot be loaded: there is no such folder")
+    if not Path(found).exists():
+        _check_hub(found, "config.json")
     with loading_errors(name):
         return kind.from_pretrained(found, trust_remote_code=False, **options)
 
@@ -89,6 +103,7 @@ def _from_gguf(kind: Any, found: str, name: str, **options: Any) -> Any:
         if found.startswith(("/", ".")) or not file:
             raise ModelError(f"there is no file {found!r}")
         home = f"{owner}/{repository}"
+        _check_hub(home, file)
     is_model = kind.__name__.startswith("AutoModel")
     if is_model:
         # Packed weights take no gradient to what stands before them.
@@ -103,6 +118,33 @@ def _from_gguf(kind: Any, found: str, name: str, **options: Any) -> Any:
         # An adapter's config says of which base it is: the folder would not tell.
         loaded.name_or_path = name
     return loaded
+
+
+def _check_hub(name: str, file: str) -> None:
+    """Ask the Hub once for a model that its cache lacks: Transformers asks for over a minute.
+
+    Raises:
+        ModelError: There is no answer.
+    """
+    has_own = "HF_HUB_ETAG_TIMEOUT" in os.environ
+    seconds = constants.HF_HUB_ETAG_TIMEOUT if has_own else _SECONDS_TO_ANSWER
+    try:
+        if is_offline_mode() or try_to_load_from_cache(name, file) is not None:
+            return
+        get_hf_file_metadata(hf_hub_url(name, file), timeout=seconds)
+    except (HfHubHTTPError, HFValidationError):
+        return  # what is wrong with the name is told where it is loaded
+    except Exception as error:  # of its HTTP client, which is another one in other versions
+        told = f"{type(error).__name__}: {error}"
+        raise ModelError(_unreachable(name, f" ({constants.ENDPOINT}: {told})")) from error
+
+
+def _unreachable(name: str, details: str = "") -> str:
+    return (
+        f"model {name!r} cannot be loaded: no folder here is called so, it has not been fetched "
+        f"before, and the Hub cannot be reached{details}. Name a folder that holds a model, or "
+        "fetch it where there is a network"
+    )
 
 
 @lru_cache(maxsize=4)
@@ -233,11 +275,7 @@ def loading_errors(name: str) -> Iterator[None]:
         if "Unrecognized configuration class" in str(error):
             raise ModelError(_of_another_kind(name, str(error))) from error
         if "couldn't connect to" in str(error):
-            raise ModelError(
-                f"model {name!r} cannot be loaded: no folder here is called so, it has not been "
-                "fetched before, and the Hub cannot be reached. Name a folder that holds a model, "
-                "or fetch it where there is a network"
-            ) from error
+            raise ModelError(_unreachable(name)) from error
         raise ModelError(f"model {name!r} cannot be loaded: {error}") from error
     finally:
         logging.set_verbosity(verbosity)
