@@ -19,7 +19,8 @@ pytestmark = pytest.mark.usefixtures("no_base_model")
 
 def recipe(**comparison):
     methods = [{"name": "lora", "r": 2}, {"name": "delora", "r": 2}]
-    known = {"methods": methods, "learning_rates": [1e-3, 1e-2, 1e-1], "seeds": [0, 1, 2]}
+    known = {"methods": methods, "learning_rates": [1e-3, 1e-2, 1e-1]}
+    known |= {"seeds": [0, 1, 2], "sweep_seeds": 3}
     return load_recipe("digits", {"compare": known | comparison})
 
 

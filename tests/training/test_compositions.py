@@ -205,11 +205,12 @@ def test_what_would_have_no_effect_is_refused(settings, name, adapter, optimizer
 
 
 def test_a_comparison_under_one_budget_places_ranks_under_it():
-    recipe = load_recipe("compositions", {"compare": {"methods": ["lora", "placed"]}})
+    chosen = {"methods": ["lora", "placed"], "budgets": ["300"]}
+    recipe = load_recipe("compositions", {"compare": chosen})
     arguments = argparse.Namespace(budget=600.0, recipe="compositions")
     compared = with_budget(recipe, arguments).compare
     assert compared is not None
-    lora, placed = compared.methods
+    lora, placed = compared.chosen_methods
     assert lora.r == 1
     assert isinstance(placed.adapter, LoraSettings)
     assert (placed.r, placed.adapter.rank_budget) == (4, 600)

@@ -138,10 +138,10 @@ def _compare(
 
     # Absolute, because a worker on another machine stands in a folder of its own.
     absolute = output.resolve()
-    has_retention = measures_retention(recipe)
     from rankwise.cli.progress import ProgressWatcher
 
     with _engine(arguments, output) as engine, ProgressWatcher(plain_console()) as watcher:
+        has_retention = measures_retention(recipe)
         sweeps = sweep(recipe, absolute, engine=engine, watcher=watcher)
         tests = read_test(sweeps, absolute, engine=engine)
         retained = read_retention(sweeps, absolute, engine=engine) if has_retention else {}
@@ -263,6 +263,7 @@ def _engine(arguments: argparse.Namespace, output: Path) -> AbstractContextManag
         )
     from rankwise.comparison.engines import devices as gpus
     from rankwise.comparison.engines.local import LocalEngine
+    from rankwise.comparison.sweep import load_training
 
     per_gpu, visible = arguments.workers_per_gpu, gpus.visible_devices()
     devices = gpus.devices_of_workers(arguments.workers, per_gpu, devices=visible)
@@ -270,7 +271,10 @@ def _engine(arguments: argparse.Namespace, output: Path) -> AbstractContextManag
         gpus.check_memory(output, per_gpu, total=gpus.gpu_memory())
     on = f" on {len(visible)} GPU{'s' if len(visible) > 1 else ''}" if visible else ""
     say(f"starting {len(devices)} worker process{'es' if len(devices) > 1 else ''}{on}")
-    return LocalEngine(devices=devices)
+    engine = LocalEngine(devices=devices)
+    if not summary_file(output).exists():  # Of a comparison that has one, nothing may be left.
+        engine.start(load_training)
+    return engine
 
 
 def _command(arguments: argparse.Namespace, output: Path, overrides: dict[str, Any]) -> str:

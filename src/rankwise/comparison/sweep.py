@@ -177,6 +177,11 @@ class _Runner:
 # whatever else imports this file, does without torch.
 
 
+def load_training() -> None:
+    """Load what trains, so that a first run does not wait for it."""
+    import rankwise.training.together  # noqa: F401
+
+
 def _make_base_model(settings: RunSettings, output: Path) -> None:
     from rankwise.training.build import build_task
 

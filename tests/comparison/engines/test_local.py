@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -31,6 +32,33 @@ def test_every_call_gives_a_result(engine):
 def test_an_error_in_a_worker_reaches_the_caller(engine):
     with pytest.raises(ValueError, match=r"math domain error|nonnegative"):
         list(engine.run(math.sqrt, [(-1.0,)]))
+
+
+def mark(folder):
+    (folder / str(os.getpid())).touch()
+
+
+def wait_for_marks(folder, number):
+    deadline = time.monotonic() + 60
+    while len(list(folder.iterdir())) < number and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return len(list(folder.iterdir()))
+
+
+def test_workers_load_before_the_first_call_comes(tmp_path):
+    with LocalEngine(1) as engine:
+        engine.start(partial(mark, tmp_path))
+        assert wait_for_marks(tmp_path, 1) == 1
+        assert list(engine.run(os.getpid, [()])) == [int(next(tmp_path.iterdir()).name)]
+
+
+def test_what_cannot_be_loaded_is_told_by_the_call_that_needs_it(engine):
+    engine.start(die_of_it)
+    assert list(engine.run(math.pow, [(2, 3)])) == [8.0]
+
+
+def die_of_it():
+    raise ImportError("not here")
 
 
 def die_once(mark, number):

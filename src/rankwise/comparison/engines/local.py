@@ -66,6 +66,11 @@ class LocalEngine:
             self._pool.lifeline.close()
         self._pool.end()
 
+    def start(self, load: Callable[[], None]) -> None:
+        """Start the workers, and let them ``load`` what calls will need while others are busy."""
+        for _ in self._devices:
+            self._pool.executor.submit(_called, load, ())
+
     def run(self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
         """Call ``function(*call)`` for each of ``calls`` and yield the results as they come.
 
