@@ -215,3 +215,11 @@ def test_a_bfloat16_base_gives_what_its_float32_copy_gives():
     expected = wide.base_model.model[0].parts("default")
     actual = narrow.base_model.model[0].parts("default")
     assert all(torch.equal(a, e.to(torch.bfloat16)) for a, e in zip(actual, expected, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_copy_can_be_compiled():
+    model = attach("lora_xs")
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        compiled = torch.compile(copied, backend="eager")
+        torch.testing.assert_close(compiled(inputs()), model(inputs()))

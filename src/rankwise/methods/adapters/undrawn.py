@@ -145,6 +145,10 @@ class Starts(UserDict[str, Start]):
         self._key = id(self)
         _ALL[self._key] = self
 
+    def __reduce__(self) -> tuple[type[Starts], tuple[()]]:
+        # A copy is found by a key of its own; a layer that is copied has drawn all before.
+        return Starts, ()
+
     def draw(self, adapter_name: str) -> None:
         """See that the factors of an adapter have their values."""
         if torch.compiler.is_compiling():
