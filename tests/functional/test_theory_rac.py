@@ -132,7 +132,7 @@ def test_with_a_gaussian_sketch_the_step_is_not_the_projected_one():
 
 M, N, R = 6, 4, 2
 RATE = R / M  # λ = λ_min(E[H])
-BLOCKS, RUNS = 40, 40
+BLOCKS, RUNS = 40, 20
 
 
 class Quadratic:
@@ -256,7 +256,7 @@ class Logistic:
 
     def best(self) -> Tensor:
         W = torch.zeros(M, N)
-        for _ in range(3000):
+        for _ in range(1000):
             W = W - self.gradient(W) / self.L
         return W
 
