@@ -16,6 +16,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from tests import fork_server
+
 settings.register_profile(
     "repeatable", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -59,6 +61,17 @@ def refuse_unmarked_processes(request, monkeypatch) -> None:
 
     monkeypatch.setattr(subprocess.Popen, "__init__", start)
     monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refuse)
+
+
+@pytest.fixture(scope="session")
+def _fork_server() -> None:
+    fork_server.start()  # before a test has changed the environment that it keeps
+
+
+@pytest.fixture
+def forked_workers(_fork_server, monkeypatch) -> None:
+    """Let a comparison fork its workers: the imports of a spawned one cost more than its runs."""
+    monkeypatch.setattr("rankwise.comparison.engines.local.START_METHOD", "forkserver")
 
 
 def pytest_collection_finish() -> None:

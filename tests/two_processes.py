@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import distributed, multiprocessing
 
+from tests import fork_server
+
 
 def run_in_two(function: Callable[[int, Path], Any], folder: Path) -> tuple[Any, Any]:
     """Run ``function(rank, folder)`` in each process and return what both returned.
@@ -21,8 +23,7 @@ def run_in_two(function: Callable[[int, Path], Any], folder: Path) -> tuple[Any,
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    # Both are forked off a server that has imported all of this once for every test.
-    multiprocessing.set_forkserver_preload(["rankwise", "transformers.trainer"])
+    fork_server.start()
     multiprocessing.start_processes(
         _run, (port, function, folder), nprocs=2, start_method="forkserver"
     )

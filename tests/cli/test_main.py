@@ -216,6 +216,7 @@ def test_a_loss_that_breaks_down_is_a_mistake_of_the_settings(capsys, empty_fold
 
 
 @pytest.mark.processes
+@pytest.mark.usefixtures("forked_workers")
 def test_compare_writes_table_summary_and_page_and_goes_on_where_it_stood(capsys, empty_folder):
     words = ["compare", "digits", "--output", "out", "--workers", "1", *QUICK]
     words += ["--compare.learning_rates", "[1e-3, 1e-2]", "--compare.seeds", "[0, 1]"]
@@ -310,6 +311,7 @@ def test_what_others_wrote_reaches_the_terminal_on_lines_of_ours(capsys, monkeyp
 
 
 @pytest.mark.processes
+@pytest.mark.usefixtures("forked_workers")
 def test_without_the_extra_a_comparison_ends_with_table_and_summary(
     capsys, monkeypatch, empty_folder
 ):

@@ -18,6 +18,7 @@ def curve(name, *losses):
 
 
 @pytest.mark.processes
+@pytest.mark.usefixtures("forked_workers")
 def test_it_compares_lora_with_the_four_methods_and_shows_curves(tmp_path, capsys):
     assert main(["quickstart", *SHORT, "--output", str(tmp_path)]) == 0
     text = capsys.readouterr().out

@@ -55,6 +55,7 @@ def test_a_dry_run_says_steps_memory_and_hours(name, capsys):
 
 
 @pytest.mark.processes
+@pytest.mark.usefixtures("forked_workers")
 def test_it_runs_each_task_and_writes_the_table(tmp_path, capsys):
     root = write_mnist(tmp_path / "data")
     words = ["reproduce", "rac-mnist", *SHORT, "--task.data_root", str(root)]

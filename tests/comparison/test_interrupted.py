@@ -14,7 +14,7 @@ import pytest
 from rankwise.core.records import read_record
 
 WORDS = [
-    *["--workers", "1", "--task.pretrain_epochs", "1", "--training.epochs", "200"],
+    *["--workers", "1", "--task.pretrain_epochs", "1", "--training.epochs", "60"],
     *["--compare.methods", "[{name: lora, r: 2}]", "--compare.learning_rates", "[1e-3]"],
     *["--compare.seeds", "[0, 1, 2, 3, 4, 5, 6, 7]"],
 ]

@@ -60,6 +60,7 @@ def test_its_code_is_that_of_the_tutorial():
 
 
 @pytest.mark.processes
+@pytest.mark.usefixtures("forked_workers")
 def test_a_comparison(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = run(map(smaller, code_cells("comparison.ipynb")))

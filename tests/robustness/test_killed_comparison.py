@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from rankwise.cli.main import main
+from rankwise.comparison.engines import local
 from rankwise.comparison.folder import read_summary
 
 from .mortal import SIGNALS, listen
@@ -34,10 +35,12 @@ TRIALS = max(1, int(os.environ.get("RANKWISE_KILL_TRIALS", "4")) // 5)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> list[list]:
+def whole(tmp_path_factory, _fork_server) -> list[list]:
     """The table of a comparison that was never killed."""
     folder = tmp_path_factory.mktemp("whole")
-    assert main(["compare", "digits", *WORDS, "--output", str(folder)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "START_METHOD", "forkserver")
+        assert main(["compare", "digits", *WORDS, "--output", str(folder)]) == 0
     return table(folder)
 
 
@@ -57,6 +60,7 @@ def started(output: Path, *, records: int) -> subprocess.Popen[bytes]:
     return process
 
 
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize("trial", range(TRIALS))
 def test_the_table_is_the_same(tmp_path, whole, trial):
     generator = random.Random(trial)

@@ -74,6 +74,7 @@ def device_seen(barrier):
 
 
 @pytest.mark.processes
+@pytest.mark.usefixtures("forked_workers")
 def test_each_worker_sees_its_own_gpu_and_no_other(tmp_path):
     with LocalEngine(devices=["5", "6"]) as engine:
         assert sorted(engine.run(device_seen, [(tmp_path,), (tmp_path,)])) == ["5", "6"]

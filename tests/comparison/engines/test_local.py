@@ -73,12 +73,14 @@ def die(_number):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_worker_that_dies_is_replaced_and_its_call_repeated(tmp_path):
     with LocalEngine(1) as engine:
         calls = [(tmp_path / "mark", number) for number in range(4)]
         assert sorted(engine.run(die_once, calls)) == [0, 1, 2, 3]
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_call_that_kills_every_worker_is_an_error():
     with LocalEngine(1) as engine, pytest.raises(TrainingError, match=r"died 3 times.*--workers"):
         list(engine.run(die, [(0,)]))
@@ -128,6 +130,7 @@ def keep_when_asked(folder, number):
         (folder / "kept").touch()
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_ctrl_c_lets_workers_keep_what_they_are_at(tmp_path):
     def interrupted() -> None:
         with LocalEngine(2) as engine:

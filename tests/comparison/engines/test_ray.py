@@ -101,12 +101,13 @@ def test_a_call_that_kills_its_workers_is_an_error(engine, monkeypatch):
         list(engine.run(os.abort, [()]))
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_the_table_is_that_of_the_local_engine(cluster, engine, node, tmp_path):
     recipe = load_recipe(
         "digits",
         {
             "task": {"pretrain_epochs": 1},
-            "training": {"epochs": 3},
+            "training": {"epochs": 1, "batch_size": 256},
             "compare": {
                 "methods": [{"name": "lora", "r": 2}, {"name": "rac-lora", "r": 2}],
                 "learning_rates": [1e-3, 1e-2],

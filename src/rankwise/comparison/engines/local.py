@@ -29,6 +29,8 @@ from rankwise.core.plugins import load_plugins, loaded_plugins
 LOST_POOLS = 3
 """How many pools may be lost one after another before any call comes back."""
 
+START_METHOD = "spawn"  # fork would copy the threads and locks of torch as they happen to stand
+
 _TAKEN = 2.0  # seconds in which a parent that is alive has taken a result
 
 
@@ -125,8 +127,7 @@ class _Pool(NamedTuple):
 
 
 def _start_pool(devices: Sequence[str | None]) -> _Pool:
-    # Fork would copy the threads and locks of torch as they happen to stand.
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context(START_METHOD)
     lifeline, requests = context.Pipe(duplex=False), context.Pipe(duplex=False)
     free = context.SimpleQueue()
     for device in devices:
