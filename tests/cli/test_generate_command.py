@@ -17,6 +17,8 @@ from rankwise.training.writing import open_writer
 from tests.models.saved import make_bert, make_llama, make_t5
 from tests.tasks.own.own_files import reviews, write_csv, write_jsonl
 
+pytestmark = pytest.mark.runs
+
 TEMPLATE = (
     "{% for m in messages %}[{{ m.role }}]|{{ m.content }}</s>{% endfor %}"
     "{% if add_generation_prompt %}[assistant]|{% endif %}"

@@ -23,6 +23,8 @@ from rankwise.training.run import train_run
 from rankwise.training.settings.recipe import load_recipe
 from tests.tasks.generation.generation_files import boolq_rows, tiny_llama, write_lines
 
+pytestmark = pytest.mark.runs
+
 SHORT = GenerationRequest(rows=5, max_new_tokens=4)
 
 

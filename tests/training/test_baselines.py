@@ -12,6 +12,8 @@ from rankwise.training.job import prepare_job
 from rankwise.training.loops.optimization import build_optimizer
 from rankwise.training.run import train_run
 
+pytestmark = pytest.mark.runs
+
 KINDS = {
     "rslora": ("LORA", {"use_rslora": True}),
     "dora": ("LORA", {"use_dora": True}),

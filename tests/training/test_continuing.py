@@ -14,6 +14,8 @@ from rankwise.training.folder import RunFolder
 from rankwise.training.run import train_run
 from rankwise.training.settings.recipe import load_recipe
 
+pytestmark = pytest.mark.runs
+
 
 @pytest.fixture
 def digits_of(tmp_path):

@@ -14,6 +14,8 @@ from rankwise.training import initial_adapter
 from rankwise.training.initial_adapter import write_initial_adapter
 from rankwise.training.records import InitialAdapterRecord
 
+pytestmark = pytest.mark.runs
+
 STEPS, ROWS = 20, 16
 FEW = {"init": {"steps": 3}}
 

@@ -14,6 +14,8 @@ from rankwise.training.job import prepare_job
 from rankwise.training.records import InitializationRecord
 from rankwise.training.run import train_run
 
+pytestmark = pytest.mark.runs
+
 SHORT = {"steps": 3, "learning_rate": 1e-2}
 
 

@@ -11,6 +11,8 @@ from rankwise.training.interrupted import keep_settings, refuse_other_run
 from rankwise.training.run import train_run
 from rankwise.training.settings.recipe import load_recipe
 
+pytestmark = pytest.mark.runs
+
 
 def interrupted(run, output):
     keep_settings(run, RunFolder.below(output, run.name))

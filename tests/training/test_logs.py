@@ -10,6 +10,8 @@ from rankwise.training.finished import score_test
 from rankwise.training.folder import RunFolder
 from rankwise.training.run import train_run
 
+pytestmark = pytest.mark.runs
+
 LOOPS = pytest.mark.parametrize("loop", ["lean", "trainer"])
 
 

@@ -27,6 +27,8 @@ from tests.full_disk import Disk
 from tests.models.saved import make_bert
 from tests.tasks.glue.glue_files import write_mrpc
 
+pytestmark = pytest.mark.runs
+
 
 @pytest.mark.parametrize(
     ("name", "rank"), [("lora", 2), ("cola", 6), ("rac-lora", 6), ("lora-sb", 2), ("delora", 4)]

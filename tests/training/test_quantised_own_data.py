@@ -15,6 +15,8 @@ from tests.models.architectures import llama
 from tests.models.saved import make_tokenizer
 from tests.tasks.own.own_files import reviews, write_csv
 
+pytestmark = pytest.mark.runs
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):

@@ -13,6 +13,8 @@ from rankwise.training.settings.recipe import load_recipe
 from tests.models.saved import make_llama
 from tests.tasks.own.own_files import reviews, write_jsonl
 
+pytestmark = pytest.mark.runs
+
 
 class Engine:
     """Notes with what vLLM is opened, and answers with ``tokens``."""

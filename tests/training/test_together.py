@@ -10,6 +10,8 @@ from rankwise.training.records import FailedRun, RunRecord
 from rankwise.training.together import run_all_and_record
 from tests.training.loops.test_lean import short
 
+pytestmark = pytest.mark.runs
+
 METHOD = "abm-lora-task"  # every stage: a reference, an initialization, training
 
 

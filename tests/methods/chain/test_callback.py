@@ -34,6 +34,8 @@ from tests.models.chains import (
     trained,
 )
 
+pytestmark = pytest.mark.runs
+
 # --- when it folds -----------------------------------------------------------------------------
 
 

@@ -21,6 +21,8 @@ from tests.models.chains import (
     same,
 )
 
+pytestmark = pytest.mark.runs
+
 
 def batches():
     return [{"x": Rows().x[:4], "labels": torch.arange(4)}]

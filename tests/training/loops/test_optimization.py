@@ -12,6 +12,8 @@ from rankwise.training.job import prepare_job
 from rankwise.training.loops.optimization import build_optimizer
 from rankwise.training.run import train_run
 
+pytestmark = pytest.mark.runs
+
 
 def test_plain_gradient_steps_with_momentum(settings, output):
     run = settings("rac-lora", optimizer="sgd", momentum=0.9, learning_rate=0.1)

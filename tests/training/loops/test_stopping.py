@@ -15,6 +15,8 @@ from rankwise.training.folder import RunFolder
 from rankwise.training.loops.trainer import JobTrainer, last_checkpoint
 from rankwise.training.run import train_run
 
+pytestmark = pytest.mark.runs
+
 CHAIN = {"schedule": {"every_epochs": 1}}
 DROPOUT = {"adapter": {"dropout": 0.3}}
 
