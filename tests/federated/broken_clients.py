@@ -15,11 +15,11 @@ def second_fails_in_first_round(message, context, call_next):
     return call_next(message, context)
 
 
-def third_lingers_in_second_round(message, context, call_next):
-    """Let client 2 train in round 2 for ever, and the next time as others do."""
+def second_lingers_in_second_round(message, context, call_next):
+    """Let client 1 train in round 2 for ever, and the next time as others do."""
     lingers = Path(os.environ["RANKWISE_FEDERATED"]) / "lingers"
     order = message.content.config_records["order"]
-    if (order["round"], context.node_config["partition-id"]) == (2, 2) and not lingers.exists():
+    if (order["round"], context.node_config["partition-id"]) == (2, 1) and not lingers.exists():
         lingers.touch()
         time.sleep(3600)
     return call_next(message, context)

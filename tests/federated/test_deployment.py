@@ -57,7 +57,7 @@ def test_a_machine_must_name_its_folder(plan_of, tmp_path, monkeypatch):
 
 
 class Machines:
-    """A SuperLink and three SuperNodes on loopback addresses, each with a folder of its own.
+    """A SuperLink and two SuperNodes on loopback addresses, each with a folder of its own.
 
     Flower's programs for apps are warm (``warm_start.py``).
     """
@@ -81,7 +81,7 @@ class Machines:
         )
         server = ("--port", str(self._link), "--disable-runtime-dependency-installation")
         self.start("flower-superlink", *INSECURE, *server, name="server")
-        self.clients = [self.start_client(number) for number in range(3)]
+        self.clients = [self.start_client(number) for number in range(2)]
         wait_for(Path(f"{warm}/line").exists, self)
 
     def start(self, program, *arguments, name):
@@ -144,25 +144,25 @@ def machines(tmp_path, cache):
 def test_a_killed_machine_is_left_out_and_the_federation_goes_on_once_it_is_back(
     machines, plan_of, cache, tmp_path
 ):
-    plan = plan_of("rac-lora", clients=3, rounds=2, min_clients=3, timeout_seconds=LIMIT_SECONDS)
+    plan = plan_of("rac-lora", clients=2, rounds=2, min_clients=2, timeout_seconds=LIMIT_SECONDS)
     write_app(plan, tmp_path / "app")
     shutil.copy(broken_clients.__file__, tmp_path / "app")
     with (tmp_path / "app" / "federation.py").open("a") as app:
         app.write(
-            "from broken_clients import third_lingers_in_second_round\n"
-            "client_app = client_app_of(PLAN, mods=[third_lingers_in_second_round])\n"
+            "from broken_clients import second_lingers_in_second_round\n"
+            "client_app = client_app_of(PLAN, mods=[second_lingers_in_second_round])\n"
         )
     run = machines.run(tmp_path / "app")
-    wait_for((tmp_path / "client-2" / "lingers").exists, machines)
-    machines.clients[2].kill()
+    wait_for((tmp_path / "client-1" / "lingers").exists, machines)
+    machines.clients[1].kill()
     run.wait(LIMIT_SECONDS)
     told = machines.log("run").read_text()
-    assert "round 2: client 2 is left out: it failed: Error: Node Unavailable" in told
+    assert "round 2: client 1 is left out: it failed: Error: Node Unavailable" in told
     assert "bring clients back, and go on with --resume" in told
     results = tmp_path / "server" / f"rac-lora-{plan.digest}"
     assert [each.number for each in SavedProgress.read(results / "progress.json").rounds] == [0, 1]
 
-    machines.start_client(2)
+    machines.start_client(1)
     machines.run(tmp_path / "app").wait(LIMIT_SECONDS)
     whole, _ = federate(plan, tmp_path / "at-hand", cache)
     assert rounds_but_for(FederationRecord.read(results / "record.json")) == rounds_but_for(whole)

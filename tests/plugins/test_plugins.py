@@ -31,7 +31,7 @@ RECIPE = {
             {"name": "toy-chain", "r": 2, "schedule": {"every_epochs": 1}},
         ],
         "learning_rates": [0.01],
-        "seeds": [0, 1],
+        "seeds": [0],
         "widenings": 0,
     },
 }
@@ -46,12 +46,11 @@ for words in json.loads(sys.argv[1]):
 """
 
 
-def commands(*lines, folder, plugins=()):
+def commands(*lines, folder):
     """The exit code and what was printed of each command; all in one process of their own."""
-    named = [word for plugin in plugins for word in ("--plugin", plugin)]
     path = os.pathsep.join([str(Path(rankwise.__file__).parents[1]), str(ROOT)])
     done = subprocess.run(
-        [sys.executable, "-u", "-c", SCRIPT, json.dumps([[*named, *line] for line in lines])],
+        [sys.executable, "-u", "-c", SCRIPT, json.dumps(lines)],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": path},
         stdout=subprocess.PIPE,
@@ -63,12 +62,6 @@ def commands(*lines, folder, plugins=()):
     return [(int(code), text) for text, code in zip(printed[::2], printed[1::2])]
 
 
-def command(*words, folder, plugins=()):
-    """The exit code and what was printed of one command."""
-    (found,) = commands(words, folder=folder, plugins=plugins)
-    return found
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plugins")
@@ -78,10 +71,24 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(folder):
-    code, printed = command("train", "toy.yaml", "--output", "trained", folder=folder)
+    ((code, printed),) = commands(("train", "toy.yaml", "--output", "trained"), folder=folder)
     assert code == 0, printed
     (run,) = (folder / "trained" / "runs").iterdir()
     return run
+
+
+@pytest.fixture(scope="module")
+def told(trained, folder):
+    """The exit codes and what is printed of commands that are told the plugin, by their names."""
+    lines = {
+        "evaluate": (str(trained),),
+        "export": (str(trained), "--output", "exported"),
+        "help": ("method.init.value",),
+        "train": ("toy.yaml", "--output", "new", "--method.init.valu", "3"),
+        "list": ("methods",),
+    }
+    words = [("--plugin", "tests.plugins.toy", name, *rest) for name, rest in lines.items()]
+    return dict(zip(lines, commands(*words, folder=folder), strict=True))
 
 
 def test_it_trains_by_a_recipe_that_names_it(trained):
@@ -92,25 +99,30 @@ def test_it_trains_by_a_recipe_that_names_it(trained):
     assert settings["plugins"] == ["tests.plugins.toy"]
 
 
-def test_a_record_alone_imports_nothing(trained, folder):
-    code, printed = command("evaluate", str(trained), folder=folder)
-    assert code == 2
-    assert "rankwise --plugin tests.plugins.toy COMMAND" in printed
-    code, printed = command("evaluate", str(trained), folder=folder, plugins=["tests.plugins.toy"])
+def test_a_record_alone_imports_nothing(trained, told, folder):
+    (refused, missing) = commands(
+        ("evaluate", str(trained)),
+        ("--plugin", "no.such.module", "list", "methods"),
+        folder=folder,
+    )
+    assert refused[0] == 2
+    assert "rankwise --plugin tests.plugins.toy COMMAND" in refused[1]
+    assert missing[0] == 2
+    assert "there is no module 'no.such.module'" in missing[1]
+    code, printed = told["evaluate"]
     assert code == 0, printed
     assert "toy-hits" in printed
 
 
-def test_it_leaves_as_a_plain_lora(trained, folder):
-    words = ("export", str(trained), "--output", "exported")
-    code, printed = command(*words, folder=folder, plugins=["tests.plugins.toy"])
+def test_it_leaves_as_a_plain_lora(told, folder):
+    code, printed = told["export"]
     assert code == 0, printed
     assert json.loads((folder / "exported" / "adapter_config.json").read_text())["r"] == 2
 
 
 def test_its_methods_are_compared_in_workers(folder):
-    words = ("compare", "toy.yaml", "--output", "compared", "--workers", "2")
-    code, printed = command(*words, folder=folder)
+    words = ("compare", "toy.yaml", "--output", "compared", "--workers", "1")
+    ((code, printed),) = commands(words, folder=folder)
     assert code == 0, printed
     summary = json.loads((folder / "compared" / "summary.json").read_text())
     assert {row["name"]: row["status"] for row in summary["methods"]} == {
@@ -120,24 +132,15 @@ def test_its_methods_are_compared_in_workers(folder):
     }
 
 
-def test_options_and_help_know_its_settings(folder):
-    helped, mistaken, listed = commands(
-        ("help", "method.init.value"),
-        ("train", "toy.yaml", "--output", "new", "--method.init.valu", "3"),
-        ("list", "methods"),
-        folder=folder,
-        plugins=["tests.plugins.toy"],
-    )
+def test_options_and_help_know_its_settings(told):
+    helped, mistaken, listed = told["help"], told["train"], told["list"]
     assert helped[0] == 0, helped
     assert "where every d begins" in helped[1]
     assert (mistaken[0], "--method.init.value" in mistaken[1]) == (2, True)
     assert "toy-chain" in listed[1]
 
 
-def test_a_module_that_is_not_there_is_told(folder):
-    code, printed = command("list", "methods", folder=folder, plugins=["no.such.module"])
-    assert code == 2
-    assert "there is no module 'no.such.module'" in printed
+def test_a_module_that_is_not_there_is_told():
     with pytest.raises(SettingsError, match="add its folder to PYTHONPATH"):
         load_plugins(["no_such_module"])
     with pytest.raises(SettingsError, match="--plugin no_such_module"):
