@@ -89,6 +89,14 @@ def test_a_full_name_always_means_itself(setting):
         ("compare.budgets", "300,1200", ["300", "1200"]),
         ("compare.budgets", "['300']", ["300"]),
         ("method.label", "1e3", "1e3"),
+        ("method.label", "null", None),
+        ("method.label", "'null'", "null"),
+        ("task.delimiter", ",", ","),
+        ("task.delimiter", "|", "|"),
+        ("task.delimiter", r'"\t"', "\t"),
+        ("task.label", "#", "#"),
+        ("task.label", "size: small", "size: small"),
+        ("task.label", "'quoted' or not", "'quoted' or not"),
         ("training.report_to", "tensorboard", ["tensorboard"]),
         ("method.target_modules", "q_proj,v_proj", ["q_proj", "v_proj"]),
         ("method.target_modules", "all-linear", "all-linear"),
@@ -208,8 +216,9 @@ def test_what_was_read_can_be_written_and_read_again(setting, value):
     once = read(option_words(tree))
     written = shlex.join(option_words(once))
     assert read(shlex.split(written)) == once
-    # A number is a text where a setting takes texts alone.
-    is_a_text = setting.takes_only_texts and isinstance(value, bool | int | float)
+    # Whatever is no text is one where a setting takes texts alone.
+    is_a_text = setting.takes_only_texts and not isinstance(value, str | list | None)
+    is_a_text |= setting.takes_only_texts and isinstance(value, list) and not setting.takes("array")
     if not is_a_text and not (setting.takes("array") and not isinstance(value, list)):
         assert once == tree
 

@@ -21,6 +21,8 @@ Tree = dict[str, Any]
 # A value that leaves no doubt that it is a list; a comma in a regular expression makes none.
 _PLAIN_LIST = re.compile(r"[\w.+-]+(,[\w.+-]+)+")
 _SWITCHED = ("true", "false", "yes", "no", "on", "off", "t", "f", "y", "n", "1", "0")
+_NULL = ("", "~", "null")
+_QUOTES = ("'", '"')
 _PLAIN_KEY = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -102,10 +104,13 @@ def _take_value(name: str, typed: str, left: list[str]) -> str:
 
 
 def _read_value(name: str, text: str) -> Any:
-    value, settings = _parsed(name, text), settings_named(name)
+    settings = settings_named(name)
+    takes_list = any(each.takes("array") for each in settings)
     if settings and all(each.takes_only_texts for each in settings):
-        value = text if isinstance(value, bool | int | float) else value
-    if not any(each.takes("array") for each in settings):
+        value = _text(text, may_be_list=takes_list)
+    else:
+        value = _parsed(name, text)
+    if not takes_list:
         return value
     if any(each.takes("string") for each in settings):
         is_list = isinstance(value, str) and _PLAIN_LIST.fullmatch(value)
@@ -114,6 +119,18 @@ def _read_value(name: str, text: str) -> Any:
         is_text = all(each.takes_only_texts for each in settings)
         return [each if is_text else _parsed(name, each) for each in value.split(",")]
     return value if value is None or isinstance(value, list) else [value]
+
+
+def _text(text: str, *, may_be_list: bool) -> Any:
+    """Return what a setting of texts is given: null, what is quoted as in YAML, or the text."""
+    try:
+        value = read_yaml(text)
+    except ValueError:
+        return text
+    if isinstance(value, list) and may_be_list:
+        return value
+    is_yaml = text.lower() in _NULL or (text[:1] in _QUOTES and isinstance(value, str))
+    return value if is_yaml else text
 
 
 def _parsed(name: str, text: str) -> Any:
