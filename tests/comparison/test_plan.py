@@ -52,8 +52,13 @@ def test_runs_are_counted_with_those_of_a_grid_that_grows(recipe):
     swept = recipe.compare.model_copy(update={"sweep_seeds": 1})
     assert runs_of_a_method(swept, method) == (4, 2)
     assert counted_runs(swept) == (
-        "at most 4 runs: 1 methods, 2 seeds, and up to 2 more where a grid of rates grows"
+        "at most 4 runs: 1 method, 2 seeds, and up to 2 more where a grid of rates grows"
     )
+
+
+def test_one_seed_is_told_by_its_number(recipe):
+    alone = recipe.compare.model_copy(update={"seeds": (3,), "widenings": 0})
+    assert counted_runs(alone) == "at most 3 runs: 1 method, 1 seed (number 3)"
 
 
 @pytest.mark.parametrize(("seeds", "sweep_seeds", "runs"), [(5, None, 20), (5, 1, 8), (1, 3, 4)])

@@ -39,11 +39,18 @@ def runs_of_a_method(comparison: ComparisonSettings, method: ComparedMethod) -> 
 
 
 def counted_runs(comparison: ComparisonSettings) -> str:
-    """Say how many runs there will be at most."""
+    """Say how many runs there will be at most, and of one seed which it is."""
     counts = [runs_of_a_method(comparison, each) for each in comparison.chosen_methods]
     runs, grows = (sum(column) for column in zip(*counts, strict=True))
     more = f", and up to {grows} more where a grid of rates grows" if grows else ""
-    return f"at most {runs} runs: {len(counts)} methods, {len(comparison.seeds)} seeds{more}"
+    methods, seeds = _number_of("method", len(counts)), _number_of("seed", len(comparison.seeds))
+    # Whoever writes --compare.seeds 3 may have meant three.
+    which = f" (number {comparison.seeds[0]})" if len(comparison.seeds) == 1 else ""
+    return f"at most {_number_of('run', runs)}: {methods}, {seeds}{which}{more}"
+
+
+def _number_of(noun: str, number: int) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def hours_of(recipe: Recipe, costs: Sequence[RunCost], *, workers: int, grown: bool) -> float:

@@ -59,7 +59,10 @@ class ComparisonSettings(Settings):
         "16]}; the best on validation are chosen",
     )
     seeds: tuple[int, ...] = setting(
-        (0, 1, 2), "each is a run of every method as it was chosen", unit="number", min_length=1
+        (0, 1, 2),
+        "their numbers, each a run of every method as it was chosen; how many: --seeds",
+        unit="number",
+        min_length=1,
     )
     budgets: list[str] | None = setting(
         None, "only methods of these budgets are run; null: all methods"
