@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import datasets
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from rankwise.cli.main import main
 from rankwise.core.errors import ModelError
@@ -50,6 +53,21 @@ def test_the_weights_are_those_in_the_file(folder, name):
     with torch.no_grad():
         torch.testing.assert_close(model(tokens)["logits"], plain(tokens)["logits"])
     assert model.name_or_path == name
+
+
+def test_its_configuration_is_read_again_only_where_the_file_has_changed(tmp_path, monkeypatch):
+    file, read, own = tmp_path / "tiny.gguf", [], AutoConfig.from_pretrained
+    file.write_bytes(Path("tiny.gguf").read_bytes())
+    monkeypatch.setattr(
+        AutoConfig, "from_pretrained", lambda *a, **options: read.append(1) or own(*a, **options)
+    )
+    three = from_pretrained(AutoConfig, str(file), num_labels=3)
+    plain = from_pretrained(AutoConfig, str(file))
+    assert (three.num_labels, plain.num_labels, len(read)) == (3, 2, 1)
+    assert plain.hidden_size == AutoModelForCausalLM.from_pretrained("plain").config.hidden_size
+    os.utime(file, (0, 0))
+    from_pretrained(AutoConfig, str(file))
+    assert len(read) == 2
 
 
 @pytest.mark.parametrize("method", ["lora", "lora-sb"])

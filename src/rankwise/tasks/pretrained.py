@@ -6,6 +6,7 @@ A name that ends with ``.gguf`` is a file of llama.cpp, whose weights Transforme
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib.util
 import os
 import re
@@ -25,8 +26,10 @@ from huggingface_hub import (
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from torch import Tensor, nn
 from transformers import (
+    AutoConfig,
     AutoTokenizer,
     BitsAndBytesConfig,
+    PreTrainedConfig,
     PreTrainedTokenizerBase,
     TorchAoConfig,
 )
@@ -109,6 +112,11 @@ def _from_gguf(kind: Any, found: str, name: str, **options: Any) -> Any:
         # Packed weights take no gradient to what stands before them.
         options = {"quantization_config": GgufConfig(dequantize=True)} | options
     with loading_errors(name):
+        if kind is AutoConfig and Path(found).is_file():
+            stamp = Path(found).stat()
+            config = copy.deepcopy(_config_of(found, stamp.st_size, stamp.st_mtime_ns))
+            config.update(options)
+            return config
         loaded = kind.from_pretrained(
             home or ".", gguf_file=file, trust_remote_code=False, **options
         )
@@ -145,6 +153,16 @@ def _unreachable(name: str, details: str = "") -> str:
         f"before, and the Hub cannot be reached{details}. Name a folder that holds a model, or "
         "fetch it where there is a network"
     )
+
+
+@lru_cache(maxsize=4)
+def _config_of(file: str, _size: int, _changed: int) -> PreTrainedConfig:
+    """Return the configuration in a GGUF file of that size, changed then.
+
+    It is kept: reading it takes Transformers seconds, because it also reads the vocabulary.
+    """
+    path = Path(file)
+    return AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name)
 
 
 @lru_cache(maxsize=4)
