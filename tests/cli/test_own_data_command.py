@@ -49,6 +49,18 @@ def test_what_is_said_is_not_called_guessed(bert, capsys):
     assert "guessed: --task.name text-classification\n" in capsys.readouterr().out
 
 
+def test_a_delimiter_is_guessed_kept_and_told_as_a_shell_takes_it(folder, bert, capsys):
+    rows = [f"{text};{label}" for text, label in reviews()]
+    (folder / "a.csv").write_text("\n".join(["the text;label", *rows]), encoding="utf-8")
+    words = ["train", "a.csv", "--task.model", bert, "--dry-run"]
+    assert main(words) == 0
+    guessed = "--task.text 'the text', --task.label label, --task.delimiter ';'\n"
+    assert guessed in capsys.readouterr().out
+    assert load_recipe("a.csv", {"task": {"model": bert}}).task.delimiter == ";"
+    assert main([*words, "--task.delimiter", ","]) == 0
+    assert "--task.text 'the text;label'" in capsys.readouterr().out
+
+
 def test_the_recipe_holds_the_digest_and_the_place_of_the_data(folder, bert):
     task = load_recipe("reviews.csv", {"task": {"model": bert}}).task
     assert task.data == str(folder / "reviews.csv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def tell_guesses(recipe: Recipe, arguments: argparse.Namespace, overrides: dict[
     task, given = recipe.task.model_dump(mode="json"), overrides.get("task", {})
     guessed = {
         name: task[name]
-        for name in ("name", *COLUMNS)
+        for name in ("name", *COLUMNS, "delimiter")
         if task.get(name) and not (isinstance(given, dict) and given.get(name))
     }
     if guessed:
@@ -60,4 +61,5 @@ def keep_recipe(recipe: Recipe, arguments: argparse.Namespace, output: Path) -> 
 
 
 def _shown(value: Any) -> str:
-    return ",".join(value) if isinstance(value, list) else as_yaml(value)
+    """Return a value as a shell takes it."""
+    return shlex.quote(",".join(value) if isinstance(value, list) else as_yaml(value))

@@ -10,7 +10,13 @@ import lzma
 import pytest
 
 from rankwise.core.errors import DataError
-from rankwise.tasks.own.source import Source, digest_of, is_data, read_source
+from rankwise.tasks.own.source import (
+    Source,
+    digest_of,
+    guess_delimiter,
+    is_data,
+    read_source,
+)
 from tests.tasks.own.own_files import reviews, write_csv, write_jsonl
 
 DEEP, LONG = "[" * 99_999, "9" * 5000
@@ -84,6 +90,45 @@ def test_quotes_are_characters_where_a_file_does_not_quote(tmp_path):
         '"one',
         'two"',
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "heading", "delimiter"),
+    [
+        ("a.csv", "text;label", ";"),
+        ("a.csv", "text\tlabel", "\t"),
+        ("a.csv", "text|label", "|"),
+        ("a.csv", "text,a;b", None),
+        ("a.csv", "text", None),
+        ("a.tsv", "text,label", ","),
+        ("a.tsv", "text\ta;b", None),
+        ("a.jsonl", '{"text;": 1}', None),
+    ],
+)
+def test_the_delimiter_is_seen_in_the_first_line_where_it_is_not_the_usual(
+    tmp_path, name, heading, delimiter
+):
+    (tmp_path / name).write_text(f"{heading}\none, two;1\n", encoding="utf-8")
+    assert guess_delimiter(str(tmp_path / name)) == delimiter
+    assert guess_delimiter(str(tmp_path)) == delimiter
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress((tmp_path / name).read_bytes()))
+    assert guess_delimiter(str(tmp_path / f"{name}.gz")) == delimiter
+
+
+def test_a_damaged_file_has_no_delimiter_to_guess(tmp_path):
+    (tmp_path / "a.csv.gz").write_bytes(b"no gzip")
+    assert guess_delimiter(str(tmp_path / "a.csv.gz")) is None
+    with pytest.raises(DataError, match=r"a\.csv\.gz cannot be read"):
+        read(tmp_path / "a.csv.gz")
+
+
+def test_rows_with_more_cells_than_columns_are_told_what_to_do_and_nothing_else(tmp_path, capfd):
+    (tmp_path / "a.csv").write_text("text,label\none,1\ntwo, or three,0\n", encoding="utf-8")
+    with pytest.raises(
+        DataError, match=r"saw 3\); rows have different numbers of cells: .*--task\.delimiter"
+    ):
+        read(tmp_path / "a.csv")
+    assert capfd.readouterr().err == ""
 
 
 def test_images_in_a_folder_a_class_are_data(tmp_path):

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from rankwise.core.errors import DataError, nearest_names
 from rankwise.tasks.own.faults import check_file
-from rankwise.tasks.packed import PACKED
+from rankwise.tasks.packed import PACKED, PACKING_ERRORS, open_packed
 
 Kind = Literal["csv", "json", "parquet", "text", "imagefolder"]
 HUB = "hub:"
@@ -31,6 +31,11 @@ _KINDS: dict[str, Kind] = {
     ".parquet": "parquet",
     ".txt": "text",
 }
+_DELIMITERS = (";", "\t", "|", ",")
+_OF_CELLS = (
+    "; rows have different numbers of cells: quote cells that hold the delimiter, say what parts "
+    "them by --task.delimiter, or that quotes are characters by --task.quotes false"
+)
 _SPLIT_NAMES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
@@ -134,6 +139,35 @@ def is_image_folder(data: str) -> bool:
     return any(file.suffix.lower() in IMAGES for file in path.rglob("*"))
 
 
+def guess_delimiter(data: str) -> str | None:
+    """Return what parts the cells of a CSV file, if its first line has no comma (a TSV: no tab).
+
+    Spreadsheets write semicolons where commas are decimal points. None: as its name says.
+    """
+    path = Path(data)
+    files = [path] if path.is_file() else _data_files(path) if path.is_dir() else []
+    for file in files:
+        if kind_of(file) == "csv":
+            heading = _first_line(file)
+            if _usual_delimiter(file) in heading:
+                return None
+            return next((each for each in _DELIMITERS if each in heading), None)
+    return None
+
+
+def _first_line(file: Path) -> str:
+    """Return it; nothing if the file is damaged, which is told where it is read."""
+    try:
+        with open_packed(file) as stream:
+            return stream.readline().decode("utf-8", errors="replace")
+    except PACKING_ERRORS:
+        return ""
+
+
+def _usual_delimiter(file: Path) -> str:
+    return "\t" if _suffixes(file) in (".tsv", ".tab") else ","
+
+
 def _suffixes(file: Path) -> str:
     return (Path(file.stem) if file.suffix.lower() in PACKED else file).suffix.lower()
 
@@ -174,9 +208,8 @@ def _read_file(file: Path, source: Source) -> Any:
     check_file(file, kind)
     options: dict[str, Any] = {}
     if kind == "csv":
-        tab = "\t" if _suffixes(file) in (".tsv", ".tab") else ","
         # An empty cell stays empty, and the word None a word: Pandas would take both for missing.
-        options = {"sep": source.delimiter or tab, "keep_default_na": False}
+        options = {"sep": source.delimiter or _usual_delimiter(file), "keep_default_na": False}
         options |= {} if source.has_quotes else {"quoting": 3}
     if kind == "text":
         options = {"sample_by": "paragraph"}
@@ -188,8 +221,10 @@ def _load(builder: str, *arguments: Any, place: str, **options: Any) -> dict[str
     import datasets
     from datasets.exceptions import DatasetsError
 
-    shown = datasets.is_progress_bar_enabled()
+    shown, verbosity = datasets.is_progress_bar_enabled(), datasets.utils.logging.get_verbosity()
     datasets.disable_progress_bars()
+    # What it logs of a file that it cannot read, the error says too.
+    datasets.utils.logging.set_verbosity(datasets.utils.logging.CRITICAL)
     try:
         return dict(datasets.load_dataset(builder, *arguments, **options))
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
@@ -197,8 +232,12 @@ def _load(builder: str, *arguments: Any, place: str, **options: Any) -> dict[str
         if "corresponds to no data" in str(error) or type(cause).__name__ == "EmptyDataError":
             raise DataError(f"{place} has no rows") from None
         message = " ".join(str(cause).split())
-        raise DataError(f"{place} cannot be read ({type(cause).__name__}: {message})") from error
+        advice = _OF_CELLS if type(cause).__name__ == "ParserError" else ""
+        raise DataError(
+            f"{place} cannot be read ({type(cause).__name__}: {message}){advice}"
+        ) from error
     finally:
+        datasets.utils.logging.set_verbosity(verbosity)
         if shown:
             datasets.enable_progress_bars()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from rankwise.core.errors import SettingsError
 from rankwise.tasks.own.guess import guess_task
-from rankwise.tasks.own.source import HUB, Source, digest_of
+from rankwise.tasks.own.source import HUB, Source, digest_of, guess_delimiter
 from rankwise.training.settings.layers import Tree
 
 COLUMNS = (
@@ -52,12 +52,14 @@ def data_recipe(data: str, overrides: Tree) -> Tree:
     place = data if data.startswith(HUB) else str(Path(data).absolute())
     own = {name: _absolute(given.get(name)) for name in ("validation", "test")}
     own = {name: value for name, value in own.items() if value is not None}
+    guessed = {} if "delimiter" in given else {"delimiter": guess_delimiter(place)}
+    told = guessed | given | own
     options: dict[str, Any] = {
-        name: value for name in _OF_A_SOURCE if (value := (given | own).get(name)) is not None
+        name: value for name in _OF_A_SOURCE if (value := told.get(name)) is not None
     }
     source = Source(place, has_quotes=given.get("quotes", True) is not False, **options)
     known = {name: given[name] for name in ("name", *COLUMNS) if given.get(name)}
-    task = guess_task(source, known)
+    task = guess_task(source, known) | guessed
     return {
         "task": {**task, "data": place, "data_digest": digest_of(place, *own.values()), **own},
         "method": {"name": "lora", "r": 8},
