@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from rankwise.training.folder import RunFolder
 from rankwise.training.loops.trainer import JobTrainer
 from rankwise.training.records import read_run
 from rankwise.training.run import run_and_record, train_run
+from rankwise.training.together import run_all_and_record
 
 
 def test_the_record_holds_settings_versions_costs_and_the_curve(settings, output):
@@ -205,3 +207,39 @@ def test_an_interrupted_trainer_run_resumes_to_the_same_weights(
         for folder in (output, tmp_path / "whole")
     ]
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+
+
+# --- two commands at one run ------------------------------------------------------------------
+
+
+def test_a_comparison_does_not_touch_a_run_that_another_command_performs(
+    settings, output, monkeypatch
+):
+    monkeypatch.setattr(run_module, "_SECONDS_TO_LEAVE", 0)
+    run = settings("lora", loop="lean")
+    folder, other = RunFolder.below(output, run.name), settings("lora", loop="lean", seed=1)
+    assert run.is_stackable
+    for perform in (partial(run_and_record, run), partial(run_all_and_record, [other, run])):
+        with (
+            sole_use(folder.path),
+            pytest.raises(SettingsError, match=r"another command .* is at work in .*lora"),
+        ):
+            perform(output)
+        assert not folder.path.exists()
+
+
+def test_a_run_of_a_comparison_keeps_other_commands_out(settings, output, monkeypatch):
+    run, refused = settings("lora"), []
+    perform = run_module._perform
+
+    def tried_meanwhile(*arguments, **options):
+        with pytest.raises(SettingsError, match="is at work") as caught:
+            train_run(run, output, resume=True)
+        refused.append(caught)
+        return perform(*arguments, **options)
+
+    monkeypatch.setattr(run_module, "_perform", tried_meanwhile)
+    record = run_and_record(run, output)
+    assert len(refused) == 1
+    assert train_run(run, output, resume=True) == record
+    assert not (RunFolder.below(output, run.name).path / LOCK).exists()

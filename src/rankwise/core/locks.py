@@ -15,16 +15,17 @@ LOCK = "rankwise.lock"
 
 
 @contextlib.contextmanager
-def sole_use(folder: Path) -> Iterator[None]:
+def sole_use(folder: Path, *, wait_seconds: float = 0) -> Iterator[None]:
     """Keep others out of ``folder`` meanwhile; a process that dies lets go of it.
 
     The folder is made; one that is still empty at the end is not left behind, nor is the lock.
+    Whoever is there has ``wait_seconds`` to leave.
 
     Raises:
         SettingsError: Another command is at work there, or nothing can be written there.
     """
     file = folder / LOCK
-    lock = FileLock(file, timeout=0)
+    lock = FileLock(file, timeout=wait_seconds)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()

@@ -10,6 +10,7 @@ import contextlib
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,9 @@ from rankwise.training.records import (
 )
 from rankwise.training.saving import save_trained
 from rankwise.training.settings.run import RunSettings
+
+# A worker of a comparison that was killed a moment ago may still be on its way out.
+_SECONDS_TO_LEAVE = 10
 
 
 def train_run(
@@ -100,19 +104,34 @@ def run_and_record(settings: RunSettings, output: Path) -> RunRecord | FailedRun
     One run of many must not take the others down, so here every exception is caught: one that is
     not a mistake in the settings keeps its traceback in the record. Only want of room on the disk
     is none of the run's, and is raised.
+
+    Raises:
+        SettingsError: Another command performs this run there.
     """
     folder = RunFolder.below(output, settings.name)
     if (finished := finished_record(folder)) is not None:
         return finished
-    begun = time.perf_counter()
-    try:
-        record: RunRecord | FailedRun = _perform(settings, folder, resume=True)
-    except Exception as error:
-        if is_want_of_room(error):
-            raise
-        record = failure_of(settings, error, seconds=time.perf_counter() - begun)
-    record.write(folder.record)
+    with run_of_ones_own(folder):
+        if (finished := finished_record(folder)) is not None:  # by who has left it just now
+            return finished
+        begun = time.perf_counter()
+        try:
+            record: RunRecord | FailedRun = _perform(settings, folder, resume=True)
+        except Exception as error:
+            if is_want_of_room(error):
+                raise
+            record = failure_of(settings, error, seconds=time.perf_counter() - begun)
+        record.write(folder.record)
     return record
+
+
+def run_of_ones_own(folder: RunFolder) -> AbstractContextManager[None]:
+    """Keep other commands out of the folder of a run of many, as :func:`train_run` does.
+
+    Raises:
+        SettingsError: Another one is at work there.
+    """
+    return sole_use(folder.path, wait_seconds=_SECONDS_TO_LEAVE)
 
 
 def train_reference(job: Job, folder: RunFolder, *, resume: bool) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from rankwise.training.loops.lockstep import can_train_together, train_together
 from rankwise.training.loops.results import Trained
 from rankwise.training.recorded import finished_record
 from rankwise.training.records import FailedRun, InitializationRecord, RunRecord
-from rankwise.training.run import OpenRun, failure_of, run_and_record
+from rankwise.training.run import OpenRun, failure_of, run_and_record, run_of_ones_own
 from rankwise.training.saving import save_trained
 from rankwise.training.settings.method import BoundaryInit
 from rankwise.training.settings.run import RunSettings
@@ -59,7 +59,17 @@ class _Together:
     starts: dict[int, _Start] = field(default_factory=dict)
 
     def perform(self, settings: Sequence[RunSettings]) -> dict[str, RunRecord | FailedRun]:
-        """Return the records by name; none if the model is none for this loop."""
+        """Return the records by name; none if the model is none for this loop.
+
+        Raises:
+            SettingsError: Another command performs one of the runs.
+        """
+        with ExitStack() as locks:
+            for each in settings:
+                locks.enter_context(run_of_ones_own(RunFolder.below(self.output, each.name)))
+            return self._perform(settings)
+
+    def _perform(self, settings: Sequence[RunSettings]) -> dict[str, RunRecord | FailedRun]:
         runs: list[OpenRun] = []
         for each in settings:
             with self._failure_recorded(each):
