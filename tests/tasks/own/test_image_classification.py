@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from datasets import Dataset
 from PIL import Image
 
 from rankwise.core.errors import DataError
@@ -71,3 +72,46 @@ def test_images_that_are_alike_stay_on_one_side(tmp_path, vit):
     splits = task_of(folder, vit).splits()
     assert splits.facts["train"]["repeated"] == 5
     assert splits.facts["test"]["duplicates_of_train"] == 0
+
+
+# --- images that rows name by their paths -----------------------------------------------------
+
+
+def write_table(file, images):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    rows = {"image": list(map(str, images)), "label": [f"{n % 2}" for n in range(len(images))]}
+    Dataset.from_dict(rows).to_parquet(file)
+    return str(file)
+
+
+def shades(folder):
+    write_images(folder)
+    return [folder / name / f"{n}.png" for n in range(10) for name in ("dark", "light")]
+
+
+def test_rows_may_name_images_in_the_folder_of_their_file(tmp_path, vit):
+    data = write_table(tmp_path / "data" / "train.parquet", shades(tmp_path / "data" / "images"))
+    assert len(task_of(data, vit).splits().train) == 16
+
+
+def test_a_linked_folder_of_data_is_one_folder(tmp_path, vit):
+    write_table(tmp_path / "data" / "train.parquet", shades(tmp_path / "data" / "images"))
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    assert len(task_of(str(tmp_path / "link"), vit).splits().train) == 16
+
+
+@pytest.mark.parametrize("form", ["absolute", "upwards", "linked"])
+def test_an_image_outside_of_that_folder_is_refused(tmp_path, vit, form):
+    images = shades(tmp_path / "data" / "images")
+    secret = tmp_path / "private" / "secret.png"
+    secret.parent.mkdir()
+    Image.new("L", (12, 12)).save(secret)
+    (tmp_path / "data" / "images" / "way").symlink_to(secret.parent)
+    images[3] = {
+        "absolute": secret,
+        "upwards": tmp_path / "data" / ".." / "private" / "secret.png",
+        "linked": tmp_path / "data" / "images" / "way" / "secret.png",
+    }[form]
+    data = write_table(tmp_path / "data" / "train.parquet", images)
+    with pytest.raises(DataError, match=r"train, row 4: its image .* leads out of .*data: put"):
+        task_of(data, vit).splits()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +21,7 @@ from rankwise.tasks.own.columns import IMAGE_NAMES, check_columns, find_label, n
 from rankwise.tasks.own.definitions import CLASS_METRICS, IMAGE_CLASSIFICATION
 from rankwise.tasks.own.division import Divided, divide
 from rankwise.tasks.own.labels import read_labels
-from rankwise.tasks.own.source import read_source
+from rankwise.tasks.own.source import folders_of, read_source
 from rankwise.tasks.own.task import OwnTask
 from rankwise.tasks.pretrained import class_options, from_pretrained
 from rankwise.tasks.splits import Batch, Splits
@@ -143,9 +143,10 @@ def _read(source: Any, cut: Any, image: str | None, label: str | None) -> Labell
         names=getattr(train.features[label], "names", None),
         place=f"{place}, column {label!r}",
     )
+    folders = folders_of(source)
     rows = {
         split: [
-            _row(value, int(number), place=f"{place}, {split}, row {position}")
+            _row(value, int(number), place=f"{place}, {split}, row {position}", folders=folders)
             for position, (value, number) in enumerate(
                 zip(
                     rows.cast_column(image, ImageColumn(decode=False))[image],
@@ -170,15 +171,25 @@ def _read(source: Any, cut: Any, image: str | None, label: str | None) -> Labell
     )
 
 
-def _row(value: Any, label: int, *, place: str) -> LabelledImage:
+def _row(value: Any, label: int, *, place: str, folders: Sequence[Path]) -> LabelledImage:
     if not isinstance(value, dict) or not (value.get("bytes") or value.get("path")):
         raise DataError(f"{place} has no image")
+    if folders and not value.get("bytes") and not _leads_into(value["path"], folders):
+        raise DataError(
+            f"{place}: its image {value['path']} leads out of {' and '.join(map(str, folders))}: "
+            "put images and the file that names them into one folder, or hold their bytes in it"
+        )
     named = place if value.get("bytes") else f"{value['path']}"
     try:
         digest = hashlib.sha256(_bytes_of(value)).hexdigest()
     except OSError as error:
         raise DataError(f"{place}: its image cannot be read ({error})") from None
     return LabelledImage(value, digest, label, named)
+
+
+def _leads_into(path: str, folders: Sequence[Path]) -> bool:
+    end = Path(path).resolve()
+    return any(end.is_relative_to(folder.resolve()) for folder in folders)
 
 
 def _bytes_of(image: Mapping[str, Any]) -> bytes:
