@@ -40,6 +40,7 @@ def offered(line, folder):
         ("rankwise federate digits --federated.ro", ["--federated.rounds"], []),
         ("rankwise train digits --training.keep ", ["best", "last"], ["digits"]),
         ("rankwise train digits --training.bf16 t", ["true"], ["false"]),
+        ("rankwise train digits --method.name lora-", ["lora-sb", "lora-xs"], ["delora"]),
         ("rankwise list me", ["methods"], ["tasks"]),
     ],
 )

@@ -13,8 +13,12 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from rankwise.methods.table import METHODS
 from rankwise.training.settings.catalogue import Setting, all_settings
 from rankwise.training.settings.recipe import recipe_names
+
+# Texts for their types, as plugins add methods.
+_METHODS_AS_VALUES = ("method.name", "compare.baseline", "compare.methods")
 
 
 def is_asked() -> bool:
@@ -63,7 +67,7 @@ def _recipes(prefix: str, **_: Any) -> list[str]:
 
 
 def _values(setting: Setting) -> Any:
-    words = setting.words
+    words = list(METHODS) if setting.name in _METHODS_AS_VALUES else setting.words
 
     def values(prefix: str, **_: Any) -> list[str]:
         return [word for word in words if word.startswith(prefix)]
