@@ -102,6 +102,28 @@ def test_a_misspelt_command_is_told_the_nearest(capsys):
     assert "error: no command 'trian'; did you mean 'train'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("word", "model"),
+    [
+        ("reviews.csv", " --task.model MODEL"),
+        ("hub:owner/name", " --task.model MODEL"),
+        ("my photos", " --task.model MODEL"),
+        ("digits", ""),
+        ("mine.yaml", ""),
+    ],
+)
+def test_data_or_a_recipe_in_the_place_of_a_command_is_told_one(capsys, empty_folder, word, model):
+    (empty_folder / "reviews.csv").write_text("text,label\na,b\n")
+    (empty_folder / "mine.yaml").write_text("task: {name: digits}\n")
+    (empty_folder / "my photos").mkdir()
+    assert main([word]) == 2
+    quoted = shlex.quote(word)
+    told = capsys.readouterr().err
+    assert f"error: no command {word!r}; it comes after one: " in told
+    assert f"rankwise train {quoted}{model} trains" in told
+    assert f"rankwise compare {quoted}{model} compares" in told
+
+
 def test_show_prints_a_recipe_that_is_a_recipe_again(capsys, empty_folder):
     assert main(["show", "rac-mnist", "--quick", "--lr", "0.5", "--method.name", "cola"]) == 0
     (empty_folder / "mine.yaml").write_text(capsys.readouterr().out, encoding="utf-8")

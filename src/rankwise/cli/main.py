@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rankwise.cli import completion
@@ -27,6 +29,7 @@ from rankwise.core.interrupts import Terminated, raised_sigterm
 from rankwise.core.library_noise import silence_libraries
 from rankwise.core.outside_text import one_line
 from rankwise.core.plugins import load_plugins
+from rankwise.training.settings.recipe import is_own_data, recipe_names
 
 _FIRST_STEPS = """\
 begin with
@@ -71,11 +74,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return 2
     if name not in COMMANDS and not name.startswith("-"):
-        return _refuse(f"no command {name!r}; {nearest_names(name, COMMANDS)}")
+        return _refuse(f"no command {name!r}; {_suggestion(name)}")
     if command is None or own is None:
         parser.parse_args(words)
         raise AssertionError("a command that is none was accepted")
     return _run(command, parser, own, words)
+
+
+def _suggestion(name: str) -> str:
+    """Say what may have been meant by a word that is no command: a recipe or data, or another."""
+    model = " --task.model MODEL" if is_own_data(name) else ""
+    if not model and name not in recipe_names() and not Path(name).is_file():
+        return nearest_names(name, COMMANDS)
+    quoted = shlex.quote(name)
+    return (
+        f"it comes after one: rankwise train {quoted}{model} trains on it, rankwise compare "
+        f"{quoted}{model} compares methods"
+    )
 
 
 def _named_plugins(words: list[str]) -> tuple[list[str], list[str]]:
