@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, LoraConfig, get_peft_model
@@ -95,3 +97,12 @@ def test_an_exported_causal_model_is_loaded_by_the_auto_class_of_peft(tmp_path):
     loaded = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "out").eval()
     tokens = torch.arange(6).reshape(1, 6)
     torch.testing.assert_close(loaded(tokens).logits, model.eval()(tokens).logits)
+
+
+def test_an_export_does_not_warn_of_what_peft_asks_transformers_for(tmp_path):
+    base = gpt2()
+    model = get_peft_model(base, LoraConfig(target_modules=["c_attn"], fan_in_fan_out=True))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        export_lora(model, tmp_path / "out")
+    assert not [each for each in told if each.category is FutureWarning]

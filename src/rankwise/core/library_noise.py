@@ -25,9 +25,21 @@ def quiet_imports() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
+@contextlib.contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Let PEFT not warn of its own use of Transformers where we call it, until exit."""
+    with warnings.catch_warnings():
+        _ignore_deprecated_name()
+        yield
+
+
 def silence_libraries() -> None:
     """Keep what libraries warn one another of from a process that is all ours."""
     _tell_errors_alone()
+    _ignore_deprecated_name()
+
+
+def _ignore_deprecated_name() -> None:
     # PEFT 0.21 asks Transformers for a name that is deprecated there.
     warnings.filterwarnings(
         "ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning

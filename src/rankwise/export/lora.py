@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from rankwise.core.directories import draft_of
 from rankwise.core.errors import AdapterError, ChainError, ModelError
+from rankwise.core.library_noise import quiet_peft
 from rankwise.core.modules import device_of, preserved_state
 from rankwise.core.vllm import LARGEST_RANK
 from rankwise.export.loading import task_type_of
@@ -248,7 +249,7 @@ def _other_tensors(
 
 def _largest_difference(draft: Path, base: nn.Module, pairs: Factors) -> float:
     """Read the directory back with PEFT and return the largest relative difference of a ΔW."""
-    with preserved_state(base):
+    with preserved_state(base), quiet_peft():
         reread = PeftModel.from_pretrained(base, draft, torch_device=str(device_of(base)))
         layers = adapted_layers(reread)
     if layers.keys() != pairs.keys():

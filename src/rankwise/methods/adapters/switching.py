@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from rankwise.core.errors import AdapterError, ModelError
+from rankwise.core.library_noise import quiet_peft
 from rankwise.core.modules import preserved_structure, random_state_kept
 from rankwise.core.undoing import undone
 from rankwise.methods.adapters.adapter_names import adapter_names, unknown_adapter
@@ -83,7 +84,7 @@ def with_adapter(base: nn.Module, directory: Path) -> PeftModel:
     check_adapter_directory(directory)
     model: Any = base
     try:
-        with warnings.catch_warnings():
+        with quiet_peft():
             # PEFT leaves a factor that has no value there at its start, and goes on.
             warnings.filterwarnings("error", message=".*missing adapter keys")
             return PeftModel.from_pretrained(model, str(directory))
