@@ -35,6 +35,11 @@ def test_every_method_has_about_as_many_parameters():
     assert budgets == {"300"}
 
 
+def test_a_best_rate_at_an_edge_lets_the_grid_grow_as_on_digits():
+    quickstart, digits = load_recipe("quickstart").compare, load_recipe("digits").compare
+    assert quickstart.widenings == digits.widenings > 0
+
+
 def test_what_is_said_is_what_the_curves_are():
     curves = [curve("lora", 2.0, 1.0, 0.5), curve("delora", 2.0, 1.2, 0.4)]
     curves.append(curve("lora-sb", 1.0, 0.9, 0.8))

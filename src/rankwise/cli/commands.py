@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 
 # What `rankwise --help` says of each, in the order in which it is shown.
 COMMANDS = {
-    "quickstart": "compare LoRA with the four methods on digits: a minute, no download",
+    "quickstart": "compare LoRA with the four methods on digits: minutes, no download",
     "new": "write a recipe for data of your own: five questions",
     "train": "train one run: initialise, train, evaluate, save, record",
     "init": "write an initialised adapter, for any trainer",
