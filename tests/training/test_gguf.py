@@ -46,9 +46,11 @@ def there(folder, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["tiny.gguf", "./tiny.gguf", "package:carrier/tiny.gguf"])
-def test_the_weights_are_those_in_the_file(folder, name):
+def test_the_weights_are_those_in_the_file_and_nothing_is_printed(folder, name, capfd):
     kind = AutoModelForCausalLM
-    model, plain = from_pretrained(kind, name), kind.from_pretrained(folder / "plain")
+    model = from_pretrained(kind, name)
+    assert capfd.readouterr().err == ""
+    plain = kind.from_pretrained(folder / "plain")
     tokens = torch.arange(12).unsqueeze(0)
     with torch.no_grad():
         torch.testing.assert_close(model(tokens)["logits"], plain(tokens)["logits"])

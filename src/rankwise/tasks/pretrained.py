@@ -11,7 +11,7 @@ import importlib.util
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -32,6 +32,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedTokenizerBase,
     TorchAoConfig,
+    modeling_gguf_pytorch_utils,
 )
 from transformers.utils import logging
 from transformers.utils.quantization_config import GgufConfig
@@ -111,7 +112,7 @@ def _from_gguf(kind: Any, found: str, name: str, **options: Any) -> Any:
     if is_model:
         # Packed weights take no gradient to what stands before them.
         options = {"quantization_config": GgufConfig(dequantize=True)} | options
-    with loading_errors(name):
+    with loading_errors(name), _no_bar_of_tensors():
         if kind is AutoConfig and Path(found).is_file():
             stamp = Path(found).stat()
             config = copy.deepcopy(_config_of(found, stamp.st_size, stamp.st_mtime_ns))
@@ -153,6 +154,17 @@ def _unreachable(name: str, details: str = "") -> str:
         f"before, and the Hub cannot be reached{details}. Name a folder that holds a model, or "
         "fetch it where there is a network"
     )
+
+
+@contextlib.contextmanager
+def _no_bar_of_tensors() -> Iterator[None]:
+    """Keep from the terminal the bar that Transformers draws past its own switch for bars."""
+    own = modeling_gguf_pytorch_utils.tqdm
+    modeling_gguf_pytorch_utils.tqdm = partial(own, disable=True)
+    try:
+        yield
+    finally:
+        modeling_gguf_pytorch_utils.tqdm = own
 
 
 @lru_cache(maxsize=4)
