@@ -30,7 +30,7 @@ def run_together(settings, output):
     ("perform", "name", "training", "stride"),
     [
         (run_alone, METHOD, {"loop": "lean", "epochs": 1}, 1),
-        (run_together, METHOD, {"loop": "lean", "epochs": 1}, 1),
+        (run_together, METHOD, {"loop": "lean", "epochs": 1}, 2),
         # Checkpoints, with the ledger of a chain: many files alike.
         (run_alone, "rac-lora", {"loop": "trainer", "epochs": 2}, 3),
     ],

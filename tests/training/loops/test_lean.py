@@ -31,7 +31,8 @@ def short(name):
 def test_both_loops_train_the_same(name, settings, output):
     ends = []
     for loop in ("lean", "trainer"):
-        run = settings(name, method=short(name), loop=loop, max_grad_norm=1.0, scheduler="cosine")
+        training = {"loop": loop, "epochs": 2, "max_grad_norm": 1.0, "scheduler": "cosine"}
+        run = settings(name, method=short(name), **training)
         record = train_run(run, output)
         model = FinishedRun.below(output, run.name).trained_model()
         ends.append((record, model.state_dict()))
