@@ -7,6 +7,7 @@ page it is. It can be made where there is no model, data or accelerator.
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,7 @@ def write_page(
         ),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_unbroken,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -89,3 +91,8 @@ def write_page(
         plotly=Markup(get_plotlyjs()),
     )
     write_text(path, page)
+
+
+def _unbroken(value: Any) -> Any:
+    """Keep a number and its percent sign on one line; what is markup already stays as it is."""
+    return re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", value) if type(value) is str else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from urllib.parse import unquote
 
@@ -53,6 +54,12 @@ def test_the_question_and_the_verdict_come_first(page, comparison):
     assert "360 runs, 19 failed" in header.text
     (body,) = page.all("body")
     assert [child.tag for child in body.children[:2]] == ["header", "main"]
+
+
+def test_a_number_and_its_percent_sign_stay_on_one_line(rendered):
+    text = re.sub(r"<(script|style).*?</\1>", "", rendered[0], flags=re.DOTALL)
+    assert re.search(r"\d\N{NO-BREAK SPACE}%", text)
+    assert not re.search(r"\d[ \n]%", text)
 
 
 def test_nothing_is_fetched(rendered):
@@ -261,4 +268,4 @@ def test_columns_say_what_they_mean_on_hover_and_in_a_legend(page):
     headings = [each for each in page.by_id("results").all("th") if "title" in each.attributes]
     assert len(headings) > 10
     meanings = page.by_id("results").text
-    assert all(each.attributes["title"] in meanings for each in headings)
+    assert all(" ".join(each.attributes["title"].split()) in meanings for each in headings)
