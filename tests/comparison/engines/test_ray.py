@@ -33,7 +33,8 @@ pytestmark = [
 def cluster():
     # A node that was killed refuses at once, and is given up soon; a busy one has time to answer.
     health = {"health_check_period_ms": 1000, "health_check_timeout_ms": 60_000}
-    head = {"num_cpus": 1, "_system_config": health}
+    # Else Ray lets its workers wait for whatever runs beside these tests.
+    head = {"num_cpus": 1, "_system_config": {**health, "worker_niceness": 0}}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     yield cluster
     cluster.shutdown()
