@@ -22,7 +22,11 @@ def test_flower_reports_its_use_to_nobody():
     assert telemetry.FLWR_TELEMETRY_ENABLED == "0"
 
 
-def test_simulated_clients_do_what_clients_at_hand_do_also_if_one_fails(plan_of, cache, tmp_path):
+def test_simulated_clients_do_what_clients_at_hand_do_also_if_one_fails(
+    plan_of, cache, tmp_path, monkeypatch
+):
+    # Else Ray lets its workers wait for whatever runs beside these tests.
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     plan = plan_of("rac-lora", clients=3, rounds=2)
     mods = [second_fails_in_first_round]
     simulated = simulate(plan, tmp_path / "a", cache, workers=1, mods=mods)
