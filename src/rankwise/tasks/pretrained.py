@@ -159,12 +159,13 @@ def _unreachable(name: str, details: str = "") -> str:
 @contextlib.contextmanager
 def _no_bar_of_tensors() -> Iterator[None]:
     """Keep from the terminal the bar that Transformers draws past its own switch for bars."""
-    own = modeling_gguf_pytorch_utils.tqdm
-    modeling_gguf_pytorch_utils.tqdm = partial(own, disable=True)
+    module: Any = modeling_gguf_pytorch_utils
+    own = module.tqdm
+    module.tqdm = partial(own, disable=True)
     try:
         yield
     finally:
-        modeling_gguf_pytorch_utils.tqdm = own
+        module.tqdm = own
 
 
 @lru_cache(maxsize=4)
