@@ -32,6 +32,7 @@ _KINDS: dict[str, Kind] = {
     ".txt": "text",
 }
 _DELIMITERS = (";", "\t", "|", ",")
+_LONGEST_HEADING = 1 << 20  # bytes; a file may be one line
 _OF_CELLS = (
     "; rows have different numbers of cells: quote cells that hold the delimiter, say what parts "
     "them by --task.delimiter, or that quotes are characters by --task.quotes false"
@@ -179,7 +180,7 @@ def _first_line(file: Path) -> str:
     """Return it; nothing if the file is damaged, which is told where it is read."""
     try:
         with open_packed(file) as stream:
-            return stream.readline().decode("utf-8", errors="replace")
+            return stream.readline(_LONGEST_HEADING).decode("utf-8", errors="replace")
     except PACKING_ERRORS:
         return ""
 
