@@ -272,7 +272,7 @@ def _engine(arguments: argparse.Namespace, output: Path) -> AbstractContextManag
     on = f" on {len(visible)} GPU{'s' if len(visible) > 1 else ''}" if visible else ""
     say(f"starting {len(devices)} worker process{'es' if len(devices) > 1 else ''}{on}")
     engine = LocalEngine(devices=devices)
-    if not summary_file(output).exists():  # Of a comparison that has one, nothing may be left.
+    if not (output / "runs").exists():  # Of a comparison that was begun, nothing may be left.
         engine.start(load_training)
     return engine
 
