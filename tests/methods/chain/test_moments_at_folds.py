@@ -24,7 +24,7 @@ OPTIMIZERS = {
     "Muon": lambda parameters: torch.optim.Muon(parameters, lr=0.05),
 }
 has_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch has no Muon")
-KINDS = [pytest.param(kind, marks=has_muon if kind == "Muon" else ()) for kind in OPTIMIZERS]
+MOVED_BY = [pytest.param(kind, marks=has_muon if kind == "Muon" else ()) for kind in OPTIMIZERS]
 SQUARES = ("exp_avg_sq", "max_exp_avg_sq")
 
 
@@ -49,7 +49,7 @@ def expected_turns(old, new, side):
             return {"rankwise_xs_R": turns}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MOVED_BY)
 @pytest.mark.parametrize("side", ["left", "right", "both", None])
 def test_carried_moments_are_those_of_the_weight_seen_through_the_next_sketch(kind, side):
     model = build() if side else xs()
