@@ -37,6 +37,7 @@ from rankwise.comparison.report.page import write_report
 from rankwise.core.errors import SettingsError
 from rankwise.core.locks import sole_use
 from rankwise.pages.frame import missing_extra
+from rankwise.training.folder import runs_below
 from rankwise.training.settings.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
@@ -272,7 +273,7 @@ def _engine(arguments: argparse.Namespace, output: Path) -> AbstractContextManag
     on = f" on {len(visible)} GPU{'s' if len(visible) > 1 else ''}" if visible else ""
     say(f"starting {len(devices)} worker process{'es' if len(devices) > 1 else ''}{on}")
     engine = LocalEngine(devices=devices)
-    if not (output / "runs").exists():  # Of a comparison that was begun, nothing may be left.
+    if not runs_below(output).exists():  # Of a comparison that was begun, nothing may be left.
         engine.start(load_training)
     return engine
 

@@ -26,6 +26,7 @@ from rankwise.comparison.report.comparison import Comparison
 from rankwise.comparison.reproduced import reproduced, reproduced_table, reproduced_text
 from rankwise.core.errors import SettingsError, nearest_names
 from rankwise.core.records import write_text
+from rankwise.training.folder import runs_below
 from rankwise.training.records import identity_of
 from rankwise.training.settings.comparison import ComparedMethod
 from rankwise.training.settings.grid import GridPoint
@@ -133,7 +134,7 @@ def _chosen_runs(output: Path, summary: Summary) -> dict[str, Path]:
     chosen: dict[str, Path] = {}
     for row in summary.methods:
         if runs := comparison.chosen_runs(row):
-            chosen.setdefault(row.label, output / "runs" / runs[0].run)
+            chosen.setdefault(row.label, runs_below(output) / runs[0].run)
     return chosen
 
 

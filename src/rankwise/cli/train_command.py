@@ -18,6 +18,7 @@ from rankwise.cli.own_data import check_own_data, keep_recipe, tell_guesses
 from rankwise.cli.showing import plain_console, say
 from rankwise.core.errors import SettingsError
 from rankwise.tasks.duplicates import told_duplicates
+from rankwise.training.folder import runs_below
 from rankwise.training.settings.layers import laid_over
 from rankwise.training.settings.own_data import OwnDataSettings
 from rankwise.training.settings.recipe import load_recipe
@@ -91,7 +92,7 @@ def _train(settings: RunSettings, output: Path, *, resume: bool) -> int:
     )
     test = score_test(settings, output)
     head = f" beside a head of {count:,}" if (count := record.head_parameters) else ""
-    folder = output / "runs" / record.run
+    folder = runs_below(output) / record.run
     say(
         f"{record.run}: {record.trainable_parameters:,} trainable parameters{head}, "
         f"{record.metric} {record.score_validation:.3f} on validation, "

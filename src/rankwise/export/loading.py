@@ -19,12 +19,14 @@ class LoadedBy(NamedTuple):
         names: The classes of models that it loads, by their types, as Transformers has them.
         task_type: PEFT's; None where it has none.
         has_head: Whether a part of it begins untrained in most checkpoints.
+        has_classes: Whether that part has an output for each of so many classes.
     """
 
     auto_class: str
     names: Any
     task_type: str | None = None
     has_head: bool = False
+    has_classes: bool = False
 
 
 _KINDS = (
@@ -33,12 +35,14 @@ _KINDS = (
         auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
         "SEQ_CLS",
         has_head=True,
+        has_classes=True,
     ),
     LoadedBy(
         "AutoModelForTokenClassification",
         auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
         "TOKEN_CLS",
         has_head=True,
+        has_classes=True,
     ),
     LoadedBy(
         "AutoModelForQuestionAnswering",
@@ -50,6 +54,7 @@ _KINDS = (
         "AutoModelForImageClassification",
         auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
         has_head=True,
+        has_classes=True,
     ),
     LoadedBy(
         "AutoModelForSeq2SeqLM",
@@ -121,7 +126,7 @@ def merged_code(base: nn.Module, *, dtype: str) -> str | None:
 
 def _options(base: nn.Module, kind: LoadedBy, dtype: str) -> str:
     said = f'dtype="{dtype}"'
-    if kind.has_head and kind.auto_class != "AutoModelForQuestionAnswering":
+    if kind.has_classes:
         # A head of other classes in the base's checkpoint makes room for the adapter's.
         config: Any = base.config
         said += f", num_labels={config.num_labels}, ignore_mismatched_sizes=True"

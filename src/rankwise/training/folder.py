@@ -22,6 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+def runs_below(output: Path) -> Path:
+    """Return the folder in which ``output`` holds a folder for each run."""
+    return output / "runs"
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The paths of one run.
@@ -37,7 +42,7 @@ class RunFolder:
     @classmethod
     def below(cls, output: Path, name: str) -> RunFolder:
         """Return the folder of the run ``name`` of those that ``output`` holds."""
-        return cls(output / "runs" / name, output / "base")
+        return cls(runs_below(output) / name, output / "base")
 
     @classmethod
     def at(cls, path: Path) -> RunFolder:

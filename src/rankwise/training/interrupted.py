@@ -9,7 +9,7 @@ from pydantic import JsonValue, ValidationError
 
 from rankwise.core.errors import SettingsError
 from rankwise.core.records import Record
-from rankwise.training.folder import RunFolder
+from rankwise.training.folder import RunFolder, runs_below
 from rankwise.training.settings.run import RunSettings
 
 Tree = dict[str, Any]
@@ -36,7 +36,7 @@ def refuse_other_run(settings: RunSettings, output: Path) -> None:
     """
     own = _flat(settings.model_dump(mode="json"))
     found: list[tuple[str, list[str]]] = []
-    for file in sorted((output / "runs").glob("*/settings.json")):
+    for file in sorted(runs_below(output).glob("*/settings.json")):
         if (file.parent / "record.json").exists():
             continue
         other = _flat(_settings_in(file))

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from rankwise.core.errors import SettingsError
-from rankwise.training.folder import RunFolder
+from rankwise.training.folder import RunFolder, runs_below
 from rankwise.training.recorded import finished_record
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -61,7 +61,7 @@ def check_memory(output: Path, workers_per_gpu: int, *, total: int) -> None:
     Raises:
         SettingsError: Naming the run that took the most, and how many fit.
     """
-    folders = sorted(path.parent for path in (output / "runs").glob("*/record.json"))
+    folders = sorted(path.parent for path in runs_below(output).glob("*/record.json"))
     records = [finished_record(RunFolder.below(output, each.name)) for each in folders]
     peaks = {record.run: record.peak_memory_bytes for record in records if record is not None}
     if not peaks:

@@ -143,7 +143,7 @@ def _read(source: Any, cut: Any, image: str | None, label: str | None) -> Labell
         names=getattr(train.features[label], "names", None),
         place=f"{place}, column {label!r}",
     )
-    folders = folders_of(source)
+    folders = [folder.resolve() for folder in folders_of(source)]
     rows = {
         split: [
             _row(value, int(number), place=f"{place}, {split}, row {position}", folders=folders)
@@ -189,7 +189,7 @@ def _row(value: Any, label: int, *, place: str, folders: Sequence[Path]) -> Labe
 
 def _leads_into(path: str, folders: Sequence[Path]) -> bool:
     end = Path(path).resolve()
-    return any(end.is_relative_to(folder.resolve()) for folder in folders)
+    return any(map(end.is_relative_to, folders))
 
 
 def _bytes_of(image: Mapping[str, Any]) -> bytes:
