@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
 
-from rankwise.methods.chain.chain import Chain
+from tests.models import chains
 from tests.models.adapters import KINDS
-from tests.models.chains import (
-    optimizer_of,
-    outputs,
-    train,
-)
 from tests.models.networks import MixedNetwork
 
 OPTIONS = {
@@ -23,6 +20,7 @@ OPTIONS = {
 }
 kinds = pytest.mark.parametrize("kind", OPTIONS)
 two_kinds = pytest.mark.parametrize("kind", ["lora_xs", "delora"])
+chained = partial(chains.chained, folds=2)
 SIDES = {"lora_xs": 2, "delora": 4}  # the rank of a block that is put aside
 
 
@@ -36,20 +34,10 @@ def build(kind: str, dtype: torch.dtype = torch.float32, **options) -> PeftModel
         return get_peft_model(network, KINDS[kind.partition(" ")[0]](**settings))
 
 
-def chained(model: PeftModel, folds: int = 2, **options) -> Chain:
-    chain = Chain(model, **options)
-    optimizer = optimizer_of(model)
-    for _ in range(folds):
-        train(model, optimizer)
-        chain.fold(optimizer)
-    train(model, optimizer)
-    return chain
-
-
 def pretrained(kind: str) -> torch.Tensor:
     model = build(kind)
     with model.disable_adapter():
-        return outputs(model)
+        return chains.outputs(model)
 
 
 def own_change(layer) -> torch.Tensor:

@@ -1,16 +1,15 @@
-"""DeLoRA on single layers."""
+"""Adapters on single layers."""
 
 from __future__ import annotations
 
 import torch
-from peft import get_peft_model
+from peft import PeftConfig, get_peft_model
 from torch import nn
 
-from rankwise.methods.adapters.delora import DeloraConfig
 
-
-def wrap(layer: nn.Module, **options):
-    model = get_peft_model(nn.Sequential(layer), DeloraConfig(target_modules=["0"], **options))
+def wrapped(kind: type[PeftConfig], layer: nn.Module, **options):
+    """The layer of an adapter around ``layer``."""
+    model = get_peft_model(nn.Sequential(layer), kind(target_modules=["0"], **options))
     return model.base_model.model[0]
 
 

@@ -52,12 +52,12 @@ def test_workers_load_before_the_first_call_comes(tmp_path):
         assert list(engine.run(os.getpid, [()])) == [int(next(tmp_path.iterdir()).name)]
 
 
-def test_what_cannot_be_loaded_is_told_by_the_call_that_needs_it(engine):
-    engine.start(die_of_it)
+def test_a_load_that_fails_keeps_no_call_from_its_result(engine):
+    engine.start(miss_a_package)
     assert list(engine.run(math.pow, [(2, 3)])) == [8.0]
 
 
-def die_of_it():
+def miss_a_package():
     raise ImportError("not here")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import peft
 import pytest
@@ -17,8 +18,10 @@ from rankwise.methods.adapters.bridge import base_weight, write_factors
 from rankwise.methods.adapters.delora import DeloraConfig
 from tests.golden.cases import on_golden_cases
 from tests.models.adapters import TARGETS, attach, inputs, layers, train
-from tests.models.delora import double_linear, wrap
 from tests.models.networks import Network
+from tests.models.single_layers import double_linear, wrapped
+
+wrap = partial(wrapped, DeloraConfig)
 
 
 def dense_change(A, B, strength, A0, B0, norms):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
@@ -9,7 +11,9 @@ from torch import nn
 
 from rankwise.core.errors import SettingsError
 from rankwise.methods.adapters.delora import DeloraConfig
-from tests.models.delora import double_linear, wrap
+from tests.models.single_layers import double_linear, wrapped
+
+wrap = partial(wrapped, DeloraConfig)
 
 
 def in_form(layer, *, initial=None, normalise=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from peft import get_peft_model
@@ -13,16 +15,9 @@ from rankwise.methods.adapters.lora_xs import LoraXSConfig, correct_core_gradien
 from tests.golden.cases import on_golden_cases
 from tests.models.adapters import TARGETS, attach, inputs, layers, train
 from tests.models.networks import Network
+from tests.models.single_layers import double_linear, wrapped
 
-
-def wrap(layer: nn.Module, **options):
-    model = get_peft_model(nn.Sequential(layer), LoraXSConfig(target_modules=["0"], **options))
-    return model.base_model.model[0]
-
-
-def double_linear(in_features=6, out_features=8):
-    torch.manual_seed(0)
-    return nn.Linear(in_features, out_features, dtype=torch.float64)
+wrap = partial(wrapped, LoraXSConfig)
 
 
 @pytest.mark.parametrize("layout", ["Linear", "Conv1D"])

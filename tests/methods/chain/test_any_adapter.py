@@ -107,19 +107,29 @@ def test_a_strength_begins_each_block_at_its_first_value():
     assert [each.item() for each in strengths] == [2.0, 2.0]
 
 
-def test_an_sb_chain_takes_its_frozen_factors_from_the_gradient_at_that_point():
-    model = build("lora_xs")
+def following_gradients(model):
+    """Return a chain that sketches from gradients of one batch, and what takes these by layer."""
     batch = [{"x": inputs(), "labels": torch.arange(9) % 5}]
     gradients = functools.partial(capture_gradients, model, batches=batch)
-    chain = Chain(model, sketch="gradient", gradients=gradients)
+
+    def present_gradients():
+        now = {}
+        sources = {name: bridge.gradient_source(layer) for name, layer in layers(model).items()}
+        gradients(sources, consume=now.__setitem__)
+        return now
+
+    return Chain(model, sketch="gradient", gradients=gradients), present_gradients
+
+
+def test_an_sb_chain_takes_its_frozen_factors_from_the_gradient_at_that_point():
+    model = build("lora_xs")
+    chain, present_gradients = following_gradients(model)
     optimizer = optimizer_of(model)
     for fold in range(2):
         if fold:
             train(model, optimizer)
             chain.fold(optimizer)
-        now = {}
-        sources = {name: bridge.gradient_source(layer) for name, layer in layers(model).items()}
-        gradients(sources, consume=now.__setitem__)
+        now = present_gradients()
         for name, layer in layers(model).items():
             _, B, A = layer.parts("default")
             U, _, Vh = torch.linalg.svd(now[name])
@@ -129,9 +139,7 @@ def test_an_sb_chain_takes_its_frozen_factors_from_the_gradient_at_that_point():
 
 def test_a_chain_of_delora_changes_the_weight_along_the_gradient_at_that_point():
     model = build("delora")
-    batch = [{"x": inputs(), "labels": torch.arange(9) % 5}]
-    gradients = functools.partial(capture_gradients, model, batches=batch)
-    chain = Chain(model, sketch="gradient", gradients=gradients)
+    chain, present_gradients = following_gradients(model)
     optimizer = optimizer_of(model)
     for fold in range(2):
         if fold:
@@ -139,9 +147,7 @@ def test_a_chain_of_delora_changes_the_weight_along_the_gradient_at_that_point()
             learned = outputs(model)
             chain.fold(optimizer)
             torch.testing.assert_close(outputs(model), learned, rtol=1e-5, atol=1e-5)
-        now = {}
-        sources = {name: bridge.gradient_source(layer) for name, layer in layers(model).items()}
-        gradients(sources, consume=now.__setitem__)
+        now = present_gradients()
         for name, layer in layers(model).items():
             assert not own_change(layer).any()
             A, B, _, A0, B0, norms = layer.parts("default")
@@ -205,7 +211,7 @@ def test_the_drawn_sketches_depend_on_seed_layer_and_block_alone(kind):
 def test_it_leaves_one_plain_lora_beside_the_base_restored_bit_for_bit(kind, folds, tmp_path):
     model = build(kind)
     weights = base_weights(model)
-    chain = chained(model, folds)
+    chain = chained(model, folds=folds)
     learned = outputs(model)
     report = chain.finish()
     k = SIDES[kind.partition(" ")[0]]
