@@ -8,6 +8,7 @@ from peft import LoraConfig, get_peft_model
 
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
 from rankwise.methods.adapters.switching import active_adapter, loaded_adapter
+from rankwise.methods.adapters.undrawn import Start
 from rankwise.methods.inits.boundary import BoundaryMatching
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
@@ -128,6 +129,26 @@ def test_an_interrupted_init_leaves_the_model_before_it_or_after_it(kind, init):
 def test_so_it_does_at_every_line(kind, init):
     make, check = check_init(kind, init)
     assert_nothing_bad(make, lambda model, init, _: run_init(model, init), check)
+
+
+def test_asking_for_factors_leaves_the_overriding_of_operators_on_wherever_it_is_interrupted():
+    def make():
+        torch._C._set_torch_function_state(torch._C._TorchFunctionState.ENABLED)
+        layer, factor = torch.nn.Linear(2, 2), torch.nn.Parameter(torch.zeros(2, 2))
+        Start(layer, [factor], lambda layer: [layer.weight])
+        return layer, factor
+
+    def ask(_layer, factor):
+        assert factor.shape == (2, 2)
+        factor.sum()
+
+    def check(_layer, _factor):
+        return None if torch._C._is_torch_function_enabled() else "no parameter is asked any more"
+
+    try:
+        assert_nothing_bad(make, ask, check)
+    finally:
+        make()  # so that a fault stays here
 
 
 @pytest.fixture

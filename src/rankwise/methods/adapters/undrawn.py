@@ -50,8 +50,9 @@ class Undrawn(nn.Parameter):
             for each in tree_leaves((args, kwargs)):
                 if type(each) is Undrawn and each is not overwritten:
                     each.draw()
-        with torch._C.DisableTorchFunctionSubclass():
-            result = func(*args, **(kwargs or {}))
+        # A plain parameter's way, in one call: an exception between two lines of a `with` of ours
+        # would leave overriding off for all that follows.
+        result = super().__torch_function__(func, types, args, kwargs or {})
         if type(overwritten) is Undrawn:
             overwritten.settle()
         return result
