@@ -143,7 +143,8 @@ class Starts(UserDict[str, Start]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._key = id(self)
+        # No number: torch 2.6 compiles one that differs from layer to layer as a variable.
+        self._key = str(id(self))
         _ALL[self._key] = self
 
     def __reduce__(self) -> tuple[type[Starts], tuple[()]]:
@@ -163,11 +164,11 @@ class Starts(UserDict[str, Start]):
             self.draw(adapter_name)
 
 
-_ALL: weakref.WeakValueDictionary[int, Starts] = weakref.WeakValueDictionary()
+_ALL: weakref.WeakValueDictionary[str, Starts] = weakref.WeakValueDictionary()
 
 
 @torch.compiler.assume_constant_result
-def _draw_beside_the_trace(key: int, adapter_name: str) -> bool:
+def _draw_beside_the_trace(key: str, adapter_name: str) -> bool:
     if (start := _ALL[key].data.get(adapter_name)) is not None:
         start.draw()
     return True
