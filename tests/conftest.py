@@ -23,6 +23,9 @@ settings.register_profile(
 )
 settings.load_profile("repeatable")
 
+# Before anything of the Hub is imported: no test fetches, and none waits for what does not answer.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 BESIDE_THE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import importlib.util
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache, partial
@@ -16,14 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from huggingface_hub import (
-    constants,
-    get_hf_file_metadata,
-    hf_hub_url,
-    is_offline_mode,
-    try_to_load_from_cache,
-)
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub import is_offline_mode, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -38,15 +31,13 @@ from transformers.utils import logging
 from transformers.utils.quantization_config import GgufConfig
 
 from rankwise.core.errors import ModelError
+from rankwise.tasks.hub import silence_of_hub, told_silence
 from rankwise.tasks.table import Dtype
 
 Quantization = Literal["nf4", "int8", "int8-torchao"]
 
 _PACKAGE = "package:"
 _GGUF = ".gguf"
-
-# How long the Hub has for its first answer, unless HF_HUB_ETAG_TIMEOUT says otherwise.
-_SECONDS_TO_ANSWER = 5
 
 
 def find_model(name: str) -> str:
@@ -135,17 +126,13 @@ def _check_hub(name: str, file: str) -> None:
     Raises:
         ModelError: There is no answer.
     """
-    has_own = "HF_HUB_ETAG_TIMEOUT" in os.environ
-    seconds = constants.HF_HUB_ETAG_TIMEOUT if has_own else _SECONDS_TO_ANSWER
     try:
         if is_offline_mode() or try_to_load_from_cache(name, file) is not None:
             return
-        get_hf_file_metadata(hf_hub_url(name, file), timeout=seconds)
-    except (HfHubHTTPError, HFValidationError):
+    except HFValidationError:
         return  # what is wrong with the name is told where it is loaded
-    except Exception as error:  # of its HTTP client, which is another one in other versions
-        told = f"{type(error).__name__}: {error}"
-        raise ModelError(_unreachable(name, f" ({constants.ENDPOINT}: {told})")) from error
+    if (silence := silence_of_hub(name, file)) is not None:
+        raise ModelError(_unreachable(name, f" ({told_silence(silence)})")) from silence
 
 
 def _unreachable(name: str, details: str = "") -> str:

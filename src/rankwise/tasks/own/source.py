@@ -7,6 +7,7 @@ in one folder a class. ``hub:OWNER/NAME`` is a data set of the Hub.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rankwise.core.errors import DataError, nearest_names
+from rankwise.tasks.hub import hub_or_cache
 from rankwise.tasks.own.faults import check_file
 from rankwise.tasks.packed import PACKED, PACKING_ERRORS, open_packed
 
@@ -246,8 +248,10 @@ def _load(builder: str, *arguments: Any, place: str, **options: Any) -> dict[str
     datasets.disable_progress_bars()
     # What it logs of a file that it cannot read, the error says too.
     datasets.utils.logging.set_verbosity(datasets.utils.logging.CRITICAL)
+    silence_is_short = hub_or_cache(builder) if place.startswith(HUB) else contextlib.nullcontext()
     try:
-        return dict(datasets.load_dataset(builder, *arguments, **options))
+        with silence_is_short:
+            return dict(datasets.load_dataset(builder, *arguments, **options))
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
         cause = error.__cause__ or error
         if "corresponds to no data" in str(error) or type(cause).__name__ == "EmptyDataError":
