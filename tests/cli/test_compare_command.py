@@ -11,6 +11,7 @@ from rankwise.cli import compare_command
 from rankwise.cli.compare_command import _seeds, _with_seeds
 from rankwise.cli.main import main
 from rankwise.comparison import sweep
+from rankwise.comparison.analysis.verdict import NOTHING
 from rankwise.comparison.folder import read_summary
 from tests.comparison.made_up_runs import MadeUpEngine, best_at
 from tests.full_disk import Disk
@@ -93,3 +94,15 @@ def test_runs_that_are_removed_meanwhile_are_not_summed_up(capsys, monkeypatch, 
     assert main([*words, "--compare.learning_rates", "1e-3,1e-2"]) == 2
     assert "32 of 32 runs are no longer in" in capsys.readouterr().err
     assert not (tmp_path / "out" / "summary.json").exists()
+
+
+def test_what_is_said_of_one_seed_is_printed_once(capsys, monkeypatch, tmp_path):
+    engine = contextlib.nullcontext(MadeUpEngine(best_at(1e-2)))
+    monkeypatch.setattr(compare_command, "_engine", lambda *_: engine)
+    monkeypatch.setattr(sweep, "_make_base_model", lambda *_: None)
+    words = ["compare", "digits", "--output", str(tmp_path / "out"), "--compare.widenings", "0"]
+    words += ["--compare.methods", "lora,delora", "--compare.seeds", "0"]
+    assert main([*words, "--compare.learning_rates", "1e-2"]) == 0
+    assert read_summary(tmp_path / "out").headline == NOTHING
+    assert capsys.readouterr().out.count(NOTHING) == 1
+    assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8").count(NOTHING) == 1

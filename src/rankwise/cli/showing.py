@@ -65,5 +65,5 @@ def show_summary(summary: Summary, *files: Path) -> None:
     """Print the headline, the table, what is to be said of it, the verdict, and the files."""
     say(*filter(None, (summary.headline,)))
     show_table(summary_table(summary))
-    say(*remarks(summary), *summary.verdict, *tuning(summary))
+    say(*remarks(summary), *summary.verdict_below, *tuning(summary))
     say(f"written: {', '.join(str(file) for file in files)}")

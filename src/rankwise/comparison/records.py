@@ -193,6 +193,11 @@ class Summary(Record):
     fronts: dict[str, tuple[MethodIdentity, ...]] = Field(default_factory=dict)
     runs: tuple[str, ...] = ()
 
+    @property
+    def verdict_below(self) -> tuple[str, ...]:
+        """The verdict as it stands below the headline: without what that has said already."""
+        return tuple(sentence for sentence in self.verdict if sentence != self.headline)
+
 
 Row = TypeVar("Row", bound=MethodIdentity)
 
