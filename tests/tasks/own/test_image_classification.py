@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
+
 import pytest
 from datasets import Dataset
 from PIL import Image
 
 from rankwise.core.errors import DataError
 from rankwise.tasks.own.division import Cut
-from rankwise.tasks.own.image_classification import ImageClassification
-from rankwise.tasks.own.source import Source
+from rankwise.tasks.own.image_classification import ImageClassification, _read
+from rankwise.tasks.own.source import Source, read_source
 from tests.models.saved import make_vit
 
 
@@ -100,18 +103,85 @@ def test_a_linked_folder_of_data_is_one_folder(tmp_path, vit):
     assert len(task_of(str(tmp_path / "link"), vit).splits().train) == 16
 
 
-@pytest.mark.parametrize("form", ["absolute", "upwards", "linked"])
+@pytest.mark.parametrize("form", ["absolute", "upwards", "upwards beyond a link"])
 def test_an_image_outside_of_that_folder_is_refused(tmp_path, vit, form):
     images = shades(tmp_path / "data" / "images")
     secret = tmp_path / "private" / "secret.png"
     secret.parent.mkdir()
     Image.new("L", (12, 12)).save(secret)
-    (tmp_path / "data" / "images" / "way").symlink_to(secret.parent)
+    (tmp_path / "elsewhere" / "inner").mkdir(parents=True)
+    (tmp_path / "data" / "way").symlink_to(tmp_path / "elsewhere" / "inner")
     images[3] = {
         "absolute": secret,
         "upwards": tmp_path / "data" / ".." / "private" / "secret.png",
-        "linked": tmp_path / "data" / "images" / "way" / "secret.png",
+        "upwards beyond a link": "way/../../private/secret.png",
     }[form]
     data = write_table(tmp_path / "data" / "train.parquet", images)
-    with pytest.raises(DataError, match=r"train, row 4: its image .* leads out of .*data: put"):
+    with pytest.raises(
+        DataError,
+        match=r"train, row 4: its image .* leads out of .*data: say where .*--task\.image_folder",
+    ):
         task_of(data, vit).splits()
+
+
+def test_what_is_opened_is_what_was_found_to_be_inside(tmp_path, vit):
+    """Behind a link, ``..`` leads elsewhere than its letters say."""
+    images = shades(tmp_path / "data" / "images")
+    outside = tmp_path / "elsewhere" / "light"
+    (outside.parent / "inner").mkdir(parents=True)
+    outside.symlink_to(tmp_path / "nowhere")
+    (tmp_path / "data" / "images" / "way").symlink_to(outside.parent / "inner")
+    images[3] = "images/way/../light/3.png"
+    data = write_table(tmp_path / "data" / "train.parquet", images)
+    assert len(task_of(data, vit).splits().train) > 0
+
+
+@pytest.mark.parametrize("form", ["a file", "a folder", "each image"])
+def test_links_in_that_folder_are_followed(tmp_path, vit, form):
+    store, folder = tmp_path / "store", tmp_path / "data"
+    images = shades(store / "images")
+    data = write_table(folder / "train.parquet", [each.relative_to(store) for each in images])
+    if form == "a folder":
+        (folder / "images").symlink_to(store / "images")
+    else:
+        linked = images if form == "each image" else images[3:4]
+        shutil.copytree(store / "images", folder / "images")
+        for image in linked:
+            link = folder / image.relative_to(store)
+            link.unlink()
+            link.symlink_to(image)
+    assert len(task_of(data, vit).splits().train) == 16
+
+
+def test_images_are_named_from_the_folder_of_their_table_or_from_where_one_stands(
+    tmp_path, vit, monkeypatch
+):
+    images = shades(tmp_path / "data" / "images")
+    for above in (tmp_path / "data", tmp_path):
+        data = write_table(
+            tmp_path / "data" / "train.parquet", [each.relative_to(above) for each in images]
+        )
+        monkeypatch.chdir(tmp_path)
+        assert len(task_of(data, vit).splits().train) == 16
+        _read.cache_clear()
+        read_source.cache_clear()
+
+
+def test_images_beside_the_folder_of_their_table_need_a_word(tmp_path, vit):
+    images = shades(tmp_path / "photos")
+    names = [each.relative_to(tmp_path / "photos") for each in images]
+    data = write_table(tmp_path / "tables" / "train.parquet", names)
+    with pytest.raises(DataError, match=r"no file dark/0\.png in .*tables; --task\.image_folder"):
+        task_of(data, vit).splits()
+    task = replace(task_of(data, vit), image_folder=str(tmp_path / "photos"))
+    assert len(task.splits().train) == 16
+
+
+def test_a_folder_of_images_that_is_not_there_or_of_no_use_is_refused(tmp_path, vit):
+    data = write_table(tmp_path / "data" / "train.parquet", shades(tmp_path / "data" / "images"))
+    task = replace(task_of(data, vit), image_folder=str(tmp_path / "photos"))
+    with pytest.raises(DataError, match=r"task\.image_folder: there is no folder .*photos"):
+        task.splits()
+    folder = str(tmp_path / "data" / "images")
+    with pytest.raises(DataError, match=r"holds images and no table .*: leave it out"):
+        replace(task_of(folder, vit), image_folder=folder).splits()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +21,8 @@ from rankwise.tasks.own.columns import IMAGE_NAMES, check_columns, find_label, n
 from rankwise.tasks.own.definitions import CLASS_METRICS, IMAGE_CLASSIFICATION
 from rankwise.tasks.own.division import Divided, divide
 from rankwise.tasks.own.labels import read_labels
-from rankwise.tasks.own.source import folders_of, read_source
+from rankwise.tasks.own.named_images import NamedImages
+from rankwise.tasks.own.source import read_source
 from rankwise.tasks.own.task import OwnTask
 from rankwise.tasks.pretrained import class_options, from_pretrained
 from rankwise.tasks.splits import Batch, Splits
@@ -71,10 +72,12 @@ class ImageClassification(OwnTask):
     Attributes:
         image: The column of the images; None: guessed.
         label: The column of the classes; None: guessed.
+        image_folder: Where images lie that rows name; None: in the folder of the table.
     """
 
     image: str | None = None
     label: str | None = None
+    image_folder: str | None = None
 
     auto_class: ClassVar[Any] = AutoModelForImageClassification
 
@@ -93,7 +96,7 @@ class ImageClassification(OwnTask):
     @property
     def rows(self) -> LabelledImages:
         """The rows, not decoded."""
-        return _read(self.source, self.cut, self.image, self.label)
+        return _read(self.source, self.cut, self.image, self.label, self.image_folder)
 
     @property
     def default_metrics(self) -> tuple[str, ...]:
@@ -124,7 +127,9 @@ class ImageClassification(OwnTask):
 
 
 @lru_cache(maxsize=2)
-def _read(source: Any, cut: Any, image: str | None, label: str | None) -> LabelledImages:
+def _read(
+    source: Any, cut: Any, image: str | None, label: str | None, image_folder: str | None
+) -> LabelledImages:
     """Read and divide the rows; kept, because many runs of a process read the same."""
     from datasets import Image as ImageColumn
 
@@ -143,10 +148,10 @@ def _read(source: Any, cut: Any, image: str | None, label: str | None) -> Labell
         names=getattr(train.features[label], "names", None),
         place=f"{place}, column {label!r}",
     )
-    folders = [folder.resolve() for folder in folders_of(source)]
+    files = NamedImages.of(source, image_folder)
     rows = {
         split: [
-            _row(value, int(number), place=f"{place}, {split}, row {position}", folders=folders)
+            _row(value, int(number), place=f"{place}, {split}, row {position}", files=files)
             for position, (value, number) in enumerate(
                 zip(
                     rows.cast_column(image, ImageColumn(decode=False))[image],
@@ -171,25 +176,17 @@ def _read(source: Any, cut: Any, image: str | None, label: str | None) -> Labell
     )
 
 
-def _row(value: Any, label: int, *, place: str, folders: Sequence[Path]) -> LabelledImage:
+def _row(value: Any, label: int, *, place: str, files: NamedImages) -> LabelledImage:
     if not isinstance(value, dict) or not (value.get("bytes") or value.get("path")):
         raise DataError(f"{place} has no image")
-    if folders and not value.get("bytes") and not _leads_into(value["path"], folders):
-        raise DataError(
-            f"{place}: its image {value['path']} leads out of {' and '.join(map(str, folders))}: "
-            "put images and the file that names them into one folder, or hold their bytes in it"
-        )
-    named = place if value.get("bytes") else f"{value['path']}"
+    if not value.get("bytes"):
+        value = {"bytes": None, "path": str(files.find(value["path"], place=place))}
+    named = place if value["bytes"] else f"{value['path']}"
     try:
         digest = hashlib.sha256(_bytes_of(value)).hexdigest()
     except OSError as error:
         raise DataError(f"{place}: its image cannot be read ({error})") from None
     return LabelledImage(value, digest, label, named)
-
-
-def _leads_into(path: str, folders: Sequence[Path]) -> bool:
-    end = Path(path).resolve()
-    return any(map(end.is_relative_to, folders))
 
 
 def _bytes_of(image: Mapping[str, Any]) -> bytes:

@@ -122,26 +122,6 @@ def digest_of(*named: str | None) -> str | None:
     return digest.hexdigest() if has_any else None
 
 
-def folders_of(source: Source) -> list[Path]:
-    """Return the folders in which files that rows name have to lie: those of the data, or caches.
-
-    There are none where rows name no file, as images in one folder a class are found by looking. A
-    data set of the Hub is fetched into caches of ``datasets`` and of ``huggingface_hub``.
-    """
-    named = [name for name in (source.data, source.validation, source.test) if name is not None]
-    paths = [Path(name) for name in named if not name.startswith(HUB)]
-    folders = [path if path.is_dir() else path.parent for path in paths if path.exists()]
-    if any(name.startswith(HUB) for name in named):
-        from datasets import config
-        from huggingface_hub import constants
-
-        caches = config.HF_DATASETS_CACHE, config.DOWNLOADED_DATASETS_PATH
-        folders += map(Path, (*caches, constants.HF_HUB_CACHE))
-    elif all(map(is_image_folder, map(str, folders))):
-        return []
-    return list(dict.fromkeys(folders))
-
-
 def kind_of(file: Path) -> Kind | None:
     """Return in what form a file is, by its name; None if it is none that is read."""
     suffix = _suffixes(file)

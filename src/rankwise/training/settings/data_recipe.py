@@ -27,6 +27,7 @@ COLUMNS = (
     "rejected",
 )
 _OF_A_SOURCE = ("config", "train", "validation", "test", "delimiter")
+_FILES = ("validation", "test", "image_folder")
 _METHODS = (
     {"name": "lora"},  # at the rank of the recipe's own method, from which the budget follows
     {"name": "abm-lora", "r": 8},
@@ -51,8 +52,7 @@ def data_recipe(data: str, overrides: Tree) -> Tree:
             "on the Hub"
         )
     place = data if data.startswith(HUB) else str(Path(data).absolute())
-    own = {name: _absolute(given.get(name)) for name in ("validation", "test")}
-    own = {name: value for name, value in own.items() if value is not None}
+    own = {name: given[name] for name in ("validation", "test") if given.get(name) is not None}
     guessed = {} if "delimiter" in given else {"delimiter": guess_delimiter(place)}
     told = guessed | given | own
     options: dict[str, Any] = {
@@ -62,7 +62,12 @@ def data_recipe(data: str, overrides: Tree) -> Tree:
     known = {name: given[name] for name in ("name", *COLUMNS) if given.get(name)}
     task = guess_task(source, known) | guessed
     return {
-        "task": {**task, "data": place, "data_digest": digest_of(place, *own.values()), **own},
+        "task": {
+            **task,
+            "data": place,
+            "data_digest": digest_of(place, *own.values()),
+            **own,
+        },
         "method": {"name": "lora", "r": 8},
         "training": {
             "epochs": 3,
@@ -84,8 +89,12 @@ def data_recipe(data: str, overrides: Tree) -> Tree:
     }
 
 
-def _absolute(named: Any) -> str | None:
-    """Return a file as it is found from anywhere; the name of a split stays."""
-    if named is None:
-        return None
-    return str(Path(named).absolute()) if Path(str(named)).exists() else str(named)
+def with_absolute_files(overrides: Tree) -> Tree:
+    """Return the overrides with files as they are found from anywhere; names of splits stay."""
+    task = overrides.get("task", {})
+    found = {
+        name: str(Path(task[name]).absolute())
+        for name in _FILES
+        if isinstance(task, dict) and isinstance(task.get(name), str) and Path(task[name]).exists()
+    }
+    return overrides | {"task": task | found} if found else overrides

@@ -89,6 +89,9 @@ class ImageClassificationSettings(OwnDataSettings):
     name: Literal["image-classification"] = "image-classification"
     image: str | None = setting(None, "the column of the image; null: guessed")
     label: str | None = setting(None, "the column of the class; null: guessed")
+    image_folder: str | None = setting(
+        None, "where images lie that rows name; null: in the folder of the table", is_later=True
+    )
 
 
 class TokenClassificationSettings(OwnDataSettings):

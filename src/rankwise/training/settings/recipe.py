@@ -15,7 +15,7 @@ from rankwise.core.yaml_text import LONGEST, read_yaml
 from rankwise.tasks.own.source import is_data
 from rankwise.training.settings.base import Settings, setting
 from rankwise.training.settings.comparison import ComparisonSettings
-from rankwise.training.settings.data_recipe import data_recipe
+from rankwise.training.settings.data_recipe import data_recipe, with_absolute_files
 from rankwise.training.settings.explain import explain
 from rankwise.training.settings.federated import FederatedSettings
 from rankwise.training.settings.grid import GridPoint
@@ -108,9 +108,10 @@ def load_recipe(name: str, overrides: Tree | None = None, *, variant: str | None
         DataError: Data cannot be read, or leave in doubt what they are for.
     """
     own_data = is_own_data(name)
-    tree = data_recipe(name, overrides or {}) if own_data else _read_yaml(name)
-    raclora = tree.pop("raclora", {}) | (overrides or {}).get("raclora", {})
-    overrides = {key: value for key, value in (overrides or {}).items() if key != "raclora"}
+    overrides = with_absolute_files(overrides or {}) if own_data else overrides or {}
+    tree = data_recipe(name, overrides) if own_data else _read_yaml(name)
+    raclora = tree.pop("raclora", {}) | overrides.get("raclora", {})
+    overrides = {key: value for key, value in overrides.items() if key != "raclora"}
     _import_plugins(overrides.get("plugins", tree.get("plugins", [])))
     for layer in (tree, overrides):
         load_plugins(_modules_of_metrics(layer))
