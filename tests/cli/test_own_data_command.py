@@ -7,6 +7,7 @@ import pytest
 
 from rankwise.cli.main import main
 from rankwise.cli.planning import with_budget
+from rankwise.core.locks import sole_use
 from rankwise.tasks.own.source import digest_of
 from rankwise.training.settings.recipe import load_recipe
 from tests.models.saved import make_bert
@@ -148,3 +149,31 @@ def test_conversations_and_texts_are_seen_for_what_they_are(folder):
     assert load_recipe("chats.jsonl", {"task": {"model": "m"}}).task.name == "sft"
     (folder / "plain.txt").write_text("one\n\ntwo\n", encoding="utf-8")
     assert load_recipe("plain.txt", {"task": {"model": "m"}}).task.name == "causal-lm"
+
+
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_a_folder_in_which_another_command_works_is_told_before_data_are_read(
+    folder, bert, capsys, command
+):
+    words = [command, "reviews.csv", "--task.model", bert, *QUICK]
+    busy = folder / "runs" / "reviews"
+    if command == "train":
+        changed = {"task": {"model": bert}, "training": {"epochs": 1}, "method": {"r": 2}}
+        busy = busy / "runs" / load_recipe("reviews.csv", changed).run().name
+    with sole_use(busy):
+        assert main(words) == 2
+    printed = capsys.readouterr()
+    assert f"another command of Rankwise is at work in {busy.relative_to(folder)}" in printed.err
+    assert "train: 16 rows" not in printed.out
+    assert not busy.exists()
+
+
+def test_the_recipe_finds_files_beside_the_data_from_anywhere(folder):
+    (folder / "photos").mkdir()
+    for name in ("a", "b"):
+        rows = [[f"{n}.png", n % 2] for n in range(20)]
+        write_csv(folder / f"{name}.csv", ["image", "label"], rows)
+    task = {"model": "m", "image_folder": "photos", "test": "b.csv"}
+    found = load_recipe("a.csv", {"task": task}).task
+    assert found.image_folder == str(folder / "photos")
+    assert found.test == str(folder / "b.csv")

@@ -97,23 +97,17 @@ def arguments_for(
 
 def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Sweep, choose on validation, read test, and write ``summary.json`` and ``report.html``."""
-    overrides = _with_seeds(arguments, overrides)
-    recipe = _recipe(arguments, overrides)
-    comparison_of(recipe)
     output = results_folder(arguments)
-    tell_guesses(recipe, arguments, overrides)
-    check_own_data(recipe.run())
-    if arguments.address is not None and arguments.engine != "ray":
-        raise SettingsError(f"--address {arguments.address} needs --engine ray")
-    recipe = with_budget(recipe, arguments)
-    if arguments.plan or arguments.hours is not None:
-        recipe = planned(recipe, arguments, engine=partial(_engine, arguments))
     if arguments.plan:
+        _prepared(arguments, _with_seeds(arguments, overrides))
         return 0
-    say(counted_runs(comparison_of(recipe)))
-    if missing := missing_extra("report"):
-        say(f"no page will be written: {missing}")
+    # First of all: nobody is to wait for data and models, and then be told to wait for others.
     with no_folder_if_refused(output), sole_use(output):
+        overrides = _with_seeds(arguments, overrides)
+        recipe = _prepared(arguments, overrides)
+        say(counted_runs(comparison_of(recipe)))
+        if missing := missing_extra("report"):
+            say(f"no page will be written: {missing}")
         keep_recipe(recipe, arguments, output)
         comparison = _compare(recipe, output, arguments, overrides)
         write_summary(output, comparison.summary)
@@ -128,6 +122,26 @@ def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
 
         say(*log_summary(summary, output, recipe.training.report_to))
     return 0 if any(row.is_scored for row in summary.methods) else 1
+
+
+def _prepared(arguments: argparse.Namespace, overrides: dict[str, Any]) -> Recipe:
+    """Return what is to be compared: data are read, ranks chosen, hours kept where they are asked.
+
+    ``--plan`` is answered on the way.
+
+    Raises:
+        RankwiseError: Settings, data or a model are wrong.
+    """
+    if arguments.address is not None and arguments.engine != "ray":
+        raise SettingsError(f"--address {arguments.address} needs --engine ray")
+    recipe = _recipe(arguments, overrides)
+    comparison_of(recipe)
+    tell_guesses(recipe, arguments, overrides)
+    check_own_data(recipe.run())
+    recipe = with_budget(recipe, arguments)
+    if arguments.plan or arguments.hours is not None:
+        recipe = planned(recipe, arguments, engine=partial(_engine, arguments))
+    return recipe
 
 
 def _compare(

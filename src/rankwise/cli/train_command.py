@@ -17,8 +17,9 @@ from rankwise.cli.arguments import (
 from rankwise.cli.own_data import check_own_data, keep_recipe, tell_guesses
 from rankwise.cli.showing import plain_console, say
 from rankwise.core.errors import SettingsError
+from rankwise.core.locks import check_is_free
 from rankwise.tasks.duplicates import told_duplicates
-from rankwise.training.folder import runs_below
+from rankwise.training.folder import RunFolder, runs_below
 from rankwise.training.settings.layers import laid_over
 from rankwise.training.settings.own_data import OwnDataSettings
 from rankwise.training.settings.recipe import load_recipe
@@ -53,6 +54,7 @@ def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     tell_guesses(recipe, arguments, overrides)
     if arguments.dry_run:
         return _show_dry_run(settings)
+    _check_is_free(RunFolder.below(output, settings.name).path)
     check_own_data(settings)
     with no_folder_if_refused(output):
         keep_recipe(recipe, arguments, output)
@@ -76,6 +78,15 @@ def _with_start(overrides: dict[str, Any], begin: Path | None) -> dict[str, Any]
             f"--from {begin} goes on with method {method['name']!r}: leave out --method.name"
         )
     return overrides | {"method": laid_over(method, change)}
+
+
+def _check_is_free(folder: Path) -> None:
+    """Refuse the folder of a run that another command performs, before anything is read."""
+    from rankwise.training.processes import is_main_process
+
+    # The other processes of a launcher find it taken by their main one.
+    if is_main_process():
+        check_is_free(folder)
 
 
 def _train(settings: RunSettings, output: Path, *, resume: bool) -> int:

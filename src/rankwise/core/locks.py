@@ -47,3 +47,14 @@ def sole_use(folder: Path, *, wait_seconds: float = 0) -> Iterator[None]:
         lock.release()
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
+
+
+def check_is_free(folder: Path) -> None:
+    """Refuse a folder in which another command is at work; nothing is made.
+
+    Raises:
+        SettingsError: One is.
+    """
+    if (folder / LOCK).exists():
+        with sole_use(folder):
+            pass

@@ -21,7 +21,7 @@ import torch
 from rankwise.core import runtime
 from rankwise.core.disk import is_want_of_room
 from rankwise.core.errors import RankwiseError, SettingsError
-from rankwise.core.locks import sole_use
+from rankwise.core.locks import check_is_free, sole_use
 from rankwise.core.plugins import load_plugins
 from rankwise.core.seeds import derive_seed
 from rankwise.training.folder import RunFolder
@@ -77,6 +77,7 @@ def train_run(
     load_plugins(settings.plugins)
     check_processes(settings)
     folder = RunFolder.below(output, settings.name)
+    check_is_free(folder.path)
     is_new = not folder.path.exists()
     if not is_new and not resume:
         raise SettingsError(
