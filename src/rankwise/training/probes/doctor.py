@@ -26,6 +26,7 @@ from rankwise.capture.gradients import capture_gradients
 from rankwise.core import runtime
 from rankwise.core.errors import ModelError
 from rankwise.core.seeds import derive_seed
+from rankwise.methods.chain.captured import Shares
 from rankwise.methods.chain.layer import OpenedLayer
 from rankwise.tasks.splits import Batch
 from rankwise.training.folder import RunFolder
@@ -43,11 +44,11 @@ from rankwise.training.loops.optimization import (
 )
 from rankwise.training.probes.layers import (
     ProbedLayer,
-    Shares,
     adapted_layers_of,
     distance,
     norm_of,
     relative_norm_of_all,
+    shares_of,
 )
 from rankwise.training.settings.run import RunSettings
 
@@ -165,7 +166,7 @@ def _outputs(model: nn.Module, batch: Batch) -> Tensor:
 def _shares(
     job: Job, layers: Mapping[str, ProbedLayer], batch: Batch, warnings: list[str]
 ) -> Shares:
-    shares = Shares(layers)
+    shares = shares_of(layers)
     if not layers:  # only biases train
         return shares
     try:

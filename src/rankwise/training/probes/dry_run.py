@@ -19,8 +19,9 @@ from rankwise.training.build import build_task
 from rankwise.training.job import steps_of
 from rankwise.training.loops.results import TrainedParameters, count_parameters
 from rankwise.training.settings.adapters import PeftSettings
-from rankwise.training.settings.method import MethodSettings, ScheduleSettings
+from rankwise.training.settings.method import MethodSettings
 from rankwise.training.settings.run import RunSettings
+from rankwise.training.settings.schedules import ScheduleSettings
 
 ADAM_MOMENTS = 2  # for each number that trains
 _SUFFIXES = {"K": 10**3, "M": 10**6, "B": 10**9}

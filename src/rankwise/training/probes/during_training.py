@@ -24,10 +24,10 @@ from rankwise.core.errors import RankwiseError
 from rankwise.core.modules import device_of, in_eval_mode
 from rankwise.training.job import Job
 from rankwise.training.probes.layers import (
-    Shares,
     adapted_layers_of,
     norm_of,
     relative_norm_of_all,
+    shares_of,
 )
 from rankwise.training.records import DiagnosticPoint
 
@@ -88,7 +88,7 @@ class Diagnostics:
             return float(model(**to_device(self._batch, device_of(model)))["loss"])
 
     def _captured_share(self) -> float | None:
-        shares = Shares(self._layers)
+        shares = shares_of(self._layers)
         modules = {name: layer.module for name, layer in self._layers.items()}
         # A layer that drops inputs at random is no linear map.
         try:

@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from peft import PeftModel
@@ -22,25 +21,25 @@ from torch import Tensor, nn
 
 from rankwise.capture.stacks import Source, Stack
 from rankwise.core.errors import ModelError
-from rankwise.diagnostics.captured import (
-    Trained,
-    captured_share,
-    captured_share_by_factors,
-    captured_share_by_jacobian,
-)
+from rankwise.diagnostics.captured import captured_share_by_jacobian
 from rankwise.diagnostics.relative_norm import product_norm
 from rankwise.functional.product import Product
 from rankwise.methods.adapters.bridge import (
     adapted_layers,
-    adapter_parameters,
     base_weight,
     factors,
-    followed_factors,
     gradient_source,
 )
-from rankwise.methods.chain.layer import OpenedLayer
+from rankwise.methods.chain.captured import (
+    Measure,
+    Parameters,
+    Shares,
+    as_function,
+    if_finite,
+    measure_by_factors,
+    open_factors,
+)
 
-Parameters = dict[str, Tensor]
 Change = Callable[[Parameters], Tensor]
 
 
@@ -61,7 +60,7 @@ class ProbedLayer:
     weight_norm: float
     shape: torch.Size
     change: Callable[[], Tensor | Product]
-    captured_share: Callable[[Tensor], float | None]
+    captured_share: Measure
     is_factored: bool = False
 
 
@@ -79,6 +78,11 @@ def adapted_layers_of(model: nn.Module) -> dict[str, ProbedLayer]:
     }
 
 
+def shares_of(layers: Mapping[str, ProbedLayer]) -> Shares:
+    """Return what takes the gradients of these layers."""
+    return Shares({name: layer.captured_share for name, layer in layers.items()})
+
+
 def norm_of(change: Tensor | Product) -> float:
     """Return ‖ΔW‖_F."""
     if isinstance(change, Product):
@@ -94,34 +98,6 @@ def distance(change: Tensor | Product, other: Tensor | Product) -> float:
     assert isinstance(change, Tensor)
     assert isinstance(other, Tensor)
     return float((change - other).norm())
-
-
-class Shares:
-    """Takes the gradients of layers, one at a time, and keeps of each but two numbers."""
-
-    def __init__(self, layers: Mapping[str, ProbedLayer]) -> None:
-        self.by_layer: dict[str, float | None] = {}
-        self._layers = layers
-        self._squares: dict[str, float] = {}
-
-    def add(self, name: str, gradient: Tensor) -> None:
-        """Take the gradient (out, in) of one layer."""
-        self.by_layer[name] = self._layers[name].captured_share(gradient)
-        self._squares[name] = float(gradient.double().square().sum())
-
-    def of_all(self) -> float | None:
-        """Return the share of the gradient of all layers together; None if one is not known."""
-        return _weighted_mean(self.by_layer, self._squares)
-
-
-def _weighted_mean(
-    shares: Mapping[str, float | None], squares: Mapping[str, float]
-) -> float | None:
-    weighted = [(shares[name], square) for name, square in squares.items()]
-    known = [(share, square) for share, square in weighted if share is not None]
-    if not known or len(known) < len(weighted):
-        return None
-    return sum(share * square for share, square in known) / sum(square for _, square in known)
 
 
 def relative_norm_of_all(changes: Mapping[str, float], layers: Mapping[str, ProbedLayer]) -> float:
@@ -149,7 +125,7 @@ def _adapted_layer(layer: BaseTunerLayer) -> ProbedLayer:
     source = gradient_source(layer)
     module: nn.Module = layer  # type: ignore[assignment]
     if _is_product(layer, "default"):
-        change, share = partial(_present_factors, layer), _share_by_factors(layer)
+        change, share = partial(_present_factors, layer), measure_by_factors(layer)
     else:
         function, parameters = change_of(layer)
         change = partial(_present_change, function, parameters)
@@ -182,41 +158,6 @@ def _present_change(change: Change, parameters: Parameters) -> Tensor:
     return change(parameters).clone()
 
 
-def _share_by_factors(layer: BaseTunerLayer) -> Callable[[Tensor], float | None]:
-    """Return the closed form where there is one; else what conjugate gradients find."""
-    function, parameters = _factors_of(layer)
-    trains = _TRAINS.get(frozenset(_trained_parts(layer)))
-
-    def share(gradient: Tensor) -> float | None:
-        if trains is None:
-            return _if_finite(
-                captured_share_by_factors(
-                    gradient, function, parameters, iterations=30, tolerance=0.01
-                )
-            )
-        with torch.no_grad():
-            is_core = trains == "core"
-            B, A = followed_factors(layer, "default") if is_core else function(parameters)
-            if not (B.isfinite().all() and A.isfinite().all() and gradient.isfinite().all()):
-                return None
-            return float(captured_share(gradient, B, A, trains=trains))
-
-    return share
-
-
-_TRAINS: dict[frozenset[str], Trained] = {
-    frozenset({"lora_A", "lora_B"}): "both",
-    frozenset({"lora_A"}): "A",
-    frozenset({"lora_B"}): "B",
-    frozenset({"rankwise_xs_R"}): "core",
-}
-
-
-def _trained_parts(layer: BaseTunerLayer) -> list[str]:
-    parts = adapter_parameters(layer, "default")
-    return [name for name, parameter in parts.items() if parameter.requires_grad]
-
-
 def _share_by_jacobian(gradient: Tensor, *, change: Change, parameters: Parameters) -> float | None:
     try:
         share = captured_share_by_jacobian(
@@ -224,19 +165,7 @@ def _share_by_jacobian(gradient: Tensor, *, change: Change, parameters: Paramete
         )
     except RuntimeError:  # an operation of PEFT's that autograd cannot derive twice
         return None
-    return _if_finite(share)
-
-
-def _if_finite(share: float) -> float | None:
-    return share if math.isfinite(share) else None
-
-
-def _factors_of(
-    layer: BaseTunerLayer, adapter_name: str = "default"
-) -> tuple[Callable[[Parameters], tuple[Tensor, Tensor]], Parameters]:
-    """Return the factors of ΔW as a function of the parameters that train, and these."""
-    function, parameters = _as_function(_FactorsOfLayer(layer, adapter_name), layer, adapter_name)
-    return function, parameters
+    return if_finite(share)
 
 
 def change_of(layer: BaseTunerLayer, adapter_name: str = "default") -> tuple[Change, Parameters]:
@@ -244,40 +173,7 @@ def change_of(layer: BaseTunerLayer, adapter_name: str = "default") -> tuple[Cha
 
     The layer must be in eval mode: what drops inputs at random is no linear layer.
     """
-    return _as_function(_ChangeOfLayer(layer, adapter_name), layer, adapter_name)
-
-
-def _as_function(
-    wrapped: nn.Module, layer: BaseTunerLayer, adapter_name: str
-) -> tuple[Callable[[Parameters], Any], Parameters]:
-    own = {id(part) for part in adapter_parameters(layer, adapter_name).values()}
-    trained: Parameters = {
-        name: parameter
-        for name, parameter in wrapped.named_parameters()
-        if parameter.requires_grad and id(parameter) in own
-    }
-
-    def function(parameters: Parameters) -> Any:
-        return torch.func.functional_call(wrapped, parameters, ())
-
-    return function, trained
-
-
-class _FactorsOfLayer(nn.Module):
-    def __init__(self, layer: BaseTunerLayer, adapter_name: str) -> None:
-        super().__init__()
-        self.layer = layer
-        self._adapter_name = adapter_name
-
-    def forward(self) -> tuple[Tensor, Tensor]:
-        return _open_factors(self.layer, self._adapter_name)
-
-
-def _open_factors(layer: Any, adapter_name: str) -> tuple[Tensor, Tensor]:
-    """Return the factors of the change, of an open chain those of its current block."""
-    if isinstance(layer, OpenedLayer):
-        return layer.own_factors(adapter_name)  # type: ignore[attr-defined]
-    return factors(layer, adapter_name)
+    return as_function(_ChangeOfLayer(layer, adapter_name), layer, adapter_name)
 
 
 class _ChangeOfLayer(nn.Module):
@@ -289,7 +185,7 @@ class _ChangeOfLayer(nn.Module):
 
     def forward(self) -> Tensor:
         if self._is_product:
-            B, A = _open_factors(self.layer, self._adapter_name)
+            B, A = open_factors(self.layer, self._adapter_name)
             return B @ A
         weight = base_weight(self.layer)  # type: ignore[arg-type]
         unit = torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device)
