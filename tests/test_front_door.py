@@ -16,6 +16,7 @@ NAMES = [
     "Chain",
     "ChainCallback",
     "DeloraConfig",
+    "FoldBelow",
     "LoraXSConfig",
     "RankwiseError",
     "UpdateApproximation",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rankwise.methods.adapters.lora_xs import LoraXSConfig
     from rankwise.methods.chain.callback import ChainCallback
     from rankwise.methods.chain.chain import Chain
+    from rankwise.methods.chain.fold_steps import FoldBelow
     from rankwise.methods.factor_optimizers import muon
     from rankwise.methods.inits.boundary import BoundaryMatching
     from rankwise.methods.inits.initialize import initialize
@@ -37,6 +38,7 @@ __all__ = [
     "Chain",
     "ChainCallback",
     "DeloraConfig",
+    "FoldBelow",
     "LoraXSConfig",
     "RankwiseError",
     "UpdateApproximation",
@@ -58,6 +60,7 @@ _HOMES = {
     "Chain": "rankwise.methods.chain.chain",
     "ChainCallback": "rankwise.methods.chain.callback",
     "DeloraConfig": "rankwise.methods.adapters.delora",
+    "FoldBelow": "rankwise.methods.chain.fold_steps",
     "LoraXSConfig": "rankwise.methods.adapters.lora_xs",
     "RankwiseError": "rankwise.core.errors",
     "UpdateApproximation": "rankwise.methods.inits.update",

@@ -76,7 +76,9 @@ def test_ledgers(ledger, edits):
 @fuzzed
 @given(
     changes=st.dictionaries(
-        st.sampled_from(["format_version", "identity", "folds", "is_inherited"]), JSON, max_size=2
+        st.sampled_from(["format_version", "identity", "folds", "is_inherited", "fold_steps"]),
+        JSON,
+        max_size=2,
     ),
     identity=st.dictionaries(
         st.sampled_from(["side", "sketch", "seed", "layers"]), JSON, max_size=2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -115,3 +115,26 @@ def _concatenated(factors: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Ten
 def _relative_error(singular_values: Tensor, r: int) -> float:
     lost, total = singular_values[r:].norm(), singular_values.norm()
     return float(lost / total) if total > 0 else 0.0
+
+
+def compress_above(
+    factors: Mapping[str, tuple[Tensor, Tensor]], r: int | None
+) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, float]]:
+    """Compress those of several products that have a larger rank than ``r``; None: none of them.
+
+    Args:
+        factors: B (..., out, k) and A (..., k, in) of each, by name.
+        r: The rank.
+
+    Returns:
+        The factors of all, and by name the relative Frobenius errors of what was compressed.
+
+    Raises:
+        ValueError: As of :func:`compress_each`.
+    """
+    compressed, errors = dict(factors), dict[str, float]()
+    for name, (B, A) in factors.items():
+        if r is not None and A.shape[-2] > r:
+            B, A, errors[name] = compress_each(B, A, r)
+            compressed[name] = B, A
+    return compressed, errors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import warnings
 
 import pytest
@@ -14,6 +15,7 @@ from transformers.trainer_utils import set_seed
 from rankwise.core.errors import AdapterError, ChainError, ModelError, SettingsError
 from rankwise.methods.chain.callback import ChainCallback
 from rankwise.methods.chain.chain import Chain
+from rankwise.methods.chain.fold_steps import FoldBelow
 from tests.models.chain_trainers import (
     ROWS,
     Endless,
@@ -54,18 +56,62 @@ def test_it_folds_after_every_so_many_steps_but_not_after_the_last(tmp_path):
 
 
 def test_it_folds_at_fractions_of_the_run_and_warms_up_after_each(tmp_path):
-    model, rates = build(), []
-
-    class Rates(TrainerCallback):
-        def on_pre_optimizer_step(self, args, state, control, **kwargs):
-            rates.append(kwargs["optimizer"].param_groups[0]["lr"])
-
+    model, rates = build(), FirstRates()
     callback = ChainCallback(model, fractions=[0.25, 0.75], warmup_steps=1)
     watch = Watch(callback)
     options = {"max_steps": 8, "lr_scheduler_type": "constant"}
-    make_trainer(model, tmp_path, callbacks=[callback, Rates(), watch], **options).train()
+    make_trainer(model, tmp_path, callbacks=[callback, rates, watch], **options).train()
     assert watch.folds == [0, 1, 1, 1, 1, 2, 2, 2]
-    assert rates == [0.05, 0.05, 0.025, 0.05, 0.05, 0.05, 0.025, 0.05]
+    assert rates.taken == [0.05, 0.05, 0.025, 0.05, 0.05, 0.05, 0.025, 0.05]
+
+
+BATCHES = [{"x": Rows().x[:4], "labels": torch.arange(4)}]
+
+
+class FirstRates(TrainerCallback):
+    """Notes the rate of each step, that of the first group."""
+
+    def __init__(self) -> None:
+        self.taken = []
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        self.taken.append(kwargs["optimizer"].param_groups[0]["lr"])
+
+
+def test_it_folds_where_a_block_captures_too_little_and_warms_up_after_that(tmp_path):
+    model, rates = build(), FirstRates()
+    below = FoldBelow(0.3, look_every=2, least_steps=2, most_steps=5)
+    callback = ChainCallback(model, below=below, batches=BATCHES, warmup_steps=1)
+    watch = Watch(callback)
+    options = {"max_steps": 20, "lr_scheduler_type": "constant"}
+    trainer = make_trainer(model, tmp_path, callbacks=[callback, rates, watch], **options)
+    set_seed(5)
+    trainer.train()
+    shares = {
+        entry["step"]: entry["chain_captured_share"]
+        for entry in trainer.state.log_history
+        if "chain_captured_share" in entry
+    }
+    begun, expected = 0, []
+    for step in range(1, 20):  # after the last step nothing folds
+        if step - begun == 5 or shares.get(step, 1) < 0.3:
+            expected.append(step)
+            begun = step
+        else:
+            assert (step in shares) == ((step - begun) % 2 == 0)
+    assert callback.fold_steps == expected
+    lengths = {after - before for before, after in itertools.pairwise([0, *expected])}
+    assert {2, 5} <= lengths <= {2, 4, 5}  # both ways
+    assert watch.folds == [sum(fold <= step for fold in expected) for step in range(1, 21)]
+    assert rates.taken == [0.025 if step in expected else 0.05 for step in range(20)]
+    assert callback.report.blocks == len(expected) + 1
+
+
+def test_the_batches_that_it_looks_at_may_also_be_those_of_its_sketches(tmp_path):
+    options = {"below": FoldBelow(0.9999, look_every=4), "sketch": "gradient", "batches": BATCHES}
+    folds, report = folds_of(tmp_path, chain=options)
+    assert folds == [0, 0, 0, 1, 1, 1, 1, 2, 2]
+    assert report.blocks == 3
 
 
 @pytest.mark.parametrize("fractions", [[0.0], [0.5, 0.5], [0.6, 0.4], [1.0]])
@@ -137,6 +183,13 @@ def test_a_chain_that_will_never_fold_is_warned_of(tmp_path, chain, options, ste
         folds, report = folds_of(tmp_path, chain=chain, **options)
     assert not any(folds)
     assert report.blocks == 1
+
+
+def test_a_chain_that_will_never_be_looked_at_is_warned_of(tmp_path):
+    chain = {"below": FoldBelow(0.1, look_every=9), "batches": BATCHES}
+    with pytest.warns(UserWarning, match=r"never fold: a block is first looked at after 9 .*Asymm"):
+        folds, _ = folds_of(tmp_path, chain=chain)
+    assert not any(folds)
 
 
 def test_a_single_block_that_is_asked_for_is_not_warned_of(tmp_path):
@@ -324,11 +377,14 @@ def trained_by_left(model):
     [
         (
             {},
-            r"give one of every \(steps\), every_epochs, fractions and single_block=True, got "
-            "None, None, None and False",
+            r"give one of every \(steps\), every_epochs, fractions, below and single_block=True, "
+            "got None, None, None, None and False",
         ),
-        ({"every": 1, "every_epochs": 1}, r"give one of every .*, got 1, 1, None and False"),
-        ({"every": 1, "single_block": True}, r"give one of every .*, got 1, None, None and True"),
+        ({"every": 1, "every_epochs": 1}, r"give one of every .*, got 1, 1, None, None and False"),
+        ({"every": 1, "single_block": True}, r"got 1, None, None, None and True"),
+        ({"every": 1, "below": FoldBelow(0.1, look_every=1)}, r"None, FoldBelow\(.*\) and False"),
+        ({"below": 0.1, "batches": [{}]}, "below must be a rankwise.FoldBelow, got 0.1"),
+        ({"below": FoldBelow(0.1, look_every=1)}, "the gradient of batches, got it without them"),
         ({"every": 0}, "every must be an integer of at least 1, got 0"),
         ({"every_epochs": 1.5}, "every_epochs must be an integer of at least 1, got 1.5"),
         ({"every": 1, "warmup_steps": -1}, "warmup_steps must be an integer of at least 0, got -1"),

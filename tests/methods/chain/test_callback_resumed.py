@@ -10,6 +10,7 @@ from transformers.trainer_utils import set_seed
 
 from rankwise.core.errors import AdapterError, ChainError
 from rankwise.methods.chain.callback import ChainCallback
+from rankwise.methods.chain.fold_steps import FoldBelow
 from tests.models.chain_trainers import (
     Rows,
     StopAt,
@@ -44,6 +45,12 @@ CHAINS = {
     "both": {"every_epochs": 1, "side": "both"},
     "kept": {"every": 2, "side": "right", "reset_optimizer": False, "sketch": "orthonormal"},
     "gradient": {"every": 3, "sketch": "gradient", "batches": batches},
+    "below": {
+        "below": FoldBelow(0.3, look_every=1, least_steps=2, most_steps=4),
+        "side": "left",
+        "warmup_steps": 2,
+        "batches": batches,
+    },
 }
 
 
@@ -60,7 +67,8 @@ def run_of(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("name", "step"),
-    [("left", 2), ("left", 3), ("left", 4), ("left", 7), ("both", 3), ("kept", 5), ("gradient", 6)],
+    [("left", 2), ("left", 3), ("left", 4), ("left", 7), ("both", 3), ("kept", 5), ("gradient", 6)]
+    + [("below", step) for step in (1, 2, 3, 5)],
 )
 def test_a_run_that_was_stopped_and_resumed_ends_bit_for_bit_as_one_that_was_not(
     tmp_path, run_of, name, step
@@ -71,6 +79,31 @@ def test_a_run_that_was_stopped_and_resumed_ends_bit_for_bit_as_one_that_was_not
     assert whole.keys() == resumed.keys()
     for key, value in whole.items():
         assert torch.equal(value, resumed[key]), key
+
+
+def test_what_was_seen_and_folded_before_is_known_after_a_resume(tmp_path):
+    def ended(folder, stops, *, resume=None):
+        set_seed(5)
+        model = build()
+        callback = ChainCallback(model, **{**CHAINS["below"], "batches": batches()})
+        stops = [StopAt(step) for step in stops]
+        trainer = make_trainer(model, folder, callbacks=[callback, *stops])
+        trainer.train(resume_from_checkpoint=resume)
+        log = trainer.state.log_history
+        return callback.fold_steps, [each for each in log if "chain_captured_share" in each]
+
+    whole = ended(tmp_path / "whole", [])
+    ended(tmp_path / "part", [4])
+    resumed = ended(tmp_path / "part", [], resume=True)
+    assert resumed == whole
+    assert len(whole[0]) > 1
+
+
+def test_a_chain_that_was_begun_under_fixed_steps_is_not_resumed_under_a_bound(tmp_path):
+    fixed = {"every": 3, "side": "left"}
+    run(tmp_path, chain=fixed, callbacks=[StopAt(4)])
+    with pytest.raises(ChainError, match="resume a chain under the schedule that it began with"):
+        run(tmp_path, chain=CHAINS["below"], resume=True)
 
 
 def test_a_resumed_run_reads_the_directory_that_train_is_given(tmp_path, run_of):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from rankwise.methods.chain.fold_steps import fold_steps
+from rankwise.core.errors import SettingsError
+from rankwise.methods.chain.fold_steps import FoldBelow, fold_steps
 
 
 @pytest.mark.parametrize(
@@ -18,3 +19,36 @@ from rankwise.methods.chain.fold_steps import fold_steps
 )
 def test_of_ten_steps(how, steps):
     assert fold_steps(10, **how) == steps
+
+
+@pytest.mark.parametrize(
+    ("rule", "looks"),
+    [
+        ({"look_every": 1}, [1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        ({"look_every": 3}, [3, 6, 9]),
+        ({"look_every": 3, "least_steps": 4}, [6, 9]),
+        ({"look_every": 2, "least_steps": 6}, [6, 8]),
+    ],
+)
+def test_a_block_is_looked_at_after_every_so_many_steps_from_the_least_on(rule, looks):
+    below = FoldBelow(0.1, **rule)
+    assert [steps for steps in range(1, 10) if below.has_look(steps)] == looks
+    assert below.first_look == looks[0]
+    assert not below.is_full(10**6)
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"share": 0.0}, "must lie between 0 and 1, got 0.0"),
+        ({"share": 1.0}, "must lie between 0 and 1, got 1.0"),
+        ({"share": float("nan")}, "must lie between 0 and 1, got nan"),
+        ({"look_every": 0}, "look_every must be an integer of at least 1, got 0"),
+        ({"least_steps": 1.5}, "least_steps must be an integer of at least 1, got 1.5"),
+        ({"most_steps": 4}, "most_steps must be above 4, the first step of a block at which"),
+        ({"least_steps": 5, "most_steps": 8}, "most_steps must be above 8"),
+    ],
+)
+def test_a_rule_under_which_nothing_could_be_seen_is_refused(rule, message):
+    with pytest.raises(SettingsError, match=message):
+        FoldBelow(**{"share": 0.1, "look_every": 4, **rule})

@@ -114,6 +114,29 @@ def test_the_header_says_how_the_chain_was_set_up(saved):
     }
 
 
+def test_it_says_at_which_steps_the_folds_were_that_were_told_theirs(tmp_path):
+    chain = Chain(build())
+    for step in (3, None, 8):
+        chain.fold(step=step)
+    chain.save(tmp_path)
+    assert header_of(tmp_path / FILE_NAME)["fold_steps"] == [3, None, 8]
+    assert read_ledger(tmp_path).fold_steps == chain.fold_steps == (3, None, 8)
+
+
+@pytest.mark.parametrize(
+    "steps", [[3], [3, 3], [5, 4], [0, 2], [1.5, 2], "ab", {"3": 4}, 7, [3, 4, 5]]
+)
+def test_steps_at_which_no_chain_can_have_folded_are_refused(saved, tmp_path, steps):
+    header = {**header_of(saved / FILE_NAME), "fold_steps": steps}
+    save_file(
+        load_file(saved / FILE_NAME),
+        tmp_path / FILE_NAME,
+        metadata={"rankwise_chain": json.dumps(header)},
+    )
+    with pytest.raises(AdapterError, match=r"has a damaged header \(fold_steps="):
+        read_ledger(tmp_path)
+
+
 def test_a_missing_ledger_is_refused(tmp_path):
     with pytest.raises(AdapterError, match=r"no ledger of a chain at .*rankwise_chain.safetensors"):
         read_ledger(tmp_path)

@@ -31,8 +31,15 @@ from rankwise.functional.sketch_kinds import ChainSide, Kind, MomentsAtFold
 from rankwise.methods.adapters import bridge
 from rankwise.methods.chain.chain import Chain, ChainReport
 from rankwise.methods.chain.config import check_moments
-from rankwise.methods.chain.fold_steps import check_fractions, fold_steps, warning_of_no_fold
+from rankwise.methods.chain.fold_steps import (
+    FoldBelow,
+    check_fractions,
+    check_steps,
+    fold_steps,
+    warning_of_no_fold,
+)
 from rankwise.methods.chain.optimizers import match_moments
+from rankwise.methods.chain.share_watch import ShareWatch
 from rankwise.methods.chain.trainer_lookup import find_trainer
 from rankwise.methods.chain.waiting import BaseDevice
 
@@ -50,17 +57,20 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
 
     Args:
         model: The model that the Trainer is going to train.
-        every: Fold after so many optimizer steps; give this, ``every_epochs``, ``fractions`` or
-            ``single_block``.
+        every: Fold after so many optimizer steps; give this, ``every_epochs``, ``fractions``,
+            ``below`` or ``single_block``.
         every_epochs: Fold after so many epochs.
         fractions: Fold after these fractions of the run, such as ``[0.2, 0.5]``.
+        below: Fold where the block captures too little of the gradient of ``batches``. What was
+            seen stands in the Trainer's ``state.log_history`` as ``chain_captured_share``.
         single_block: Never fold: AsymmLoRA, or with ``side="both"`` a LoRA.
         side: The sketched factor of a LoRA, see :class:`rankwise.Chain`.
         sketch: Its kind, see there.
         seed: Seed of all sketches.
         adapter_name: The adapter to be chained.
-        batches: For ``sketch="gradient"``: the batches whose gradient each block begins from.
-        loss: For ``sketch="gradient"``: ``loss(model, batch)``, summed over the batch.
+        batches: For ``sketch="gradient"``: the batches whose gradient each block begins from; for
+            ``below``: those whose gradient it is looked at.
+        loss: Goes with ``batches``: ``loss(model, batch)``, summed over the batch.
         warmup_steps: For so many steps after a fold, step i takes only i / (warmup_steps + 1) of
             the scheduled learning rate.
         moments: What becomes of the optimizer's moments at a fold: they are ``reset``, ``kept`` as
@@ -88,6 +98,7 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         every: int | None = None,
         every_epochs: int | None = None,
         fractions: Sequence[float] | None = None,
+        below: FoldBelow | None = None,
         single_block: bool = False,
         side: ChainSide | None = None,
         sketch: Kind | None = None,
@@ -102,13 +113,17 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         final_rank: int | None = None,
     ) -> None:
         super().__init__()
-        _check_schedule(every, every_epochs, fractions, single_block=single_block)
-        _check_number("warmup_steps", warmup_steps, least=0)
-        _check_number("final_rank", final_rank, least=1)
+        _check_schedule(every, every_epochs, fractions, below, single_block=single_block)
+        check_steps("warmup_steps", warmup_steps, least=0)
+        check_steps("final_rank", final_rank)
         moments = moments_at_fold(moments, reset_optimizer=reset_optimizer)
         check_moments(model, adapter_name, moments)
         if batches is None and loss is not summed_loss:
-            raise SettingsError("loss goes with batches, got it alone: it serves sketch='gradient'")
+            raise SettingsError(
+                "loss goes with batches, got it alone: it serves sketch='gradient' and below"
+            )
+        if batches is None and below is not None:
+            raise SettingsError("below looks at the gradient of batches, got it without them")
         gradients = None
         if batches is not None:
             gradients = functools.partial(
@@ -118,7 +133,9 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         self._block_steps, self._block_epochs = every, every_epochs
         self._fractions = list(fractions or ())
         self._is_single = single_block
-        self._folds: list[int] = []  # after which steps: known when training begins
+        self._below, self._gradients = below, gradients
+        self._watch: ShareWatch | None = None
+        self._folds: list[int] = []  # after which steps: if fixed, known when training begins
         self._warmup_steps = warmup_steps
         self._moments: MomentsAtFold = moments
         self._final_rank = final_rank
@@ -131,9 +148,14 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
             sketch=sketch,
             seed=seed,
             adapter_name=adapter_name,
-            gradients=gradients,
+            gradients=gradients if below is None or sketch == "gradient" else None,
             base_device=base_device,
         )
+
+    @property
+    def fold_steps(self) -> list[int]:
+        """The steps after which the chain folds, as far as they are known."""
+        return list(self._folds)
 
     def finish(self) -> ChainReport:
         """Restore the base and leave one LoRA, unless that is done; return the report."""
@@ -200,6 +222,8 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         if self._block_epochs is not None:
             steps = _count_steps(kwargs["train_dataloader"], args.gradient_accumulation_steps)
             self._block_steps = self._block_epochs * steps
+        if self._below is not None and self._gradients is not None:
+            self._watch = ShareWatch(self.chain, self._below, self._gradients)
         self._folds = fold_steps(
             state.max_steps, every=self._block_steps, fractions=self._fractions
         )
@@ -212,6 +236,8 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
             # The Trainer has loaded the optimizer's state for the dtypes that PEFT loads in.
             cast = [parameter for parameter, dtype in before.items() if parameter.dtype != dtype]
             match_moments(kwargs["optimizer"], cast)
+            if self._watch is not None:
+                self._folds = self._watch.folds
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -238,10 +264,25 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Fold where a block ends and another follows."""
-        after = bisect.bisect_right(self._folds, state.global_step)
-        if after and self._folds[after - 1] == state.global_step:
-            optimizer = None if self._moments == "kept" else kwargs["optimizer"]
-            self.chain.fold(optimizer, moments=self._moments)
+        step, optimizer = state.global_step, kwargs["optimizer"]
+        if self._watch is not None:
+            self._look(self._watch, state)
+        after = bisect.bisect_right(self._folds, step)
+        if after and self._folds[after - 1] == step:
+            self.chain.fold(
+                None if self._moments == "kept" else optimizer,
+                moments=self._moments,
+                step=None if self._watch is None else step,
+            )
+
+    def _look(self, watch: ShareWatch, state: TrainerState) -> None:
+        """Enter this step among those of the folds, if the block captures too little."""
+        seen = len(watch.looks)
+        if state.global_step < state.max_steps and watch.is_due(state.global_step):
+            self._folds.append(state.global_step)
+        for look in watch.looks[seen:]:
+            entry: dict[str, Any] = {"step": look.step, "chain_captured_share": look.share}
+            state.log_history.append(entry)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -262,11 +303,14 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         self._load(checkpoint)
 
     def _warn_of_no_fold(self, steps: int) -> None:
-        if not self._folds and not self._is_single:
+        below = self._below
+        is_watched = below is not None and below.first_look < steps
+        if not (self._folds or self._is_single or is_watched):
             warning = warning_of_no_fold(
                 steps,
                 every=self._block_steps,
                 fractions=self._fractions,
+                below=below,
                 has_frozen_sketch=self.chain.has_frozen_sketch,
                 one_block="single_block=True",
             )
@@ -310,23 +354,21 @@ def _check_schedule(
     every: int | None,
     every_epochs: int | None,
     fractions: Sequence[float] | None,
+    below: FoldBelow | None,
     *,
     single_block: bool,
 ) -> None:
-    given = [every is not None, every_epochs is not None, fractions is not None, single_block]
-    if sum(given) != 1:
+    steps = (every, every_epochs, fractions, below)
+    if sum(each is not None for each in steps) + single_block != 1:
         raise SettingsError(
-            "give one of every (steps), every_epochs, fractions and single_block=True, got "
-            f"{every!r}, {every_epochs!r}, {fractions!r} and {single_block!r}"
+            "give one of every (steps), every_epochs, fractions, below and single_block=True, got "
+            f"{every!r}, {every_epochs!r}, {fractions!r}, {below!r} and {single_block!r}"
         )
+    if below is not None and not isinstance(below, FoldBelow):
+        raise SettingsError(f"below must be a rankwise.FoldBelow, got {below!r}")
     check_fractions(fractions or ())
-    _check_number("every", every, least=1)
-    _check_number("every_epochs", every_epochs, least=1)
-
-
-def _check_number(name: str, value: int | None, *, least: int) -> None:
-    if value is not None and (not isinstance(value, int) or value < least):
-        raise SettingsError(f"{name} must be an integer of at least {least}, got {value!r}")
+    check_steps("every", every)
+    check_steps("every_epochs", every_epochs)
 
 
 def _count_steps(dataloader: DataLoader[Any], accumulation: int) -> int:

@@ -31,7 +31,7 @@ from torch.nn.functional import pad
 
 from rankwise.core.errors import AdapterError, ChainError, ModelError, SettingsError, TrainingError
 from rankwise.core.interrupts import EndsInTwoSteps, Step, all_or_none, go_back
-from rankwise.functional.compression import compress_each
+from rankwise.functional.compression import compress_above
 from rankwise.functional.sketch_kinds import ChainSide, Kind, MomentsAtFold
 from rankwise.methods.adapters import bridge
 from rankwise.methods.adapters.quantised import keep_differentiable
@@ -58,15 +58,10 @@ from rankwise.methods.chain.layer import Factors, History, OpenedLayer, Sketches
 from rankwise.methods.chain.ledger import folder_of, read_ledger, write_ledger
 from rankwise.methods.chain.optimizers import Moments, check_optimizer
 from rankwise.methods.chain.plain import become_lora_model, plain_layer, way_back_of_model
-from rankwise.methods.chain.recalling import Recalled, ledger_of, recall
+from rankwise.methods.chain.recalling import Past, Recalled, ledger_of, recall
 from rankwise.methods.chain.report import ChainReport
 from rankwise.methods.chain.sketches import Gradients, Sketcher
-from rankwise.methods.chain.waiting import (
-    BaseDevice,
-    check_base_device,
-    settle,
-    write_histories,
-)
+from rankwise.methods.chain.waiting import BaseDevice, check_base_device, settle, write_histories
 
 
 class Chain(EndsInTwoSteps):
@@ -75,8 +70,7 @@ class Chain(EndsInTwoSteps):
     Making it prepares the model at once, so make it before the optimizer. Then train, :meth:`fold`
     after each block and :meth:`finish`; as a context manager it finishes by itself, also after an
     exception. In between the model computes, saves and is copied as it should, and refuses what
-    would go wrong (``layer.py``). An adapter that has learned something already,
-    by an init or by training, becomes the first block.
+    would go wrong (``layer.py``). What an adapter has learned already becomes the first block.
 
     It costs a copy of each adapted base weight and all factors, in main memory or on the device,
     and at each fold one matrix product (out, Σr) (Σr, in) a layer. Over a quantised weight nothing
@@ -137,9 +131,9 @@ class Chain(EndsInTwoSteps):
         self._sketcher = Sketcher(side, kind, seed, adapter_name, gradients)
         check_layers(model, layers, adapter_name)
         keep_differentiable(model)
-        self._is_inherited = any(has_learned(each, adapter_name) for each in layers.values())
+        self._past = Past(any(has_learned(each, adapter_name) for each in layers.values()))
         self._layers = cast(dict[str, OpenedLayer], layers)
-        sketches = self._sketcher.draw_all(layers, int(self._is_inherited))
+        sketches = self._sketcher.draw_all(layers, int(self._past.is_inherited))
         histories = new_histories(layers, adapter_name, base_device)
         # An exception at any line leaves the model as it was: this is the last.
         all_or_none(partial(self._open, histories, sketches, mark(config, self)), self._ways_back())
@@ -165,8 +159,17 @@ class Chain(EndsInTwoSteps):
         self._check_open()
         return len(next(iter(self._layers.values())).history.blocks)
 
+    @property
+    def fold_steps(self) -> tuple[int | None, ...]:
+        """The ``step`` that each fold was given, in their order."""
+        return self._past.fold_steps
+
     def fold(
-        self, optimizer: torch.optim.Optimizer | None = None, *, moments: MomentsAtFold = "reset"
+        self,
+        optimizer: torch.optim.Optimizer | None = None,
+        *,
+        moments: MomentsAtFold = "reset",
+        step: int | None = None,
     ) -> None:
         """Fold the block into the base and begin the next; the model's outputs stay as they are.
 
@@ -174,6 +177,7 @@ class Chain(EndsInTwoSteps):
         ``optimizer`` that is given forgets the moments and step counts of the factors that it
         trained (``moments="reset"``), or has them ``carried`` into the next block's coordinates
         (:mod:`rankwise.functional.moments`); else (``kept``) that block goes on with them.
+        ``step``, the steps of the training so far, is kept in the ledger for who decides by them.
 
         Raises:
             SettingsError: ``moments`` cannot be had of the adapter.
@@ -196,7 +200,7 @@ class Chain(EndsInTwoSteps):
         forgetful = None if moments == "kept" else optimizer
         renewed = Moments(forgetful, self._parameters(trained=True), dict(ChainMap(*turns)))
         all_or_none(
-            partial(self._fold, blocks, sketches, renewed),
+            partial(self._fold, blocks, sketches, renewed, step),
             [*self._ways_back(), renewed.put_back],
         )
 
@@ -236,16 +240,12 @@ class Chain(EndsInTwoSteps):
         factors = {
             name: bridge.factors(layer, self.adapter_name) for name, layer in self._layers.items()
         }
-        errors: dict[str, float] = {}
         try:
-            for name, (B, A) in factors.items():
-                if final_rank is not None and A.shape[-2] > final_rank:
-                    B, A, errors[name] = compress_each(B, A, final_rank)
-                    factors[name] = B, A
+            compressed, errors = compress_above(factors, final_rank)
         except ValueError:  # a factor is not finite: the base is restored all the same
             self._close(factors)
             raise
-        return ChainReport(blocks, self._close(factors), errors)
+        return ChainReport(blocks, self._close(compressed), errors)
 
     def save(self, directory: str | Path) -> None:
         """Write the ledger, from which :meth:`load` brings this state back.
@@ -257,9 +257,7 @@ class Chain(EndsInTwoSteps):
         """
         self._check_open()
         config = self._configs[self.adapter_name]
-        ledger = ledger_of(
-            self._layers, self._sketcher, config=config, is_inherited=self._is_inherited
-        )
+        ledger = ledger_of(self._layers, self._sketcher, config=config, past=self._past)
         write_ledger(Path(directory), ledger)
 
     def load(self, directory: str | Path) -> None:
@@ -276,7 +274,7 @@ class Chain(EndsInTwoSteps):
         self._check_open()
         ledger = read_ledger(folder_of(Path(directory), self.adapter_name))
         recalled = recall(ledger, self._layers, self._sketcher)
-        all_or_none(partial(self._write, recalled, ledger.is_inherited), self._ways_back())
+        all_or_none(partial(self._write, recalled), self._ways_back())
 
     @property
     def _configs(self) -> dict[str, PeftConfig]:
@@ -301,7 +299,7 @@ class Chain(EndsInTwoSteps):
         """Return what brings model and chain back to where they are now."""
         config = self._configs[self.adapter_name]
         return [
-            partial(setattr, self, "_is_inherited", self._is_inherited),
+            partial(setattr, self, "_past", self._past),
             partial(self._configs.__setitem__, self.adapter_name, config),
             way_back_of_model(self.model),
             *(way_back(layer, self.adapter_name) for layer in self._layers.values()),
@@ -312,7 +310,7 @@ class Chain(EndsInTwoSteps):
     ) -> None:
         for name, layer in self._layers.items():
             open_layer(layer, histories[name]).freeze_sketch(self._sketcher.frozen)
-        if self._is_inherited:
+        if self._past.is_inherited:
             blocks = {name: [layer.open_block()] for name, layer in self._layers.items()}
             if broken := write_histories(self._layers, blocks):
                 raise ModelError(f"the adapter is {broken}: make the chain of one that is finite")
@@ -324,6 +322,7 @@ class Chain(EndsInTwoSteps):
         blocks: Mapping[str, list[Factors]],
         sketches: Mapping[str, Sketches],
         moments: Moments,
+        step: int | None,
     ) -> None:
         if broken := write_histories(self._layers, blocks):
             raise TrainingError(
@@ -331,18 +330,19 @@ class Chain(EndsInTwoSteps):
                 "a checkpoint before it"
             )
         self._begin_block(sketches)
+        self._past = self._past.after_fold(step)
         moments.renew()
 
     def _begin_block(self, sketches: Mapping[str, Sketches]) -> None:
         for name, layer in self._layers.items():
             layer.begin_block(sketches[name])
 
-    def _write(self, recalled: Recalled, is_inherited: bool) -> None:
+    def _write(self, recalled: Recalled) -> None:
         if broken := write_histories(self._layers, recalled.blocks):
             raise AdapterError(f"the ledger is {broken}: use an earlier checkpoint")
         for name, layer in self._layers.items():
             layer.write_parts(recalled.parts[name])
-        self._is_inherited = is_inherited
+        self._past = recalled.past
 
     def _close(self, factors: Mapping[str, Factors]) -> int:
         """Leave a plain LoRA of these factors, of the largest of their ranks; return that rank."""

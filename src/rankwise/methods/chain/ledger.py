@@ -11,6 +11,7 @@ Its header says how the chain was set up, how many blocks there are, and by whic
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -75,6 +76,8 @@ class Ledger:
         tensors: The stored factors under their keys: when written, those of the living chain.
         config: The fields ``CONFIG_FIELDS`` of the adapter's ``LoraConfig`` that are set; empty in
             the ledgers of 0.1.
+        fold_steps: Of each fold that the chain has made the step that it was given, or None; where
+            a file says nothing of them, each is None.
     """
 
     identity: ChainIdentity
@@ -82,6 +85,7 @@ class Ledger:
     is_inherited: bool
     tensors: dict[str, Tensor]
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    fold_steps: tuple[int | None, ...] = ()
 
 
 def key_of(layer: str, block: int, factor: str) -> str:
@@ -99,6 +103,8 @@ def write_ledger(directory: Path, ledger: Ledger) -> None:
         "is_inherited": ledger.is_inherited,
         "config": ledger.config,
     }
+    if any(step is not None for step in ledger.fold_steps):
+        header["fold_steps"] = ledger.fold_steps
     temporary = directory / f".{FILE_NAME}.{os.getpid()}"
     try:
         save_file(ledger.tensors, temporary, metadata={"rankwise_chain": json.dumps(header)})
@@ -190,6 +196,7 @@ def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) 
         identity, folds = ChainIdentity(**header["identity"]), int(header["folds"])
         is_inherited = bool(header["is_inherited"])
         config = {str(name): value for name, value in header.get("config", {}).items()}
+        told = header.get("fold_steps")
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise AdapterError(f"{path} has a damaged header ({error!r})") from None
     _check_values(path, identity)
@@ -198,7 +205,11 @@ def _assemble(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) 
             raise AdapterError(f"{path} has a damaged header ({name!r:.100}: {value!r:.100})")
     if not 0 <= folds < len(tensors):
         raise AdapterError(f"{path} names {folds} folded blocks for {len(tensors)} tensors")
-    return Ledger(identity, folds, is_inherited, tensors, config)
+    made = max(0, folds - is_inherited)
+    if told is not None and not (_are_steps(told) and len(told) == made):
+        raise AdapterError(f"{path} has a damaged header (fold_steps={told!r:.100})")
+    fold_steps = (None,) * made if told is None else tuple(told)
+    return Ledger(identity, folds, is_inherited, tensors, config, fold_steps)
 
 
 def _check_values(path: Path, identity: ChainIdentity) -> None:
@@ -212,6 +223,16 @@ def _check_values(path: Path, identity: ChainIdentity) -> None:
     for name, layer in layers.items():
         if not _is_layer(layer):
             raise AdapterError(f"{path} has a damaged header ({name!r:.100}: {layer!r:.100})")
+
+
+def _are_steps(steps: Any) -> bool:
+    """Tell whether these can be the steps of folds, in their order; None is one not known."""
+    if not isinstance(steps, list):
+        return False
+    known = [step for step in steps if step is not None]
+    if not all(type(step) is int and step > 0 for step in known):
+        return False
+    return all(first < second for first, second in itertools.pairwise(known))
 
 
 def _is_field(value: Any) -> bool:

@@ -34,14 +34,29 @@ from rankwise.methods.chain.sketches import Sketcher
 Layers = Mapping[str, OpenedLayer]
 
 
-def ledger_of(
-    layers: Layers, sketcher: Sketcher, *, config: PeftConfig, is_inherited: bool
-) -> Ledger:
+@dataclass(frozen=True)
+class Past:
+    """What a chain knows of its finished blocks beside their factors.
+
+    Attributes:
+        is_inherited: Whether block 0 is the adapter that the chain found.
+        fold_steps: The step that each fold was given, if it was.
+    """
+
+    is_inherited: bool
+    fold_steps: tuple[int | None, ...] = ()
+
+    def after_fold(self, step: int | None) -> Past:
+        """Return what is known after one more fold."""
+        return Past(self.is_inherited, (*self.fold_steps, step))
+
+
+def ledger_of(layers: Layers, sketcher: Sketcher, *, config: PeftConfig, past: Past) -> Ledger:
     """Return the ledger of the chain of ``layers``, the open block last.
 
     Args:
         config: The adapter's.
-        is_inherited: Whether block 0 is the adapter that the chain found.
+        past: What the chain knows of its finished blocks.
     """
     tensors: dict[str, Tensor] = {}
     for name, layer in layers.items():
@@ -53,12 +68,12 @@ def ledger_of(
             tensors[key_of(name, last, part)] = parameter.detach()
         for block, (B, A) in enumerate(blocks):
             for factor, tensor in (("B", B), ("A", A)):
-                if _is_stored(factor, block, sketcher=sketcher, is_inherited=is_inherited):
+                if _is_stored(factor, block, sketcher=sketcher, is_inherited=past.is_inherited):
                     tensors[key_of(name, block, factor)] = tensor
     folds = len(next(iter(layers.values())).history.blocks)
     identity = _identity_of(layers, sketcher)
     fields = _fields_of(config, is_transposed=any(map(bridge.is_transposed, layers.values())))
-    return Ledger(identity, folds, is_inherited, tensors, fields)
+    return Ledger(identity, folds, past.is_inherited, tensors, fields, past.fold_steps)
 
 
 def _fields_of(config: PeftConfig, *, is_transposed: bool) -> dict[str, Any]:
@@ -78,10 +93,12 @@ class Recalled:
     Attributes:
         blocks: The finished blocks.
         parts: The parts of the open one.
+        past: What else is known of the finished ones, of all layers.
     """
 
     blocks: dict[str, list[Factors]]
     parts: dict[str, dict[str, Tensor]]
+    past: Past
 
 
 def recall(ledger: Ledger, layers: Layers, sketcher: Sketcher) -> Recalled:
@@ -103,7 +120,7 @@ def recall(ledger: Ledger, layers: Layers, sketcher: Sketcher) -> Recalled:
         beside = layer.parts_beside_factors()
         kept = {part: ledger.tensors[key_of(name, ledger.folds, part)] for part in beside}
         parts[name] = {"B": B, "A": A, **kept}
-    return Recalled(blocks, parts)
+    return Recalled(blocks, parts, Past(ledger.is_inherited, ledger.fold_steps))
 
 
 def _dtype_of(name: str, layer: OpenedLayer, ledger: Ledger) -> torch.dtype:
