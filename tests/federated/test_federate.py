@@ -133,6 +133,14 @@ def test_apps_for_machines_of_their_own_are_written_instead(output, capsys):
         (["--compare.methods", "[cola]"], "method 'cola': a federated chain needs a frozen sketch"),
         (["--compare.methods", "[{name: rac-lora, schedule: {final_rank: 2}}]"], "final_rank 2"),
         (
+            [
+                "--compare.methods",
+                "[{name: rac-lora, schedule: {every_epochs: null, captured_below: 0.1, "
+                "look_every: 5}}]",
+            ],
+            "captured_below 0.1: set it to None",
+        ),
+        (
             ["--compare.methods", "[{name: abm-lora, schedule: {kind: chain}}]"],
             "method 'abm-lora' .* has no federated form: choose from rac-lora",
         ),

@@ -7,7 +7,7 @@ import pytest
 from rankwise.training.folder import RunFolder
 from rankwise.training.initialization import initialize_adapter
 from rankwise.training.job import prepare_job
-from rankwise.training.loops.chains import _sketch_batch
+from rankwise.training.loops.chains import _gradient_batch
 
 
 @pytest.fixture
@@ -54,5 +54,5 @@ def test_the_record_says_which_rows_an_initialization_took(job, tmp_path, name):
 def test_a_sketch_of_the_gradient_draws_its_rows_too(job):
     made = job("rac-lora-gradient", schedule={"gradient_samples": 10})
     expected = made.splits.train.take(made.sample(10, "random"))
-    batch = _sketch_batch(made, made.settings.method.schedule)
+    batch = _gradient_batch(made, made.settings.method.schedule)
     assert batch["labels"].equal(expected["labels"])

@@ -6,8 +6,8 @@ from typing import Any
 
 from rankwise.core.errors import SettingsError
 from rankwise.training.settings.base import Settings
-from rankwise.training.settings.method import ChainSchedule
 from rankwise.training.settings.run import RunSettings, TrainingSettings
+from rankwise.training.settings.schedules import ChainSchedule
 
 _NOT_FOLLOWED = (
     "scheduler",
@@ -26,6 +26,10 @@ _NOT_FOLLOWED_BY_A_CHAIN = (
     "final_rank",
     "every_steps",
     "fractions",
+    "captured_below",
+    "look_every",
+    "least_steps",
+    "most_steps",
 )
 
 

@@ -37,7 +37,8 @@ from rankwise.methods.adapters.lora_xs import LoraXSLinear
 from rankwise.methods.adapters.peft_types import current_names
 from rankwise.methods.chain.chain import Chain
 from rankwise.methods.chain.layer import OpenedLayer
-from rankwise.training.settings.method import ChainSchedule, MethodSettings
+from rankwise.training.settings.method import MethodSettings
+from rankwise.training.settings.schedules import ChainSchedule
 
 
 class Strategy(ABC):

@@ -27,8 +27,9 @@ from rankwise.training.job import prepare_job
 from rankwise.training.records import InitialAdapterRecord
 from rankwise.training.run import train_reference
 from rankwise.training.saving import save_trained
-from rankwise.training.settings.method import MethodSettings, SingleSchedule
+from rankwise.training.settings.method import MethodSettings
 from rankwise.training.settings.run import RunSettings
+from rankwise.training.settings.schedules import SingleSchedule
 
 
 def write_initial_adapter(settings: RunSettings, directory: Path) -> None:

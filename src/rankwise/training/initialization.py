@@ -28,10 +28,10 @@ from rankwise.training.settings.method import (
     MethodSettings,
     RandomInit,
     SavedInit,
-    SingleSchedule,
     UpdateInit,
 )
 from rankwise.training.settings.run import RunSettings
+from rankwise.training.settings.schedules import SingleSchedule
 
 # What decides how the tensors act. A directory that differs there would start another adapter.
 _DECISIVE = ("peft_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "delora_lambda")

@@ -19,8 +19,8 @@ from rankwise.training.build import build_task
 from rankwise.training.loops.order import epoch_order
 from rankwise.training.loops.results import non_finite_loss
 from rankwise.training.settings.adapters import FactoredSettings
-from rankwise.training.settings.method import ChainSchedule, Sampling
 from rankwise.training.settings.run import RunSettings, TrainingSettings
+from rankwise.training.settings.schedules import ChainSchedule, Sampling
 
 
 @dataclass(frozen=True)

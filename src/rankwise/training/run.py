@@ -252,7 +252,7 @@ def _record(run: OpenRun, trained: Trained, *, trained_together: int) -> RunReco
         step_kept=trained.best.step,
         curve=tuple(trained.curve),
         steps=tuple(trained.steps),
-        folds=tuple(job.fold_steps),
+        folds=tuple(trained.folds),
         init=run.report,
         diagnostics=tuple(trained.diagnostics),
         # Measuring is no part of training.

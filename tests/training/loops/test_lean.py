@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -53,21 +55,44 @@ def test_a_chain_that_never_folds_is_said_to_be_another_method(loop, settings, o
         train_run(settings("rac-lora", method=method, loop=loop), output)
 
 
+def both_loops(schedule, settings, output):
+    """The records of a chain that both loops have trained."""
+    method = {"schedule": {"every_epochs": None, **schedule}}
+    loops = ("lean", "trainer")
+    return [train_run(settings("rac-lora", method=method, loop=each), output) for each in loops]
+
+
+def assert_same_end(lean, trainer):
+    assert lean.folds == trainer.folds
+    assert lean.curve[-1].validation_loss == pytest.approx(
+        trainer.curve[-1].validation_loss, rel=1e-5
+    )
+
+
 @pytest.mark.parametrize(
     "when", [{"every_steps": 4}, {"fractions": [0.2, 0.7]}, {"every_epochs": 1}]
 )
 def test_both_loops_fold_at_the_steps_that_the_schedule_says(when, settings, output):
-    schedule = {"every_epochs": None, "moments": "carried", "sketch": "orthonormal", **when}
-    ends = []
-    for loop in ("lean", "trainer"):
-        run = settings("rac-lora", method={"schedule": schedule}, loop=loop)
-        ends.append(train_run(run, output))
-    lean, trainer = ends
-    assert lean.folds == trainer.folds
+    schedule = {"moments": "carried", "sketch": "orthonormal", **when}
+    lean, trainer = both_loops(schedule, settings, output)
     assert len(lean.folds) == len(set(lean.folds)) == (3 if "every_steps" in when else 2)
-    assert lean.curve[-1].validation_loss == pytest.approx(
-        trainer.curve[-1].validation_loss, rel=1e-5
-    )
+    assert_same_end(lean, trainer)
+
+
+def test_both_loops_fold_where_a_block_captures_too_little(settings, output):
+    looks = {"captured_below": 0.5, "look_every": 2, "least_steps": 3, "most_steps": 7}
+    lean, trainer = both_loops({"gradient_samples": 16, **looks}, settings, output)
+    lengths = [after - before for before, after in itertools.pairwise((0, *lean.folds))]
+    assert lengths
+    assert set(lengths) <= {4, 6, 7}
+    assert_same_end(lean, trainer)
+
+
+@pytest.mark.parametrize("loop", ["lean", "trainer"])
+def test_a_chain_that_is_never_looked_at_is_said_to_be_another_method(loop, settings, output):
+    schedule = {"every_epochs": None, "captured_below": 0.1, "look_every": 500}
+    with pytest.warns(UserWarning, match="first looked at after 500 steps .*AsymmLoRA"):
+        train_run(settings("rac-lora", method={"schedule": schedule}, loop=loop), output)
 
 
 def test_the_curve_begins_with_the_initialised_model(settings, output):

@@ -105,6 +105,8 @@ def test_only_what_draws_no_random_number_is_trained_in_lockstep(settings, outpu
     assert not settings("lora", loop="trainer").is_stackable
     dropping = {"adapter": {"dropout": 0.1}}
     assert not settings("lora", method=dropping, loop="lean").is_stackable
+    watched = {"schedule": {"every_epochs": None, "captured_below": 0.1, "look_every": 5}}
+    assert not settings("rac-lora", method=watched, loop="lean").is_stackable
     job = prepare_job(settings("lora", loop="lean"), output / "base")
     assert can_train_together(job)
     job.model.add_module("drops", torch.nn.Dropout(0.1))

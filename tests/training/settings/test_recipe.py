@@ -136,6 +136,27 @@ def test_a_run_that_could_not_be_is_refused_without_a_comparison_too(tmp_path):
         ({"name": "peft", "schedule": {"kind": "chain"}}, "works on adapter.kind 'lora' or 'lora"),
         ({"name": "cola", "schedule": {"every_steps": 5}}, "both say when to fold"),
         ({"name": "cola", "schedule": {"every_epochs": None, "fractions": [2]}}, "must rise and"),
+        (
+            {"name": "cola", "schedule": {"captured_below": 0.1, "look_every": 5}},
+            "every_epochs 3 and captured_below 0.1 both say when to fold",
+        ),
+        (
+            {"name": "cola", "schedule": {"every_epochs": None, "captured_below": 0.1}},
+            "captured_below 0.1 needs look_every",
+        ),
+        ({"name": "cola", "schedule": {"least_steps": 5}}, "least_steps 5 says when to look"),
+        (
+            {
+                "name": "cola",
+                "schedule": {
+                    "every_epochs": None,
+                    "captured_below": 0.1,
+                    "look_every": 5,
+                    "most_steps": 5,
+                },
+            },
+            "most_steps must be above 5",
+        ),
         ({"name": "delora-chain", "schedule": {"moments": "carried"}}, "'delora' normalises"),
         (
             {"name": "cola", "schedule": {"moments": "carried", "reset_optimizer": False}},

@@ -13,7 +13,7 @@ import torch
 
 from rankwise.methods.chain.chain import Chain
 from rankwise.training.job import Job
-from rankwise.training.loops.chains import build_chain, final_rank, fold
+from rankwise.training.loops.chains import Folds, build_chain, final_rank, fold
 from rankwise.training.loops.optimization import build_optimizer, build_schedule
 from rankwise.training.loops.results import (
     Tell,
@@ -36,7 +36,8 @@ def train_lean(job: Job, *, tell: Tell | None = None) -> Trained:
         diagnostics = Diagnostics(job)
         diagnostics.measure(0)
         curve, log = [_point(job, step=0, train_loss=None)], StepLog(job)
-        for point in _train(job, optimizer, chain, diagnostics, log):
+        folds = Folds(job, chain)
+        for point in _train(job, optimizer, chain, folds, diagnostics, log):
             curve.append(point)
             if tell is not None:
                 tell(point)
@@ -52,6 +53,7 @@ def train_lean(job: Job, *, tell: Tell | None = None) -> Trained:
         diagnostics=diagnostics.points,
         diagnostics_seconds=diagnostics.seconds,
         steps=log.points,
+        folds=folds.steps,
     )
 
 
@@ -59,10 +61,11 @@ def _train(
     job: Job,
     optimizer: torch.optim.Optimizer,
     chain: Chain | None,
+    folds: Folds,
     diagnostics: Diagnostics,
     log: StepLog,
 ) -> Iterator[CurvePoint]:
-    training, folds, step = job.settings.training, job.fold_steps, 0
+    training, step = job.settings.training, 0
     schedule = build_schedule(optimizer, training, steps=job.steps)
     for epoch in range(training.epochs):
         job.model.train()
@@ -73,8 +76,8 @@ def _train(
             losses.append(taken.loss)
             log.add(step, taken, optimizer)
             schedule.step()
-            if chain is not None and step in folds:
-                fold(chain, job, optimizer)
+            if chain is not None and folds.is_due(step):
+                fold(chain, job, optimizer, step=step)
             diagnostics.measure(step)
         yield _point(job, step=step, train_loss=sum(losses) / len(losses))
 

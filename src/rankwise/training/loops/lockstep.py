@@ -107,11 +107,11 @@ class _Run:
             self.error = error
             self.is_done = True
 
-    def fold(self, optimizer: torch.optim.Optimizer) -> None:
+    def fold(self, optimizer: torch.optim.Optimizer, step: int) -> None:
         """Fold the block of the run's chain."""
         with self.errors_kept():
             assert self.chain is not None
-            fold(self.chain, self.job, optimizer)
+            fold(self.chain, self.job, optimizer, step=step)
 
     def take_loss(self, loss: float) -> None:
         """Take the loss of a step; one that is not finite ends the run."""
@@ -162,6 +162,7 @@ class _Run:
             best=self.curve[-1],
             diagnostics=self.diagnostics.points,
             diagnostics_seconds=self.diagnostics.seconds,
+            folds=self.job.fold_steps,
         )
 
 
@@ -201,7 +202,7 @@ class _Lockstep:
             going = [run for run in self._runs if not run.is_done]
             if step in folds:
                 for run in going:
-                    run.fold(self._optimizer)
+                    run.fold(self._optimizer, step)
                 self._stack_anew()
             for run in going:
                 run.measure(step)

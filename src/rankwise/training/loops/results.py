@@ -38,6 +38,7 @@ class Trained:
         diagnostics: What was measured of the change meanwhile.
         diagnostics_seconds: What that took.
         steps: What was logged of single steps.
+        folds: The steps after which a chain was folded.
     """
 
     curve: list[CurvePoint]
@@ -46,6 +47,7 @@ class Trained:
     diagnostics: list[DiagnosticPoint]
     diagnostics_seconds: float
     steps: list[StepPoint] = field(default_factory=list)
+    folds: list[int] = field(default_factory=list)
 
 
 def count_parameters(model: nn.Module) -> TrainedParameters:

@@ -230,6 +230,7 @@ def train_with_trainer(
         diagnostics=diagnostics.points(trainer.state),
         diagnostics_seconds=diagnostics.seconds,
         steps=_steps(trainer.state.log_history) if training.logging_steps else [],
+        folds=chain.fold_steps if chain is not None else [],
     )
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import PositiveFloat, PositiveInt, model_validator
 
-from rankwise.functional.sketch_kinds import SKETCH_KINDS, ChainSide, Kind, MomentsAtFold
-from rankwise.methods.chain.fold_steps import check_fractions
 from rankwise.training.settings.adapters import AdapterSettings, DeloraSettings
 from rankwise.training.settings.base import Fraction, Settings, setting
-from rankwise.training.settings.kinds import Kinds, Names
-
-SketchKind = Annotated[Kind, Names(SKETCH_KINDS)]
-Sampling = Literal["random", "first"]
-_SAMPLING = "which training rows these are: drawn by the seed, or the first (as version 0.1 did)"
+from rankwise.training.settings.kinds import Kinds
+from rankwise.training.settings.schedules import (
+    SAMPLING,
+    ChainSchedule,
+    Sampling,
+    ScheduleSettings,
+)
 
 
 class RandomInit(Settings):
@@ -61,7 +61,7 @@ class UpdateInit(Settings):
         "random: a control, the magnitude and the spectrum of this start in random directions",
         is_later=True,
     )
-    sampling: Sampling = setting("random", _SAMPLING, before="first")
+    sampling: Sampling = setting("random", SAMPLING, before="first")
 
     @model_validator(mode="after")
     def _check_start(self) -> UpdateInit:
@@ -123,7 +123,7 @@ class BoundaryInit(Settings):
         is_later=True,
     )
     samples: PositiveInt = setting(128, "training rows that are matched", unit="rows")
-    sampling: Sampling = setting("random", _SAMPLING, before="first")
+    sampling: Sampling = setting("random", SAMPLING, before="first")
     batch_size: PositiveInt | None = setting(
         None, "rows of a matching step; null: training.batch_size", unit="rows"
     )
@@ -141,102 +141,8 @@ class SavedInit(Settings):
     path: Path = setting(..., "the adapter directory")
 
 
-class SingleSchedule(Settings):
-    """One adapter from beginning to end."""
-
-    kind: Literal["single"] = "single"
-
-
-class FrozenSchedule(Settings):
-    """One adapter whose one factor is a frozen random sketch (AsymmLoRA)."""
-
-    kind: Literal["frozen"] = "frozen"
-    side: Literal["left", "right"] = setting(
-        "left", "which factor is the frozen sketch: left = B, right = A"
-    )
-    sketch: SketchKind = setting("gaussian", "how the frozen factor is drawn")
-    gradient_samples: PositiveInt = setting(
-        256, "training rows of the gradient that sketch gradient takes", unit="rows"
-    )
-    gradient_sampling: Sampling = setting("random", _SAMPLING, before="first")
-
-
-class ChainSchedule(Settings):
-    """A chain of adapters, folded and restarted (COLA: side both; RAC-LoRA: left or right)."""
-
-    kind: Literal["chain"] = "chain"
-    side: ChainSide | None = setting(
-        None,
-        "which factor of a LoRA is a frozen sketch: left = B, right = A; both: both train and A "
-        "begins at random; both-left: both train and B does; null: left, and none of lora_xs and "
-        "delora, where both factors begin as sketches",
-    )
-    sketch: SketchKind | None = setting(
-        None,
-        "how what begins at random is drawn; null: gaussian, for both and delora kaiming, for "
-        "lora_xs orthonormal",
-    )
-    every_epochs: PositiveInt | None = setting(
-        3,
-        "epochs of a block, until it folds; null: every_steps or fractions say when, or it never "
-        "folds",
-        unit="epochs",
-    )
-    every_steps: PositiveInt | None = setting(
-        None,
-        "optimizer steps of a block, in the place of every_epochs",
-        unit="steps",
-        is_later=True,
-    )
-    fractions: list[float] = setting(
-        [],
-        "fractions of the run at which a block folds, in the place of every_epochs",
-        is_later=True,
-    )
-    reset_optimizer: bool = setting(True, "forget the optimizer's moments at a fold")
-    moments: MomentsAtFold | None = setting(
-        None,
-        "the optimizer's moments at a fold: reset, kept, or carried into the coordinates of the "
-        "next block (lora, lora_xs); null: as reset_optimizer says",
-        is_later=True,
-    )
-    warmup_steps: int = setting(
-        0, "steps of warm-up after a fold; training.loop trainer only", unit="steps", ge=0
-    )
-    final_rank: PositiveInt | None = setting(
-        None, "compress the finished chain to this rank; null: keep all of it", unit="rank"
-    )
-    gradient_samples: PositiveInt = setting(
-        256, "training rows of the gradient that sketch gradient takes", unit="rows"
-    )
-    gradient_sampling: Sampling = setting("random", _SAMPLING, before="first")
-
-    @property
-    def is_one_block(self) -> bool:
-        """Whether it never folds, as nothing says when."""
-        return not (self.every_epochs or self.every_steps or self.fractions)
-
-    @model_validator(mode="after")
-    def _check_folds(self) -> ChainSchedule:
-        said = [
-            f"{name} {value!r}"
-            for name in ("every_epochs", "every_steps", "fractions")
-            if (value := getattr(self, name))
-        ]
-        if len(said) > 1:
-            raise ValueError(
-                f"{' and '.join(said)} both say when to fold: set every_epochs to null, or leave "
-                "one of the others out"
-            )
-        check_fractions(self.fractions)
-        return self
-
-
 INIT_KINDS = Kinds("kind", RandomInit, UpdateInit, BoundaryInit, SavedInit)
 InitSettings = Annotated[RandomInit | UpdateInit | BoundaryInit | SavedInit, INIT_KINDS]
-ScheduleSettings = Annotated[
-    SingleSchedule | FrozenSchedule | ChainSchedule, Field(discriminator="kind")
-]
 
 
 # Which adapters a schedule takes; what is not named takes any.

@@ -15,7 +15,8 @@ from pydantic import PositiveFloat, PositiveInt, model_validator
 from rankwise.tasks.generation.definitions import SMALL
 from rankwise.training.settings.base import Fraction, Settings, later_defaults, setting
 from rankwise.training.settings.layers import laid_over
-from rankwise.training.settings.method import ChainSchedule, MethodSettings
+from rankwise.training.settings.method import MethodSettings
+from rankwise.training.settings.schedules import ChainSchedule
 from rankwise.training.settings.task import (
     DigitsSettings,
     TaskSettings,
@@ -133,7 +134,7 @@ class RunSettings(Settings):
         """Whether runs that differ in learning rate and seed alone may be trained in lockstep.
 
         That takes the lean loop, AdamW as it is, an adapter of a known kind, no random numbers
-        while training, and nobody who looks at single steps.
+        while training, folds at steps that are known, and nobody who looks at single steps.
         """
         adapter, training = self.method.adapter, self.training
         is_random = getattr(adapter, "dropout", 0.0) > 0
@@ -142,6 +143,8 @@ class RunSettings(Settings):
             getattr(adapter, name, None) for name in changes
         )
         is_plain = is_plain and training.logging_steps is None and not is_random
+        # Each run looks at its own block, and folds when that says so.
+        is_plain = is_plain and getattr(self.method.schedule, "captured_below", None) is None
         return training.loop == "lean" and adapter.kind in _STACKABLE and is_plain
 
     @model_validator(mode="after")
