@@ -72,6 +72,7 @@ class ChainSchedule(Settings):
         None,
         "captured share of the gradient below which a block folds, in the place of every_epochs; "
         "needs look_every",
+        unit="ratio",
         is_later=True,
         gt=0,
         lt=1,
