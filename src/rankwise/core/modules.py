@@ -30,9 +30,7 @@ def preserved_state(model: nn.Module) -> Iterator[None]:
     """
     before = _State(model)
     with undone(before.restore), random_state_kept():
-        for parameter in model.parameters():
-            # A backward pass inside must not add to the caller's own tensor.
-            parameter.grad = None
+        before.drop_gradients()
         yield
 
 
@@ -78,7 +76,8 @@ class Structure:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._held = [(module, dict(vars(module)), _contents(module)) for module in model.modules()]
+        self.modules = list(model.modules())
+        self._held = [(module, dict(vars(module)), _contents(module)) for module in self.modules]
 
     def restore(self) -> None:
         """Put back what is no longer there, and take out what has come since."""
@@ -102,9 +101,16 @@ class _State:
 
     def __init__(self, model: nn.Module) -> None:
         self._structure = Structure(model)
-        self._parameters = [(p, p.requires_grad, p.grad) for p in model.parameters()]
-        self._buffers = [(b, b.detach().clone()) for b in _buffers(model) if not b.is_meta]
+        modules = self._structure.modules  # looked for once: a walk through a large model is slow
+        parameters = _each_once(modules, "_parameters")
+        self._parameters = [(p, p.requires_grad, p.grad) for p in parameters]
+        self._buffers = [(b, b.detach().clone()) for b in _buffers(modules) if not b.is_meta]
         self._has_gradients = torch.is_grad_enabled()
+
+    def drop_gradients(self) -> None:
+        """Take the gradients away, so that a backward pass does not add to the caller's tensors."""
+        for parameter, _, _ in self._parameters:
+            parameter.grad = None
 
     def restore(self) -> None:
         """Put all of it back."""
@@ -185,11 +191,19 @@ def numbers(tensors: Sequence[Tensor]) -> list[float]:
     return [next(found[place]) for place in places]
 
 
-def _buffers(model: nn.Module) -> Iterator[Tensor]:
-    for module in model.modules():
-        # Where PEFT keeps what is frozen of an adapter, a factor and no state of the model.
-        if type(module).__name__ != "BufferDict":
-            yield from module.buffers(recurse=False)
+def _buffers(modules: Sequence[nn.Module]) -> Iterator[Tensor]:
+    # Where PEFT keeps what is frozen of an adapter, a factor and no state of the model.
+    return _each_once([m for m in modules if type(m).__name__ != "BufferDict"], "_buffers")
+
+
+def _each_once(modules: Sequence[nn.Module], kind: str) -> Iterator[Any]:
+    """Yield each tensor of a kind that modules hold themselves once."""
+    seen: set[int] = set()
+    for module in modules:
+        for tensor in getattr(module, kind).values():
+            if tensor is not None and id(tensor) not in seen:
+                seen.add(id(tensor))
+                yield tensor
 
 
 @contextlib.contextmanager
