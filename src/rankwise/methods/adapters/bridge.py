@@ -82,8 +82,9 @@ def adapted_layers(model: nn.Module, adapter_name: str = "default") -> dict[str,
 def adapter_parameters(layer: BaseTunerLayer, adapter_name: str) -> dict[str, nn.Parameter]:
     """Map the parts of an adapter, by PEFT's names (``lora_A``), to their parameters."""
     parameters = {}
+    modules = vars(layer)["_modules"]  # a third of the time that attributes take
     for part in layer.adapter_layer_names:
-        container = getattr(layer, part)
+        container = modules[part] if part in modules else getattr(layer, part)
         if adapter_name in container:
             entry = container[adapter_name]
             parameters[part] = entry if isinstance(entry, nn.Parameter) else entry.weight
@@ -386,4 +387,5 @@ def assign(target: Tensor, value: Tensor) -> None:
         places = (sharded.device_mesh, sharded.placements)
         # Nothing is sent, as every process has the value already.
         value = distribute_tensor(value, *places, src_data_rank=None)
-    target.copy_(value)
+    # From pinned memory nothing has to wait for it. To the CPU all has to.
+    target.copy_(value, non_blocking=value.is_cpu)

@@ -61,7 +61,13 @@ from rankwise.methods.chain.plain import become_lora_model, plain_layer, way_bac
 from rankwise.methods.chain.recalling import Past, Recalled, ledger_of, recall
 from rankwise.methods.chain.report import ChainReport
 from rankwise.methods.chain.sketches import Gradients, Sketcher
-from rankwise.methods.chain.waiting import BaseDevice, check_base_device, settle, write_histories
+from rankwise.methods.chain.waiting import (
+    BaseDevice,
+    check_base_device,
+    settle,
+    with_open_block,
+    write_histories,
+)
 
 
 class Chain(EndsInTwoSteps):
@@ -133,7 +139,7 @@ class Chain(EndsInTwoSteps):
         keep_differentiable(model)
         self._past = Past(any(has_learned(each, adapter_name) for each in layers.values()))
         self._layers = cast(dict[str, OpenedLayer], layers)
-        sketches = self._sketcher.draw_all(layers, int(self._past.is_inherited))
+        sketches = dict(self._sketcher.draw_all(layers, int(self._past.is_inherited)))
         histories = new_histories(layers, adapter_name, base_device)
         # An exception at any line leaves the model as it was: this is the last.
         all_or_none(partial(self._open, histories, sketches, mark(config, self)), self._ways_back())
@@ -191,10 +197,7 @@ class Chain(EndsInTwoSteps):
             self.check_optimizer(optimizer)
         settle(self._layers.values(), self._base_device)
         sketches = self._sketcher.draw_all(self._layers, block)
-        blocks = {
-            name: [*layer.history.blocks, layer.open_block()]
-            for name, layer in self._layers.items()
-        }
+        blocks = with_open_block(self._layers)
         carried = self._layers if moments == "carried" and optimizer is not None else {}
         turns = [layer.turns(sketches[name]) for name, layer in carried.items()]
         forgetful = None if moments == "kept" else optimizer
@@ -312,7 +315,7 @@ class Chain(EndsInTwoSteps):
             open_layer(layer, histories[name]).freeze_sketch(self._sketcher.frozen)
         if self._past.is_inherited:
             blocks = {name: [layer.open_block()] for name, layer in self._layers.items()}
-            if broken := write_histories(self._layers, blocks):
+            if broken := write_histories(self._layers, blocks)():
                 raise ModelError(f"the adapter is {broken}: make the chain of one that is finite")
         self._begin_block(sketches)
         self._configs[self.adapter_name] = entry
@@ -324,12 +327,13 @@ class Chain(EndsInTwoSteps):
         moments: Moments,
         step: int | None,
     ) -> None:
-        if broken := write_histories(self._layers, blocks):
+        find_broken = write_histories(self._layers, blocks)
+        self._begin_block(sketches)  # before anything waits for the sums
+        if broken := find_broken():
             raise TrainingError(
                 f"the block is {broken}; it was not folded: lower the learning rate, or go back to "
                 "a checkpoint before it"
             )
-        self._begin_block(sketches)
         self._past = self._past.after_fold(step)
         moments.renew()
 
@@ -338,7 +342,7 @@ class Chain(EndsInTwoSteps):
             layer.begin_block(sketches[name])
 
     def _write(self, recalled: Recalled) -> None:
-        if broken := write_histories(self._layers, recalled.blocks):
+        if broken := write_histories(self._layers, recalled.blocks)():
             raise AdapterError(f"the ledger is {broken}: use an earlier checkpoint")
         for name, layer in self._layers.items():
             layer.write_parts(recalled.parts[name])

@@ -165,12 +165,16 @@ class OpenedLayer(_Mixin):
             parameter.grad = None
         self.restart_from(sketches)
 
-    def open_block(self) -> Factors:
-        """Return a copy of the current factors (B, A), without scaling, where the history waits."""
+    def checked_factors(self) -> Factors:
+        """Return the current factors (B, A) as they may be folded, whole, without scaling."""
         self.match_dtypes()
         self._check_scaling()
-        device = self.history.device
-        B, A = (whole(part).to(device, copy=True) for part in self.open_factors())
+        B, A = map(whole, self.open_factors())
+        return B, A
+
+    def open_block(self) -> Factors:
+        """Return a copy of the current factors (B, A), without scaling, where the history waits."""
+        B, A = (part.to(self.history.device, copy=True) for part in self.checked_factors())
         return B, A
 
     def match_dtypes(self) -> None:
@@ -257,9 +261,17 @@ class OpenedLayer(_Mixin):
 def stack(blocks: Sequence[Factors], device: torch.device) -> Factors:
     """Return [B₁ B₂ …] and [A₁; A₂; …], whose product is the sum of the blocks' own."""
     return (
-        torch.cat([B.to(device) for B, _ in blocks], dim=-1),
-        torch.cat([A.to(device) for _, A in blocks], dim=-2),
+        _joined([B for B, _ in blocks], device, dim=-1),
+        _joined([A for _, A in blocks], device, dim=-2),
     )
+
+
+def _joined(factors: Sequence[Tensor], device: torch.device, *, dim: int) -> Tensor:
+    if device.type != "cuda" or not all(each.is_cpu for each in factors):
+        return torch.cat([each.to(device) for each in factors], dim=dim)
+    joined = torch.cat(tuple(factors), dim=dim)
+    # From pinned memory nothing has to wait for them.
+    return joined.pin_memory().to(device, non_blocking=True)
 
 
 def cast_parameter(parameter: nn.Parameter, dtype: torch.dtype) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, cast, get_args
 
@@ -18,7 +18,7 @@ from rankwise.core.seeds import derive_seed
 from rankwise.functional.sketch_kinds import BOTH, SKETCH_KINDS, ChainSide, Kind
 from rankwise.functional.sketches import sketch, sketch_pair
 from rankwise.methods.adapters import bridge
-from rankwise.methods.adapters.stacks import number_of_experts
+from rankwise.methods.adapters.stacks import adapted_parameter, number_of_experts
 from rankwise.methods.chain.layer import Sketches
 
 # Sketches that take no decomposition, whose digits would depend on the threads it has; and the
@@ -35,6 +35,22 @@ class Gradients(Protocol):
     ) -> None:
         """Hand the gradient (out, in) of each layer to ``consume(name, gradient)``."""
         ...
+
+
+class _Drawn(Mapping[str, Sketches]):
+    """Sketches by layer that threads are drawing: each is waited for when it is asked for."""
+
+    def __init__(self, drawn: Mapping[str, Future[Sketches]]) -> None:
+        self._drawn = drawn
+
+    def __getitem__(self, name: str) -> Sketches:
+        return self._drawn[name].result()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._drawn)
+
+    def __len__(self) -> int:
+        return len(self._drawn)
 
 
 @dataclass(frozen=True)
@@ -84,8 +100,8 @@ class Sketcher:
         """Whether the sketched factor of a finished block can be drawn again."""
         return self.frozen is not None and self.kind != "gradient"
 
-    def draw_all(self, layers: Mapping[str, BaseTunerLayer], block: int) -> dict[str, Sketches]:
-        """Draw the sketches of each layer for a block.
+    def draw_all(self, layers: Mapping[str, BaseTunerLayer], block: int) -> Mapping[str, Sketches]:
+        """Draw the sketches of each layer for a block; those that take long, while others wait.
 
         Raises:
             ModelError: ``gradients`` left a layer out.
@@ -105,7 +121,7 @@ class Sketcher:
 
     def _draw_from_seeds(
         self, layers: Mapping[str, BaseTunerLayer], block: int
-    ) -> dict[str, Sketches]:
+    ) -> Mapping[str, Sketches]:
         sides = [
             bridge.base_shape(layer)[factor == "A"]
             for layer in layers.values()
@@ -114,12 +130,20 @@ class Sketcher:
         if self.kind not in _DRAWN_AT_ONCE or max(sides) < _LONG:
             return {name: self.draw(name, layer, block) for name, layer in layers.items()}
         # Each has a generator of its own, so that their order does not matter.
-        with ThreadPoolExecutor(min(len(layers), os.cpu_count() or 1)) as threads:
-            drawn = {
-                name: threads.submit(self.draw, name, layer, block)
-                for name, layer in layers.items()
-            }
-            return {name: each.result() for name, each in drawn.items()}
+        threads = ThreadPoolExecutor(min(len(layers), os.cpu_count() or 1))
+        drawn = {
+            name: threads.submit(self._drawn_to_be_sent, name, layer, block)
+            for name, layer in layers.items()
+        }
+        threads.shutdown(wait=False)
+        return _Drawn(drawn)
+
+    def _drawn_to_be_sent(self, name: str, layer: BaseTunerLayer, block: int) -> Sketches:
+        """Draw the sketches of one layer, into memory from which an accelerator takes them."""
+        drawn = self.draw(name, layer, block)
+        if adapted_parameter(layer).device.type != "cuda":
+            return drawn
+        return {factor: each.pin_memory() for factor, each in drawn.items()}
 
     def draw(
         self, name: str, layer: BaseTunerLayer, block: int, *, gradient: Tensor | None = None

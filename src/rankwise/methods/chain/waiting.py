@@ -8,7 +8,8 @@ or on the accelerator, from where nothing has to be fetched. The finished blocks
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from math import isfinite
 from typing import Literal, cast, get_args
 
@@ -25,6 +26,7 @@ BaseDevice = Literal["auto", "cpu", "device"]
 
 # Of the memory that is free once a first block has been trained, so that a step's peak is known.
 _SHARE_OF_ROOM = 0.5
+_PLACES = 3  # for weights on their way
 
 
 def check_base_device(value: str) -> None:
@@ -54,6 +56,45 @@ def settle(layers: Iterable[OpenedLayer], place: BaseDevice) -> None:
             layer.history.move(adapted_parameter(layer).device)
 
 
+def with_open_block(layers: Mapping[str, OpenedLayer]) -> dict[str, list[Factors]]:
+    """Return the blocks of all layers with a copy of the current one behind them.
+
+    It is where the layer's history waits. Copies that leave an accelerator are waited for together.
+    """
+    factors = {name: layer.checked_factors() for name, layer in layers.items()}
+    leaving = [
+        each
+        for name, both in factors.items()
+        for each in both
+        if each.is_cuda and layers[name].history.device.type == "cpu"
+    ]
+    copies = iter(_copies_on_cpu(leaving))
+    return {
+        name: [
+            *layers[name].history.blocks,
+            (_copied(B, layers[name], copies), _copied(A, layers[name], copies)),
+        ]
+        for name, (B, A) in factors.items()
+    }
+
+
+def _copied(factor: Tensor, layer: OpenedLayer, on_cpu: Iterator[Tensor]) -> Tensor:
+    device = layer.history.device
+    if factor.is_cuda and device.type == "cpu":
+        return next(on_cpu)
+    return factor.to(device, copy=True)
+
+
+def _copies_on_cpu(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Copy tensors from accelerators by way of pinned memory, which the next fold takes again."""
+    pinned = [torch.empty(each.shape, dtype=each.dtype, pin_memory=True) for each in tensors]
+    for copy, each in zip(pinned, tensors, strict=True):
+        copy.copy_(each, non_blocking=True)
+    for device in {each.device for each in tensors}:
+        torch.cuda.current_stream(device).synchronize()
+    return [torch.empty(each.shape, dtype=each.dtype).copy_(each) for each in pinned]
+
+
 def fetched(layers: Mapping[str, OpenedLayer]) -> Iterator[tuple[str, Tensor | None]]:
     """Yield each layer's name and, if it had to be fetched, its W₀; the next one's is on its way.
 
@@ -63,7 +104,7 @@ def fetched(layers: Mapping[str, OpenedLayer]) -> Iterator[tuple[str, Tensor | N
     coming: dict[str, Tensor] = {}
     try:
         for place, name in enumerate(names):
-            for each in names[place : place + 2]:
+            for each in names[place : place + _PLACES]:
                 lane = lanes.get(adapted_parameter(layers[each]).device)
                 if lane is not None and each not in coming and _is_pinned(layers[each]):
                     coming[each] = lane.send_for(cast(Tensor, layers[each].history.base))
@@ -81,11 +122,18 @@ def fetched(layers: Mapping[str, OpenedLayer]) -> Iterator[tuple[str, Tensor | N
 
 def write_histories(
     layers: Mapping[str, OpenedLayer], blocks: Mapping[str, list[Factors]]
-) -> str | None:
-    """Give each layer its history; say which layers are not finite with it, if any."""
+) -> Callable[[], str | None]:
+    """Give each layer its history; no layer's sum waits for that of the one before.
+
+    Returns:
+        What waits for all of them and says which layers are not finite with their history, if any.
+    """
     for name, base in fetched(layers):
         layers[name].set_blocks(blocks[name], base)
-    # Only now, and all at once: no layer's sum waits for that of the one before.
+    return partial(_broken, layers)
+
+
+def _broken(layers: Mapping[str, OpenedLayer]) -> str | None:
     sizes = numbers([layer.history.largest for layer in layers.values()])
     broken = [name for name, size in zip(layers, sizes) if not isfinite(size)]
     if not broken:
@@ -95,12 +143,12 @@ def write_histories(
 
 
 class _Lane:
-    """Two places on a device, and a stream that fills one while the other is in use."""
+    """A few places on a device, and a stream that fills some while one is in use."""
 
     def __init__(self, device: torch.device, size: int) -> None:
         self._device = device
-        self._places = [torch.empty(size, dtype=torch.uint8, device=device) for _ in range(2)]
-        self._freed: list[torch.Event | None] = [None, None]
+        self._places = [torch.empty(size, dtype=torch.uint8, device=device) for _ in range(_PLACES)]
+        self._freed: list[torch.Event | None] = [None] * _PLACES
         self._arrivals: list[torch.Event] = []
         self._sent = self._used = 0
         self._stream = torch.cuda.Stream(device)
@@ -108,9 +156,10 @@ class _Lane:
 
     def send_for(self, base: Tensor) -> Tensor:
         """Begin to copy ``base`` (pinned) into the next place and return it there."""
-        place = self._sent % 2
+        place = self._sent % _PLACES
         if (freed := self._freed[place]) is not None:
-            self._stream.wait_event(freed)  # type: ignore[arg-type]
+            # Here too: further ahead the host would only pile up pinned memory.
+            freed.synchronize()
         there = self._places[place][: base.nbytes].view(base.dtype).view(base.shape)
         with torch.cuda.stream(self._stream):
             there.copy_(base, non_blocking=True)
@@ -124,7 +173,7 @@ class _Lane:
 
     def free_oldest(self) -> None:
         """Let the place in use be filled again, once what has been asked of it is done."""
-        self._freed[self._used % 2] = self._present.record_event()
+        self._freed[self._used % _PLACES] = self._present.record_event()
         self._used += 1
 
     def close(self) -> None:
