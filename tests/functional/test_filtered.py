@@ -50,6 +50,27 @@ def test_the_flat_spectrum_of_signs_takes_eleven_products_for_any_number_of_matr
     assert count == {"products": 11, "reflections": 0, "eigenproblems": 2}
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def test_signs_in_bfloat16_have_the_triplets_that_they_have_in_float32(device):
+    signs = sign_matrix(seed=1).to(device)
+    ((U, S, Vh),) = filtered_triplets([signs.bfloat16()])
+    assert {part.dtype for part in (U, S, Vh)} == {torch.float32}
+    ((expected_U, expected_S, expected_Vh),) = filtered_triplets([signs])
+    torch.testing.assert_close(S, expected_S, rtol=1e-6, atol=0)
+    # Where values lie close together their vectors are found within the tolerance alone.
+    residual = signs @ Vh.mT - U * S
+    expected = signs @ expected_Vh.mT - expected_U * expected_S
+    torch.testing.assert_close(residual.norm(dim=0), expected.norm(dim=0), rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def test_products_of_signs_in_bfloat16_have_the_digits_of_float32(device):
+    signs, columns = sign_matrix(seed=1).to(device), random_matrix(700, 5, seed=2).to(device)
+    product = filtered._times(signs.bfloat16().unsqueeze(0), columns.float().unsqueeze(0)).double()
+    exact = (signs.double() @ columns.float().double()).unsqueeze(0)
+    assert product.sub(exact).norm() <= 4e-7 * exact.norm()
+
+
 def test_a_steep_spectrum_takes_three_and_one_with_a_basis_that_was_not_to_be_trusted(count):
     steep = torch.diag(10.0 ** -torch.arange(300.0).clamp_max(30))
     assert None not in filtered_triplets([steep], 4)

@@ -12,9 +12,10 @@ and ‖M v − σ u‖ tests them as in ``krylov.py``. A first filter of degree 
 smallest value that the block has seen so far, mostly suffices: eleven products in all.
 
 Several matrices of one shape are multiplied and factored together, so that a group of them starts
-as many operations as one. XᵀX is factored in float64 where the device has it; its eigenvectors are
-found on the CPU. For these a group waits, and to hear whether its triplets are found: twice a
-filter.
+as many operations as one. Signs may come in bfloat16, which holds them exactly: they are multiplied
+with three parts of each column, which together hold float32's digits, at several times the speed.
+XᵀX is factored in float64 where the device has it; the eigenvectors of wide ones are found on the
+CPU. For these a group waits, and to hear whether its triplets are found: twice a filter.
 """
 
 from __future__ import annotations
@@ -28,10 +29,13 @@ from torch import Tensor
 
 from rankwise.functional.krylov import RESIDUAL_TOLERANCE, Triplets
 from rankwise.functional.orthonormal import tried_cholesky_qr
+from rankwise.functional.product import has_wide_results
 
 COLUMNS = 16  # widths are multiples of it
 FIRST_FILTER, NEXT_FILTER = (4, 1.4), (2, 1.0)  # degree, and c in units of the least σ² seen
 LEAST_PIVOT = 1e-5  # of a column's length
+SMALL_ON_CUDA = 32  # up to this width cuSOLVER finds the eigenvectors of a group in one launch
+PARTS = 3  # of bfloat16, eight digits each, that hold the 24 of float32
 
 
 def filter_triplets(
@@ -45,14 +49,16 @@ def filter_triplets(
     """Return the r leading triplets of each matrix, and whether ``rounds`` filters have found them.
 
     Args:
-        matrices: M (b, m, n); the smaller side is more than twice ``width``.
+        matrices: M (b, m, n), float64, float32, or bfloat16 for numbers of few digits; the smaller
+            side is more than twice ``width``.
         r: Number of triplets.
         width: Columns of the block at least, more than r.
         rounds: Most filters.
         generators: Draw the first blocks, one each.
 
     Returns:
-        U (b, m, r), S (b, r) and Vᵀ (b, r, n); those that are not found are not to be used.
+        U (b, m, r), S (b, r) and Vᵀ (b, r, n), float32 at least; those that are not found are not
+        to be used.
     """
     width = COLUMNS * -(-width // COLUMNS)
     block = _Block(matrices, _noise(matrices, width, generators))
@@ -124,13 +130,14 @@ class _Block:
     def _turn(self, columns: Tensor) -> None:
         vectors, is_trusted = _tried_orthonormal(columns)
         images, gram = self._with_gram(vectors)
-        # Both at once: to wait for two small numbers takes twice as long as for one.
-        told = torch.cat([gram.flatten(), is_trusted.to(gram.dtype).view(1)]).cpu()
-        if not told[-1]:
+        if gram.is_cuda and gram.shape[-1] > SMALL_ON_CUDA:
+            # Both at once: to wait for two small numbers takes twice as long as for one.
+            told = torch.cat([gram.flatten(), is_trusted.to(gram.dtype).view(1)]).cpu()
+            gram, is_trusted = told[:-1].view_as(gram), told[-1]
+        if not is_trusted:
             vectors = _reflected(columns)
             images, gram = self._with_gram(vectors)
-            told = gram.flatten().cpu()
-        squares, directions = torch.linalg.eigh(told[: gram.numel()].view_as(gram))
+        squares, directions = torch.linalg.eigh(gram)
         self.squares = squares.flip(-1).clamp_min(0).to(images)
         directions = directions.flip(-1).to(images)
         self.vectors, self.images = vectors @ directions, images @ directions
@@ -147,8 +154,25 @@ class _Block:
 
 
 def _times(matrices: Tensor, columns: Tensor) -> Tensor:
-    """Return M X for each matrix."""
-    return torch.bmm(matrices, columns)
+    """Return M X for each matrix, in the dtype of X."""
+    if matrices.dtype == columns.dtype:
+        return torch.bmm(matrices, columns)
+    parts = torch.cat(_in_parts(columns, matrices.dtype), dim=2)
+    if has_wide_results(matrices.device):
+        bmm: Any = torch.bmm
+        products = bmm(matrices, parts, out_dtype=columns.dtype)
+    else:
+        products = torch.bmm(matrices.to(columns.dtype), parts.to(columns.dtype))
+    return products.unflatten(2, (PARTS, -1)).sum(dim=2)
+
+
+def _in_parts(columns: Tensor, dtype: torch.dtype) -> list[Tensor]:
+    """Return parts in a narrower dtype whose sum is ``columns``."""
+    parts = []
+    for _ in range(PARTS):
+        parts.append(columns.to(dtype))
+        columns = columns - parts[-1]
+    return parts
 
 
 def _tried_orthonormal(columns: Tensor) -> tuple[Tensor, Tensor]:
@@ -172,7 +196,8 @@ def _gram_dtype(columns: Tensor) -> torch.dtype:
 
 
 def _noise(matrices: Tensor, columns: int, generators: Sequence[torch.Generator]) -> Tensor:
-    noise = matrices.new_empty(len(matrices), matrices.shape[2], columns)
+    wide = torch.promote_types(matrices.dtype, torch.float32)
+    noise = matrices.new_empty(len(matrices), matrices.shape[2], columns, dtype=wide)
     for each, generator in zip(noise, generators, strict=True):
         drawn = torch.randn(
             each.shape, generator=generator, device=generator.device, dtype=each.dtype

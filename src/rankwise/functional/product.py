@@ -87,8 +87,12 @@ class Product:
 
     @property
     def _is_multiplied_as_it_is(self) -> bool:
-        # Products of half precision with a result in float32, from torch 2.8 on.
-        return self.device.type == "cuda" and hasattr(torch.ops.aten.mm, "dtype")
+        return has_wide_results(self.device)
+
+
+def has_wide_results(device: torch.device) -> bool:
+    """Tell whether matrices in half precision can be multiplied into float32 there."""
+    return device.type == "cuda" and hasattr(torch.ops.aten.mm, "dtype")  # from torch 2.8 on
 
 
 def times(matrix: Tensor | Product, vectors: Tensor) -> Tensor:

@@ -110,21 +110,21 @@ def decomposed_stack(
 ) -> Triplets:
     """Decompose matrices (b, m, n) as :func:`truncated_svd` does one with wide blocks.
 
-    They are known to be finite, float32 or float64, and r to fit: nothing is asked of them.
+    They are known to be finite, and r to fit: nothing is asked of them. Signs may come in bfloat16.
 
     Returns:
-        U (b, m, r), S (b, r) and Vᵀ (b, r, n).
+        U (b, m, r), S (b, r) and Vᵀ (b, r, n), float32 at least.
     """
     width = r + oversampling
     with exact_products(stack.device):
         if min(stack.shape[1:]) <= max(EXACT_SIDE, 2 * width):
-            return _with_fixed_signs(*_exact(stack, r))
+            return _with_fixed_signs(*_exact(_dense(stack), r))
         triplets, found = filter_triplets(
             stack, r, width=width, rounds=iterations // 4, generators=generators
         )
         for number, is_found in enumerate(found):
             if not is_found:
-                for part, exact in zip(triplets, _exact(stack[number], r), strict=True):
+                for part, exact in zip(triplets, _exact(_dense(stack[number]), r), strict=True):
                     part[number] = exact
         return _with_fixed_signs(*triplets)
 

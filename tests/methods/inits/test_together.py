@@ -65,9 +65,9 @@ def test_layers_of_one_shape_are_factored_together(sizes):
         assert_same(made[f"layer {number}"], update_factors(matrix, r=2, lr=0.1))
 
 
-def test_no_more_than_eight_wait_for_each_other(sizes):
-    factored([signs(30, 40, seed) for seed in range(10)], "wide")
-    assert sizes == [8, 2]
+def test_no_more_than_sixteen_wait_for_each_other(sizes):
+    factored([signs(30, 40, seed) for seed in range(18)], "wide")
+    assert sizes == [16, 2]
 
 
 def test_those_that_take_most_memory_go_first_when_it_is_full(sizes, monkeypatch):

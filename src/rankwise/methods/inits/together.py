@@ -3,8 +3,9 @@
 On an accelerator every operation has a price of its own, and every number that the host asks for
 makes it wait. So gradients wait for others of their shape, within a bound of memory; a group is
 looked at once, whether all are finite and none is zero, and starts as many operations as a single
-one. Signs wait in one byte, and a product of two factors as these, where they are the smaller. On a
-CPU each is factored at once.
+one. Signs wait in one byte and are factored in two, where the device multiplies these into float32;
+a product of two factors waits as these, where they are the smaller. On a CPU each is factored at
+once.
 """
 
 from __future__ import annotations
@@ -12,19 +13,19 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from rankwise.functional.product import Product
+from rankwise.functional.product import Product, has_wide_results
 from rankwise.functional.svd import Blocks, decomposed_stack, truncated_svds
 from rankwise.functional.update import factors_of
 
-WAITING_BYTES = 768 * 2**20
-FACTORED_BYTES = 2**30  # of the matrices of a group, in the dtype in which they are factored
-MOST_TOGETHER = 8
+WAITING_BYTES = 2 * 2**30
+FACTORED_BYTES = 2 * 2**30  # of the matrices of a group, in the dtype in which they are factored
+MOST_TOGETHER = 16
 
 Update = tuple[Tensor, Tensor, Tensor]
 Key = TypeVar("Key", bound=Hashable)
@@ -102,8 +103,10 @@ class FactoredTogether(Generic[Key]):
 
     def add_signs(self, name: Key, gradient: Tensor, *, r: int, seed: int) -> None:
         """Take in a gradient of whose signs the first step consists, to wait for others."""
-        signs = gradient.sign().to(torch.int8)
-        self._add(name, signs, largest(gradient), kind=_kind(r, gradient), seed=seed)
+        signs, kind = gradient.sign().to(torch.int8), _kind(r, gradient)
+        if kind.dtype == torch.float32 and has_wide_results(kind.device):
+            kind = replace(kind, dtype=torch.bfloat16)
+        self._add(name, signs, largest(gradient), kind=kind, seed=seed)
 
     def add_changed(
         self, name: Key, ascent: Tensor, gradient: Tensor, *, r: int, seed: int
@@ -149,8 +152,10 @@ class FactoredTogether(Generic[Key]):
         for matrix in stack:
             ascent = group.pop(0).ascent  # let go of as soon as it is copied
             matrix.copy_(ascent if isinstance(ascent, Tensor) else ascent.dense())
-        own = largest(stack, dim=(1, 2))
-        known = [mine if size is None else size for mine, size in zip(own, sizes, strict=True)]
+        known = [size for size in sizes if size is not None]
+        if len(known) < len(sizes):
+            own = largest(stack, dim=(1, 2))
+            known = [mine if size is None else size for mine, size in zip(own, sizes, strict=True)]
         wanted = [
             number
             for number, size in enumerate(torch.stack(known).tolist())
