@@ -191,21 +191,18 @@ class Chain(EndsInTwoSteps):
                 forget them (:mod:`rankwise.methods.chain.optimizers`).
             TrainingError: The block is not finite, or what it is folded into. Nothing was folded.
         """
-        block = self.folds + 1
         check_moments(self.model, self.adapter_name, moments)
         if optimizer is not None:
             self.check_optimizer(optimizer)
+        sketches = self._sketcher.draw_all(self._layers, self.folds + 1)
         settle(self._layers.values(), self._base_device)
-        sketches = self._sketcher.draw_all(self._layers, block)
         blocks = with_open_block(self._layers)
         carried = self._layers if moments == "carried" and optimizer is not None else {}
         turns = [layer.turns(sketches[name]) for name, layer in carried.items()]
         forgetful = None if moments == "kept" else optimizer
         renewed = Moments(forgetful, self._parameters(trained=True), dict(ChainMap(*turns)))
-        all_or_none(
-            partial(self._fold, blocks, sketches, renewed, step),
-            [*self._ways_back(), renewed.put_back],
-        )
+        change = partial(self._fold, blocks, sketches, renewed, step)
+        all_or_none(change, [*self._ways_back(), renewed.put_back])
 
     def check_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Refuse an optimizer that a fold cannot reach, such as one built before the chain.
@@ -314,8 +311,7 @@ class Chain(EndsInTwoSteps):
         for name, layer in self._layers.items():
             open_layer(layer, histories[name]).freeze_sketch(self._sketcher.frozen)
         if self._past.is_inherited:
-            blocks = {name: [layer.open_block()] for name, layer in self._layers.items()}
-            if broken := write_histories(self._layers, blocks)():
+            if broken := write_histories(self._layers, with_open_block(self._layers))():
                 raise ModelError(f"the adapter is {broken}: make the chain of one that is finite")
         self._begin_block(sketches)
         self._configs[self.adapter_name] = entry
