@@ -310,9 +310,9 @@ class Chain(EndsInTwoSteps):
     ) -> None:
         for name, layer in self._layers.items():
             open_layer(layer, histories[name]).freeze_sketch(self._sketcher.frozen)
-        if self._past.is_inherited:
-            if broken := write_histories(self._layers, with_open_block(self._layers))():
-                raise ModelError(f"the adapter is {broken}: make the chain of one that is finite")
+        inherited = with_open_block(self._layers) if self._past.is_inherited else None
+        if inherited and (broken := write_histories(self._layers, inherited)()):
+            raise ModelError(f"the adapter is {broken}: make the chain of one that is finite")
         self._begin_block(sketches)
         self._configs[self.adapter_name] = entry
 
