@@ -95,6 +95,7 @@ ASKED = {
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings(r"ignore:.torch.jit.\w+. is deprecated:FutureWarning")
 @pytest.mark.parametrize("asked", ASKED)
 def test_attaching_decomposes_nothing_and_the_first_who_asks_finds_it(asked, decompositions):
     model = attach("lora_xs")
