@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rankwise.core.modules import device_of, gradients_on, preserved_state, replaced
+from rankwise.core.modules import device_of, gradients_on, in_eval_mode, preserved_state, replaced
 
 
 def _use_and_break(model: nn.Module) -> None:
@@ -32,6 +32,14 @@ def test_everything_is_as_before_after_an_exception():
     assert torch.equal(model[0].weight.grad, torch.ones(2, 2))
     assert model[0].bias.grad is None
     assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_each_module_has_its_own_mode_again_after_eval_mode():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
+    model[1].eval()
+    with in_eval_mode(model):
+        assert not any(module.training for module in model.modules())
+    assert [module.training for module in model.modules()] == [True, True, False]
 
 
 def test_what_modules_hold_is_put_back_and_what_has_come_is_taken_out():

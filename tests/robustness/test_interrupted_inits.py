@@ -6,7 +6,6 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from rankwise.methods.adapters.lora_xs import LoraXSConfig
 from rankwise.methods.adapters.switching import active_adapter, loaded_adapter
 from rankwise.methods.adapters.undrawn import Start
 from rankwise.methods.inits.boundary import BoundaryMatching
@@ -14,7 +13,7 @@ from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
 from tests.models.networks import classifier
 
-from .interrupter import keyboard_interrupt, runtime_error, sweep
+from .lived_in import BATCH, KINDS, are_equal, assert_nothing_bad, lived_in, picture, values
 
 pytestmark = [
     pytest.mark.runs,
@@ -23,59 +22,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-TARGETS = ["first", "second"]
-KINDS = {
-    "lora": lambda: LoraConfig(r=2, target_modules=TARGETS),
-    "lora_xs": lambda: LoraXSConfig(r=2, target_modules=TARGETS),
-}
 INITS = {
     "update": UpdateApproximation(lr=1e-2),
     "raw": UpdateApproximation(lr=1e-2, mode="raw", decomposition="wide"),
     "boundary": BoundaryMatching(steps=2, layers=["first"]),
-}
-
-
-def picture(model):
-    """Everything of a model that an init or a lent adapter must leave alone, but for the values."""
-    around = {
-        name: (module.training, sorted(vars(module)), len(module._forward_hooks),
-               len(module._forward_pre_hooks), sorted(module._modules), sorted(module._parameters),
-               sorted(module._buffers), getattr(module, "_disable_adapters", None),
-               list(getattr(module, "_active_adapter", [])))
-        for name, module in model.named_modules()
-    }  # fmt: skip
-    trained = {
-        name: (id(p), p.requires_grad, None if p.grad is None else p.grad.tolist())
-        for name, p in model.named_parameters()
-    }
-    ambient = (torch.get_rng_state().tolist(), torch.is_grad_enabled())
-    return around, trained, ambient, sorted(model.peft_config), model.active_adapters
-
-
-def values(model):
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def are_equal(first, second):
-    return first.keys() == second.keys() and all(
-        torch.equal(first[name], second[name]) for name in first
-    )
-
-
-def lived_in(kind):
-    """A model with gradients, a frozen head and an adapter that has moved."""
-    torch.manual_seed(0)
-    model = get_peft_model(classifier(), KINDS[kind]())
-    for number, parameter in enumerate(model.parameters()):
-        if parameter.requires_grad:
-            parameter.data.add_(0.1 * number)
-            parameter.grad = torch.ones_like(parameter)
-    return model
-
-
-BATCH = {
-    "x": torch.randn(5, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64),
-    "labels": torch.tensor([0, 1, 2, 0, 1]),
 }
 
 
@@ -102,18 +52,6 @@ def check_init(kind, init):
         return None
 
     return make, check
-
-
-def assert_nothing_bad(make, act, check, **options):
-    for strike in (keyboard_interrupt, runtime_error):
-        faults = sweep(
-            make,
-            lambda state: act(*state),
-            lambda state, _is_done: check(*state),
-            strike=strike,
-            **options,
-        )
-        assert not faults
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -152,13 +152,18 @@ def check_usable(model: nn.Module) -> None:
 
 @contextlib.contextmanager
 def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put ``model`` into eval mode, and on exit back into the mode that it was in."""
-    training = model.training
-    model.eval()
-    try:
+    """Put ``model`` into eval mode, and on exit each module back into the mode that it was in."""
+    model_is_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
+
+    def restore() -> None:
+        model.train(model_is_training)  # which modules may override
+        for module, is_training in modes:
+            module.training = is_training
+
+    with undone(restore):
+        model.eval()
         yield
-    finally:
-        model.train(training)
 
 
 def parameter_uses(model: nn.Module) -> Counter[int]:

@@ -28,6 +28,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from rankwise.core.errors import DataError, ModelError, SettingsError, nearest_names
+from rankwise.core.modules import in_eval_mode
 
 # What a task's file, its data set and the functions it names may raise when it is loaded.
 _LOADING = (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError, DatasetsError)
@@ -143,9 +144,9 @@ def run_harness(
 
     # Its decorators hide its arguments from type checkers.
     evaluate: Any = lm_eval.simple_evaluate
-    begun, training = time.perf_counter(), model.training
+    begun = time.perf_counter()
     try:
-        with _random_states_kept():
+        with in_eval_mode(model), _random_states_kept():
             found = evaluate(
                 model=_wrap(model, tokenizer, batch_size),
                 tasks=list(task.parts),
@@ -157,8 +158,6 @@ def run_harness(
     # It checks what it was given by assertions, too.
     except (ValueError, AssertionError) as error:
         raise ModelError(f"the harness cannot evaluate {task.name}: {error}") from error
-    finally:
-        model.train(training)
     content = {name: _plain(found.get(name, {})) for name in (*_SCORES, *_FACTS)}
     content["lm_eval"] = found["lm_eval_version"]
     content["seeds"] = {name: found["config"][f"{name}_seed"] for name in _SEEDS}

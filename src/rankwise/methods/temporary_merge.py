@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rankwise.core.errors import ModelError
 from rankwise.core.modules import parameter_uses
+from rankwise.core.undoing import undone
 from rankwise.methods.adapters.bridge import factors
 from rankwise.methods.adapters.quantised import backend_of
 from rankwise.methods.adapters.stacks import adapted_parameter, adapted_parameter_name
@@ -41,7 +42,7 @@ def temporarily_merged(model: nn.Module) -> Iterator[bool]:
         yield False
         return
     saved: Saved = []
-    try:
+    with undone(lambda: _put_back(saved)):
         is_merged = all(_merge(layer, saved) for layer in layers)
         if not is_merged:
             _put_back(saved)
@@ -49,8 +50,6 @@ def temporarily_merged(model: nn.Module) -> Iterator[bool]:
             return
         with active_adapter(model, None):
             yield True
-    finally:
-        _put_back(saved)
 
 
 @torch.no_grad()

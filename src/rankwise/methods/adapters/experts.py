@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from rankwise.core.errors import ModelError, SettingsError
+from rankwise.core.undoing import undone
 from rankwise.methods.adapters.bridge import is_sharded
 from rankwise.methods.adapters.factored_weight import FactoredWeight
 from rankwise.methods.adapters.stacks import adapted_parameter
@@ -82,11 +83,9 @@ class FactoredExperts(FactoredWeight, ABC):
     def _in_place_of_weight(self, changed: Tensor) -> Iterator[None]:
         parameters: Any = self.get_base_layer()._parameters
         original = parameters[self.parameter_name]
-        parameters[self.parameter_name] = changed
-        try:
+        with undone(lambda: parameters.update({self.parameter_name: original})):
+            parameters[self.parameter_name] = changed
             yield
-        finally:
-            parameters[self.parameter_name] = original
 
     def _dtype_of_base(self) -> torch.dtype:
         return self.weight.dtype

@@ -22,9 +22,11 @@ from peft import PeftConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, onload_layer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from rankwise.core.errors import AdapterError, ModelError
 from rankwise.core.modules import parameter_uses
+from rankwise.core.undoing import undone
 from rankwise.methods.adapters.adapter_names import adapter_names, check_adapter_names
 from rankwise.methods.adapters.bridge import assign
 from rankwise.methods.adapters.experts import FactoredExperts
@@ -336,17 +338,19 @@ def _adapters_by_sample(model: nn.Module, names: Sequence[str], *, beams: int) -
     _check_names(model, names)
     repeated = [name for name in names for _ in range(beams)]
     encoder = _encoder_modules(model)
-    handles = []
-    try:
+    handles: list[RemovableHandle] = []
+
+    def remove() -> None:
+        for handle in handles:
+            handle.remove()
+
+    with undone(remove):
         for module in model.modules():
             if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper):
                 given = list(names) if module in encoder else repeated
                 hook = partial(_add_names, names=given)
                 handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _check_names(model: nn.Module, names: Sequence[str]) -> None:
