@@ -14,7 +14,7 @@ from rankwise.evaluation.metrics import Metric
 from rankwise.functional.sketches import add_sketch
 from rankwise.methods.adapters.bridge import adapted_layers
 from rankwise.methods.adapters.factored import FactoredLinear
-from rankwise.methods.adapters.fused import Factors
+from rankwise.methods.adapters.fused_linear import Factors
 from rankwise.methods.adapters.peft_types import register
 from rankwise.methods.adapters.tuner import FactoredTuner
 from rankwise.methods.table import Method

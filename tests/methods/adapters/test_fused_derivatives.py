@@ -100,6 +100,23 @@ def test_gradients_by_sample_are_those_of_each_sample_alone(kind):
             torch.testing.assert_close(by_sample[name][row], value)
 
 
+@pytest.mark.parametrize("kind", ["lora_xs", "delora", "lora"])
+def test_what_is_left_of_a_transform_has_its_derivative(kind):
+    model, left = adapted(kind, torch.float64), []
+    scale = torch.ones((), dtype=torch.float64, requires_grad=True)
+
+    def keep(x):
+        left.append(x * scale)
+        return x.sum()
+
+    grad(keep)(X)
+    assert torch._C._functorch.is_functorch_wrapped_tensor(left[0])
+    assert fused_layers(model(left[0])) == 2
+    actual = torch.autograd.grad(model(left[0]).square().sum(), scale)
+    expected = torch.autograd.grad(model(X * scale).square().sum(), scale)
+    torch.testing.assert_close(actual, expected)
+
+
 # torch 2.15 deprecates what its own forward derivatives are made with.
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
 @pytest.mark.parametrize("kind", ["lora_xs", "delora", "lora"])

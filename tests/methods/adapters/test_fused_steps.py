@@ -15,8 +15,9 @@ from tests.models.fused import CHAINS, adapted
 TOKENS, IN, OUT, RANK = 64, 48, 40, 4
 # What only makes another view of a tensor, or takes memory.
 SILENT = {"view", "t", "transpose", "permute", "slice", "select", "expand", "as_strided", "alias"}
-SILENT |= {"detach", "_unsafe_view", "unsqueeze", "lift_fresh", "promote_types"}
-SILENT |= {"empty", "new_empty", "empty_like"}
+SILENT |= {"detach", "_unsafe_view", "unsqueeze", "lift_fresh", "promote_types", "unbind", "split"}
+ALLOCATING = {"empty", "new_empty", "empty_like"}
+SILENT |= ALLOCATING
 
 
 class Operations(TorchDispatchMode):
@@ -24,11 +25,12 @@ class Operations(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.names, self.made = [], []
+        self.names, self.made, self.allocations = [], [], 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
         name = function.overloadpacket.__name__
+        self.allocations += name in ALLOCATING
         if name not in SILENT:
             self.names.append(name)
             tensors = result if isinstance(result, tuple | list) else (result,)
@@ -46,9 +48,10 @@ class OneLayer(nn.Module):
         return self.first(x)
 
 
-def layer_of(kind, dtype=torch.bfloat16):
+def layer_of(kind, dtype=torch.bfloat16, **options):
     base = OneLayer().to(dtype)
-    options = {"lora_alpha": 2 * RANK} if kind == "lora" else {}  # so that there is a scaling
+    if kind == "lora":  # so that there is a scaling
+        options = {"lora_alpha": 2 * RANK, **options}
     model = get_peft_model(base, config(kind, target_modules=["first"], r=RANK, **options))
     if kind == "lora":
         fuse(model)
@@ -73,7 +76,7 @@ def tokens(dtype=torch.bfloat16):
 @pytest.mark.parametrize(
     ("kind", "forward", "backward"),
     # A product with W and one added to it, and back: what is more is the adapter.
-    [("lora_xs", 5, 7), ("lora", 5, 7), ("delora", 12, 20)],
+    [("lora_xs", 5, 6), ("lora", 5, 7), ("delora", 12, 19)],
 )
 def test_a_layer_takes_a_handful_of_operations(kind, forward, backward):
     layer = layer_of(kind)
@@ -83,6 +86,20 @@ def test_a_layer_takes_a_handful_of_operations(kind, forward, backward):
     assert len(second.names) <= backward, second.names
     wide = [name for name in (*first.names, *second.names) if "mm" in name]
     assert wide.count("addmm_") == 2
+
+
+@pytest.mark.parametrize("kind", ["lora_xs", "lora"])
+def test_a_scaling_costs_no_operation_and_no_memory(kind):
+    def counted(alpha):
+        layer = layer_of(kind, lora_alpha=alpha)
+        pass_of(layer, tokens())
+        return [(sorted(each.names), each.allocations) for each in pass_of(layer, tokens())]
+
+    without, scaled = counted(RANK), counted(3 * RANK)
+    assert len(scaled[0][0]) == len(without[0][0])
+    assert len(scaled[1][0]) == len(without[1][0])
+    assert [each for _, each in scaled] == [each for _, each in without]
+    assert "mul" not in scaled[0][0] + scaled[1][0]
 
 
 @pytest.mark.parametrize("autocast", [False, True])

@@ -43,8 +43,8 @@ from rankwise.methods.adapters.experts import FactoredExperts, check_target_para
 from rankwise.methods.adapters.factored import FactoredLinear
 from rankwise.methods.adapters.factored_weight import FactoredWeight
 from rankwise.methods.adapters.factors import TINY
-from rankwise.methods.adapters.fused import Factors
 from rankwise.methods.adapters.fused_delora import frozen_half, fused_delora, lengths_of
+from rankwise.methods.adapters.fused_linear import Factors
 from rankwise.methods.adapters.peft_types import RankwisePeftType, register
 from rankwise.methods.adapters.tuner import FactoredTuner
 

@@ -16,13 +16,8 @@ from torch.nn.functional import linear
 
 from rankwise.core.errors import ModelError
 from rankwise.methods.adapters.factored_weight import FactoredWeight
-from rankwise.methods.adapters.fused import (
-    common_dropout,
-    fused_dtype,
-    fused_linear,
-    is_readable,
-    join,
-)
+from rankwise.methods.adapters.fused import common_dropout, fused_dtype, is_readable, join
+from rankwise.methods.adapters.fused_linear import fused_linear
 
 
 class FactoredLinear(FactoredWeight, ABC):

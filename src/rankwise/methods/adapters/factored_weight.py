@@ -33,7 +33,8 @@ from torch import Tensor, nn
 from rankwise.core.errors import ModelError
 from rankwise.methods.adapters.bridge import base_shape, device_of_base, freeze, weight_of, whole
 from rankwise.methods.adapters.factors import Factor, Kept, ReadFactor, is_keepable
-from rankwise.methods.adapters.fused import COMPUTED, Factors
+from rankwise.methods.adapters.fused import COMPUTED
+from rankwise.methods.adapters.fused_linear import Factors
 from rankwise.methods.adapters.quantised import backend_of
 from rankwise.methods.adapters.stacks import is_stored_transposed
 from rankwise.methods.adapters.undrawn import Starts

@@ -20,11 +20,14 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn.functional import linear
 
-from rankwise.methods.adapters.fused import (
+from rankwise.methods.adapters.fused_linear import (
+    as_rows,
     drop,
+    in_dtype,
     input_gradient,
     is_under_autocast,
     outer,
+    run_step,
     scale_of_dropout,
     start_of_output,
     times,
@@ -53,23 +56,23 @@ def fused_delora(
 
     All products are of the dtype of the last of ``frozen``.
     """
-    layer: Any = base
-    x = x.to(frozen[-1].dtype)
-    return _FusedDelora.apply(x, layer.weight, layer.bias, *trained, *frozen, dropout)  # type: ignore[return-value]
+    parameters, x = base._parameters, in_dtype(x, frozen[-1].dtype)
+    inputs = (x, parameters["weight"], parameters["bias"], *trained, *frozen, dropout)
+    return run_step(_FusedDelora, inputs)
 
 
 class _FusedDelora(Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         x, weight, bias, A, B, strength, *frozen, dropout = inputs
-        X = x.reshape(-1, x.shape[-1])
+        X = as_rows(x)
         dropped, mask = torch.native_dropout(X, dropout, True) if dropout else (X, None)
         left, right, lengths = _factors(A, B, frozen)
-        short = times(right, dropped.T)
+        short = times(dropped, right.T)
         ctx.drop_scale = scale_of_dropout(dropout)
         ctx.save_for_backward(*inputs[:-1], mask, left, right, lengths, short)
-        y, Y = start_of_output(x, weight, bias)
-        Y.addmm_(_scaled(short, strength).T, left.T)
+        y, Y = start_of_output(x, X, weight, bias)
+        Y.addmm_(_scaled(short, strength), left.T)
         return y
 
     @staticmethod
@@ -84,40 +87,46 @@ class _FusedDelora(Function):
         x, weight, _, A, B, strength, _, _, norms, _ = inputs
         x_trains, _, _, A_trains, B_trains, strength_trains, *_ = ctx.needs_input_grad
         dx = dA = dB = dstrength = None
-        r, dY, X = len(A), dy.reshape(-1, dy.shape[-1]).T, x.reshape(-1, x.shape[-1])
-        k = times(left.T, dY)
+        dY = as_rows(dy)
+        k = times(dY, left)
         if strength_trains:
             dstrength = (k * short).sum(dtype=strength.dtype).view_as(strength)
-        h = short[:r] + short[r:]
-        along = (k[:r] * h).sum(dim=1, dtype=A.dtype)
+        (k1, _), (h1, h2) = k.chunk(2, dim=1), short.chunk(2, dim=1)
+        h = h1 + h2
+        along = (k1 * h).sum(dim=0, dtype=A.dtype)
         by_length = strength / lengths
-        by_A, by_B = ((by_length / lengths).view(2, r) * along).unbind()
+        along_A, along_B = ((by_length / lengths) * along).unbind()
+        by_length_A, by_length_B = by_length.unbind()
         if A_trains:
-            dA = k[:r] @ (X if mask is None else drop(X, mask, ctx.drop_scale))
-            dA = (dA * norms).mul_(by_length[:r, None]).addcmul_(A, by_A[:, None], value=-1)
+            X = as_rows(x)
+            dA = torch.mm(k1.T, X if mask is None else drop(X, mask, ctx.drop_scale)) * norms
+            dA.mul_(by_length_A.unsqueeze(1)).addcmul_(A, along_A.unsqueeze(1), value=-1)
         if B_trains:
-            dB = (outer(dY, h) * by_length[r:]).addcmul_(B, by_B, value=-1)
+            dB = (outer(dY, h) * by_length_B).addcmul_(B, along_B, value=-1)
         if x_trains:
-            change = (_scaled(k, strength).T, right)
+            change = (_scaled(k, strength), right, 1.0)
             dx = input_gradient(dy, weight, change, mask, ctx.drop_scale).view(x.shape)
         return dx, None, None, dA, dB, dstrength, None, None, None, None, None
 
 
 def _factors(A: Tensor, B: Tensor, frozen: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return [B̂, B̂ - B̂₀] and [Â - Â₀; Â₀] N, rounded once, and the lengths of A's and B's."""
+    """Return [B̂, B̂ - B̂₀], [Â - Â₀; Â₀] N, rounded once, and the lengths of A's and B's (2, r)."""
     minus_A0, minus_B0, norms, right_half = frozen
-    r, dtype = len(A), right_half.dtype
-    lengths = A.new_empty(2 * r)
-    torch.linalg.vector_norm(A, dim=1, out=lengths[:r])
-    torch.linalg.vector_norm(B, dim=0, out=lengths[r:])
+    r, dtype = A.shape[0], right_half.dtype
+    lengths = A.new_empty((2, r))
+    of_A, of_B = lengths.unbind()
+    torch.linalg.vector_norm(A, dim=1, out=of_A)
+    torch.linalg.vector_norm(B, dim=0, out=of_B)
     lengths.clamp_(min=SMALLEST_LENGTH)
-    right = A.new_empty(2 * r, A.shape[1], dtype=dtype)
-    torch.mul(_difference(A, lengths[:r, None], minus_A0), norms, out=right[:r])
-    right[r:] = right_half
-    left = B.new_empty(len(B), 2 * r, dtype=dtype)
-    torch.div(B, lengths[r:], out=left[:, :r])
-    _difference(B, lengths[r:], minus_B0, out=left[:, r:])
-    return left, right, lengths
+    right = A.new_empty((2, *A.shape), dtype=dtype)
+    moved, start = right.unbind()
+    torch.mul(_difference(A, of_A.unsqueeze(1), minus_A0), norms, out=moved)
+    start.copy_(right_half)
+    left = B.new_empty((B.shape[0], 2 * r), dtype=dtype)
+    unit, difference = left.chunk(2, dim=1)
+    torch.div(B, of_B, out=unit)
+    _difference(B, of_B, minus_B0, out=difference)
+    return left, right.view(2 * r, -1), lengths
 
 
 def _difference(

@@ -34,7 +34,7 @@ from rankwise.methods.adapters.experts import FactoredExperts, check_target_para
 from rankwise.methods.adapters.factored import FactoredLinear
 from rankwise.methods.adapters.factored_weight import FactoredWeight, factor_dtype
 from rankwise.methods.adapters.factors import TINY, Factor
-from rankwise.methods.adapters.fused import Factors
+from rankwise.methods.adapters.fused_linear import Factors
 from rankwise.methods.adapters.peft_types import RankwisePeftType, register
 from rankwise.methods.adapters.tuner import FactoredTuner
 from rankwise.methods.adapters.undrawn import Start
