@@ -267,7 +267,8 @@ class DeloraLinear(DeloraWeight, FactoredLinear):
             return super()._fused_with(adapter_name, x, dtype=dtype, dropout=dropout)
         A, B, strength, *start = self._parts_in(adapter_name, None)
         frozen = self._keep(adapter_name, frozen_half, start, dtype=dtype)
-        return fused_delora(self.base_layer, x, [A, B, strength], frozen, dropout)
+        base: Any = self._modules["base_layer"]
+        return fused_delora(base, x, [A, B, strength], frozen, dropout)
 
 
 class DeloraExperts(DeloraWeight, FactoredExperts):

@@ -54,32 +54,34 @@ class FactoredLinear(FactoredWeight, ABC):
 
     def _fused(self, names: list[str], x: Tensor) -> Tensor | None:
         """Return the layer's output in one step of autograd, or None where that cannot be."""
-        dtype = fused_dtype(self.base_layer, x)
+        modules: Any = self._modules  # as in :meth:`_factors`
+        dtype = fused_dtype(modules["base_layer"], x)
         if dtype is None or not all(map(self._is_readable, names)):
             return None
-        dropout = common_dropout([self.dropout[name] for name in names])
+        dropouts = modules["dropout"]._modules
+        dropout = common_dropout([dropouts[name] for name in names])
         if dropout is None:
             return None
         if len(names) == 1:
             return self._fused_with(names[0], x, dtype=dtype, dropout=dropout)
         factors = join([self._scaled_product(name, dtype) for name in names])
-        return fused_linear(self.base_layer, x, factors, dtype=dtype, dropout=dropout)
+        return fused_linear(modules["base_layer"], x, factors, dtype=dtype, dropout=dropout)
 
     def _fused_with(
         self, adapter_name: str, x: Tensor, *, dtype: torch.dtype, dropout: float
     ) -> Tensor:
         """Return W x + b and the change of one adapter in one step of autograd."""
         factors, scaling = self.product(adapter_name, dtype), self.scaling[adapter_name]
-        return fused_linear(
-            self.base_layer, x, factors, dtype=dtype, dropout=dropout, scaling=scaling
-        )
+        base: Any = self._modules["base_layer"]
+        return fused_linear(base, x, factors, dtype=dtype, dropout=dropout, scaling=scaling)
 
     def _is_readable(self, adapter_name: str) -> bool:
         """Tell whether the weights of an adapter are there without a call of their modules."""
-        return all(
-            type(factor) is self.factor_class and is_readable(factor)
-            for factor in self._factors(adapter_name)
-        )
+        kind = self.factor_class
+        for factor in self._factors(adapter_name):
+            if type(factor) is not kind or not is_readable(factor):
+                return False
+        return True
 
     def _add_by_sample(self, names: list[str], x: Tensor, output: Tensor) -> Tensor:
         if self.merged:

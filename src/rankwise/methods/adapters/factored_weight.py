@@ -34,7 +34,7 @@ from rankwise.core.errors import ModelError
 from rankwise.methods.adapters.bridge import base_shape, device_of_base, freeze, weight_of, whole
 from rankwise.methods.adapters.factors import Factor, Kept, ReadFactor, is_keepable
 from rankwise.methods.adapters.fused import COMPUTED
-from rankwise.methods.adapters.fused_linear import Factors
+from rankwise.methods.adapters.fused_linear import Factors, in_dtype
 from rankwise.methods.adapters.quantised import backend_of
 from rankwise.methods.adapters.stacks import is_stored_transposed
 from rankwise.methods.adapters.undrawn import Starts
@@ -157,7 +157,7 @@ class FactoredWeight(nn.Module, BaseTunerLayer, ABC):
 
     def _factors(self, adapter_name: str) -> list[Factor]:
         modules: Any = self._modules  # not asked for by name, which takes the longest of a step
-        return [modules[part][adapter_name] for part in self.part_names]
+        return [modules[part]._modules[adapter_name] for part in self.part_names]
 
     def _parts_in(
         self, adapter_name: str, dtype: torch.dtype | None, frozen_dtype: torch.dtype | None = None
@@ -170,12 +170,12 @@ class FactoredWeight(nn.Module, BaseTunerLayer, ABC):
         parts = [whole(weight_of(factor)) for factor in self._factors(adapter_name)]
         trained = len(self.adapter_layer_names)
         if frozen_dtype is None:
-            target = dtype or functools.reduce(torch.promote_types, [each.dtype for each in parts])
-            parts[:trained] = [part.to(target) for part in parts[:trained]]
+            target = dtype or functools.reduce(torch.promote_types, {each.dtype for each in parts})
+            parts[:trained] = [in_dtype(part, target) for part in parts[:trained]]
         else:
             target = frozen_dtype
         frozen = parts[trained:]
-        if any(part.dtype != target for part in frozen):
+        if {part.dtype for part in frozen} != {target}:
             parts[trained:] = self._keep(adapter_name, _cast, frozen, dtype=target)
         return parts
 

@@ -64,13 +64,17 @@ class Kept:
 
     def is_of(self, sources: Sequence[Tensor], dtype: torch.dtype) -> bool:
         """Tell whether the values are those of ``sources`` as they are now, in ``dtype``."""
-        return dtype is self._dtype and all(
-            source is then
-            and source._version == version
-            and source.data_ptr() == pointer
-            and not source.requires_grad
-            for source, (then, version, pointer) in zip(sources, self._states, strict=True)
-        )
+        if dtype is not self._dtype:
+            return False
+        for source, (then, version, pointer) in zip(sources, self._states, strict=True):
+            if (
+                source is not then
+                or source._version != version
+                or source.data_ptr() != pointer
+                or source.requires_grad
+            ):
+                return False
+        return True
 
 
 def is_keepable(layer: nn.Module, sources: Sequence[Tensor]) -> bool:

@@ -141,8 +141,9 @@ def lora_forward(layer: lora.Linear, x: Tensor, *args: Any, **kwargs: Any) -> Te
 def _plain_adapters(layer: lora.Linear) -> list[tuple[str, Tensor, Tensor, nn.Module]] | None:
     """Return the names, B, A and dropouts of the active adapters; None if one does more."""
     # Read where modules hold their own: asked for by name they take the longest of a step.
-    parts: Any = [layer._modules[part]._modules for part in ("lora_B", "lora_A", "lora_dropout")]
-    lefts, rights, dropouts = parts
+    own: Any = layer._modules
+    lefts, rights = own["lora_B"]._modules, own["lora_A"]._modules
+    dropouts = own["lora_dropout"]._modules
     adapters = []
     for name in layer.active_adapters:
         if name not in rights:
