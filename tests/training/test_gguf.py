@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import datasets
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from rankwise.cli.main import main
 from rankwise.core.errors import ModelError
 from rankwise.methods.adapters.directory import read_config
+from rankwise.tasks import pretrained
 from rankwise.tasks.pretrained import from_pretrained
 from tests.models.gguf_files import make_gguf
 from tests.tasks.own.own_files import reviews, write_jsonl
@@ -57,13 +59,22 @@ def test_the_weights_are_those_in_the_file_and_nothing_is_printed(folder, name, 
     assert model.name_or_path == name
 
 
+def test_what_a_file_says_of_itself_is_read_once(tmp_path, folder, monkeypatch):
+    read = []
+    own = pretrained._read_gguf
+    monkeypatch.setattr(pretrained, "_read_gguf", lambda file: read.append(file) or own(file))
+    file = tmp_path / "once.gguf"
+    shutil.copy(folder / "tiny.gguf", file)
+    for kind in (AutoConfig, AutoTokenizer, AutoModelForCausalLM, AutoConfig):
+        from_pretrained(kind, str(file))
+    assert len(read) == 1
+
+
 def test_its_configuration_is_read_again_only_where_the_file_has_changed(tmp_path, monkeypatch):
     wide = AutoConfig.from_pretrained("plain").hidden_size
-    file, read, own = tmp_path / "tiny.gguf", [], AutoConfig.from_pretrained
+    file, read, own = tmp_path / "tiny.gguf", [], pretrained._read_gguf
     file.write_bytes(Path("tiny.gguf").read_bytes())
-    monkeypatch.setattr(
-        AutoConfig, "from_pretrained", lambda *a, **options: read.append(1) or own(*a, **options)
-    )
+    monkeypatch.setattr(pretrained, "_read_gguf", lambda file: read.append(file) or own(file))
     three = from_pretrained(AutoConfig, str(file), num_labels=3)
     plain = from_pretrained(AutoConfig, str(file))
     assert (three.num_labels, plain.num_labels, len(read)) == (3, 2, 1)

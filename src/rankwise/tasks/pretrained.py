@@ -19,10 +19,8 @@ from huggingface_hub import is_offline_mode, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
     AutoTokenizer,
     BitsAndBytesConfig,
-    PreTrainedConfig,
     PreTrainedTokenizerBase,
     TorchAoConfig,
     modeling_gguf_pytorch_utils,
@@ -38,6 +36,7 @@ Quantization = Literal["nf4", "int8", "int8-torchao"]
 
 _PACKAGE = "package:"
 _GGUF = ".gguf"
+_read_gguf = modeling_gguf_pytorch_utils.load_gguf_checkpoint
 
 
 def find_model(name: str) -> str:
@@ -103,12 +102,7 @@ def _from_gguf(kind: Any, found: str, name: str, **options: Any) -> Any:
     if is_model:
         # Packed weights take no gradient to what stands before them.
         options = {"quantization_config": GgufConfig(dequantize=True)} | options
-    with loading_errors(name), _no_bar_of_tensors():
-        if kind is AutoConfig and Path(found).is_file():
-            stamp = Path(found).stat()
-            config = copy.deepcopy(_config_of(found, stamp.st_size, stamp.st_mtime_ns))
-            config.update(options)
-            return config
+    with loading_errors(name), _gguf_read_once():
         loaded = kind.from_pretrained(
             home or ".", gguf_file=file, trust_remote_code=False, **options
         )
@@ -144,25 +138,32 @@ def _unreachable(name: str, details: str = "") -> str:
 
 
 @contextlib.contextmanager
-def _no_bar_of_tensors() -> Iterator[None]:
-    """Keep from the terminal the bar that Transformers draws past its own switch for bars."""
+def _gguf_read_once() -> Iterator[None]:
+    """Keep what Transformers reads of a GGUF file beside the tensors; and its bar to itself.
+
+    It reads the vocabulary, for seconds, each time that a configuration, a tokenizer or a model is
+    asked for; and it draws a bar of tensors past its own switch for bars.
+    """
     module: Any = modeling_gguf_pytorch_utils
-    own = module.tqdm
-    module.tqdm = partial(own, disable=True)
+    bar, read = module.tqdm, module.load_gguf_checkpoint
+
+    def read_once(path: Any, return_tensors: bool = False, **options: Any) -> Any:
+        if return_tensors:
+            return read(path, return_tensors=True, **options)
+        stamp = Path(path).stat()
+        return copy.deepcopy(_described(str(path), stamp.st_size, stamp.st_mtime_ns))
+
+    module.tqdm, module.load_gguf_checkpoint = partial(bar, disable=True), read_once
     try:
         yield
     finally:
-        module.tqdm = own
+        module.tqdm, module.load_gguf_checkpoint = bar, read
 
 
-@lru_cache(maxsize=4)
-def _config_of(file: str, _size: int, _changed: int) -> PreTrainedConfig:
-    """Return the configuration in a GGUF file of that size, changed then.
-
-    It is kept: reading it takes Transformers seconds, because it also reads the vocabulary.
-    """
-    path = Path(file)
-    return AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name)
+@lru_cache(maxsize=2)
+def _described(file: str, _size: int, _changed: int) -> dict[str, Any]:
+    """Return what a GGUF file of that size, changed then, says of itself."""
+    return _read_gguf(file)
 
 
 @lru_cache(maxsize=4)
