@@ -49,6 +49,8 @@ def test_the_card_of_a_start_says_whether_rankwise_is_needed(kind, is_needed):
 
 
 def test_a_federation_of_0_1_recorded_no_versions():
+    told = export_card(record() | {"commit": None}, target="lora", found="x")
+    assert "commit" not in told
     told = export_card(record() | {"versions": {}, "commit": None}, target="lora", found="x")
     assert "## Versions" not in told
     assert "## Settings" in told

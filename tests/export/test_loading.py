@@ -77,11 +77,43 @@ def test_a_model_of_images_is_loaded_by_its_base_with_as_many_classes():
     )
 
 
-@pytest.mark.parametrize("name", [None, "", "owner/model/file.gguf"])
+@pytest.mark.parametrize("name", [None, ""])
 def test_a_base_that_no_name_loads_has_no_code(name):
     base = built(*CLASSES["CAUSAL_LM"])
     config = {"base_model_name_or_path": name, "task_type": "CAUSAL_LM"}
     assert adapter_code(base, config, dtype="float32") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "file"),
+    [
+        ("owner/model/file.gguf", '"owner/model"', "file.gguf"),
+        ("owner/model/q4/file.gguf", '"owner/model"', "q4/file.gguf"),
+        ("./models/a/file.gguf", '"./models/a"', "file.gguf"),
+        ("file.gguf", '"."', "file.gguf"),
+        ("package:llm/file.gguf", 'str(files("llm"))', "file.gguf"),
+        ("package:llm/q4/file.gguf", 'str(files("llm") / "q4")', "file.gguf"),
+    ],
+)
+def test_a_base_in_a_gguf_file_is_loaded_by_its_folder_and_its_name(name, place, file):
+    base = built(*CLASSES["CAUSAL_LM"])
+    config = {"base_model_name_or_path": name, "task_type": "CAUSAL_LM"}
+    code = adapter_code(base, config, dtype="float32")
+    compile(code, "card", "exec")
+    assert ("from importlib.resources import files" in code) == name.startswith("package:")
+    assert (
+        f'base = AutoModelForCausalLM.from_pretrained({place}, gguf_file="{file}", dtype="float32"'
+        ", quantization_config=GgufConfig(dequantize=True))\n"
+        'model = PeftModel.from_pretrained(base, "DIRECTORY")'
+    ) in code
+
+
+def test_classes_with_names_go_along():
+    names = {0: "dark", 1: 'a "light" one'}
+    base = built(*WITHOUT["images"], id2label=names)
+    config = {"base_model_name_or_path": "owner/vit", "task_type": None}
+    code = adapter_code(base, config, dtype="float32")
+    assert f"num_labels=2, ignore_mismatched_sizes=True, id2label={names})" in code
 
 
 def test_an_exported_causal_model_is_loaded_by_the_auto_class_of_peft(tmp_path):

@@ -87,7 +87,8 @@ def _versions(record: dict[str, Any]) -> str:
     if not record["versions"]:
         return ""
     versions = "\n".join(f"- {name} {number}" for name, number in record["versions"].items())
-    return f"## Versions\n\n{versions}\n- commit {record['commit']}\n\n"
+    versions += f"\n- commit {record['commit']}" if record["commit"] else ""
+    return f"## Versions\n\n{versions}\n\n"
 
 
 def _name_on_hub(model: str | None) -> str | None:

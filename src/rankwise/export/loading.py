@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import nn
 from transformers.models.auto import modeling_auto as auto
 
 _GGUF = ".gguf"
+_PACKAGE = "package:"
+_ON_BASE = 'model = PeftModel.from_pretrained(base, "DIRECTORY")'
+_MOST_NAMES = 100
 
 
 class LoadedBy(NamedTuple):
@@ -97,9 +101,11 @@ def adapter_code(base: nn.Module, config: Mapping[str, Any], *, dtype: str) -> s
         dtype: Of the base's weights.
     """
     kind, name = loaded_by(base), config["base_model_name_or_path"]
-    if kind is None or not name or name.endswith(_GGUF):
+    if kind is None or not name:
         return None
     options = _options(base, kind, dtype)
+    if name.endswith(_GGUF):
+        return _code_of_gguf(kind, name, options)
     if config["task_type"] is not None:
         auto_class = kind.auto_class.replace("Auto", "AutoPeft", 1)
         return (
@@ -108,8 +114,27 @@ def adapter_code(base: nn.Module, config: Mapping[str, Any], *, dtype: str) -> s
         )
     return (
         f"from peft import PeftModel\nfrom transformers import {kind.auto_class}\n\n"
-        f'base = {kind.auto_class}.from_pretrained("{name}", {options})\n'
-        'model = PeftModel.from_pretrained(base, "DIRECTORY")'
+        f'base = {kind.auto_class}.from_pretrained("{name}", {options})\n{_ON_BASE}'
+    )
+
+
+def _code_of_gguf(kind: LoadedBy, name: str, options: str) -> str:
+    """Return the same for a base in a GGUF file, of which PEFT's own classes load none."""
+    home, _, file = name.rpartition("/")
+    found, place = "", f'"{home or "."}"'
+    if name.startswith(_PACKAGE):
+        package, *folders = home.removeprefix(_PACKAGE).split("/")
+        found = "from importlib.resources import files\n\n"
+        place = "/".join([f'files("{package}")', *(f'"{folder}"' for folder in folders)])
+        place = f"str({place})".replace("/", " / ")
+    elif not name.startswith(("/", ".", "~")) and name.count("/") > 1 and not Path(name).is_file():
+        owner, repository, file = name.split("/", 2)
+        place = f'"{owner}/{repository}"'
+    options += ", quantization_config=GgufConfig(dequantize=True)"
+    return (
+        f"{found}from peft import PeftModel\nfrom transformers import {kind.auto_class}, GgufConfig"
+        f'\n\nbase = {kind.auto_class}.from_pretrained({place}, gguf_file="{file}", {options})\n'
+        f"{_ON_BASE}"
     )
 
 
@@ -130,4 +155,10 @@ def _options(base: nn.Module, kind: LoadedBy, dtype: str) -> str:
         # A head of other classes in the base's checkpoint makes room for the adapter's.
         config: Any = base.config
         said += f", num_labels={config.num_labels}, ignore_mismatched_sizes=True"
+        names = [config.id2label[number] for number in sorted(config.id2label)]
+        if (
+            names != [f"LABEL_{number}" for number in range(len(names))]
+            and len(names) <= _MOST_NAMES
+        ):
+            said += f", id2label={dict(enumerate(names))}"
     return said
