@@ -237,3 +237,16 @@ def test_what_was_read_can_be_written_and_read_again(setting, value):
 )
 def test_a_tree_survives_being_written(tree):
     assert read(shlex.split(shlex.join(option_words(tree)))) == tree
+
+
+def test_lists_are_written_as_one_types_them():
+    tree = {
+        "compare": {"methods": ["lora", "lora-sb"], "seeds": [0], "learning_rates": [0.01, 0.1]}
+    }
+    assert option_words(tree) == [
+        "--compare.methods=lora,lora-sb",
+        "--compare.seeds=0",
+        "--compare.learning_rates=0.01,0.1",
+    ]
+    doubtful = {"compare": {"methods": ["lora", {"name": "cola"}]}, "task": {"metrics": ["a, b"]}}
+    assert read(option_words(doubtful)) == doubtful

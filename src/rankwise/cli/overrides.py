@@ -20,6 +20,7 @@ from rankwise.training.settings.written import as_yaml
 Tree = dict[str, Any]
 # A value that leaves no doubt that it is a list; a comma in a regular expression makes none.
 _PLAIN_LIST = re.compile(r"[\w.+-]+(,[\w.+-]+)+")
+_PLAIN_VALUES = re.compile(r"[\w.+-]+(,[\w.+-]+)*")
 _SWITCHED = ("true", "false", "yes", "no", "on", "off", "t", "f", "y", "n", "1", "0")
 _NULL = ("", "~", "null")
 _QUOTES = ("'", '"')
@@ -69,8 +70,17 @@ def option_words(tree: Tree, *, above: str = "") -> list[str]:
         if is_section and value and all(map(_is_plain_key, value)):
             words += option_words(value, above=f"{name}.")
         else:
-            words.append(f"--{name}={as_yaml(value)}")
+            words.append(f"--{name}={_written(name, value)}")
     return words
+
+
+def _written(name: str, value: Any) -> str:
+    """Write a list without brackets where it is read as the same list, and all else as YAML."""
+    if isinstance(value, list):
+        text = ",".join(map(as_yaml, value))
+        if _PLAIN_VALUES.fullmatch(text) and repr(_read_value(name, text)) == repr(value):
+            return text
+    return as_yaml(value)
 
 
 def parse_variations(arguments: list[str]) -> dict[str, list[Any]]:
