@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
-from rankwise.pages.writing import NOTHING, duration, listed, points, signed, size
+from rankwise.pages.writing import NOTHING, duration, listed, on_lines, points, signed, size
 
 
 @pytest.mark.parametrize(
@@ -48,3 +50,15 @@ def test_what_rounds_to_zero_has_no_minus():
 def test_a_list_has_its_opening_and_an_empty_one_says_so():
     assert listed(["a", "b"], opening="In order") == "In order. a; b."
     assert listed([], opening="In order") == NOTHING
+
+
+def test_a_command_has_an_option_a_line_and_stays_the_same_command():
+    command = "rankwise compare a.csv --output o --task.text='a --b' --vary method.r=4,8"
+    assert on_lines(command).splitlines() == [
+        "rankwise compare a.csv \\",
+        "  --output o \\",
+        "  '--task.text=a --b' \\",
+        "  --vary method.r=4,8",
+    ]
+    assert shlex.split(on_lines(command).replace("\\\n", "")) == shlex.split(command)
+    assert on_lines("it's no command") == "it's no command"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 NOTHING = "There is nothing to draw."
@@ -48,3 +49,19 @@ def listed(items: Sequence[str], *, opening: str = "") -> str:
     if not items:
         return NOTHING
     return (f"{opening}. " if opening else "") + "; ".join(items) + "."
+
+
+def on_lines(command: str) -> str:
+    """Write a command with each option on a line of its own, as a shell takes it.
+
+    What is no command of a shell, as a record from elsewhere may have it, is left as it is.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return command
+    lines: list[list[str]] = [[]]
+    for word in words:
+        lines += [[]] if word.startswith("--") else []
+        lines[-1].append(shlex.quote(word))
+    return " \\\n  ".join(map(" ".join, lines))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from urllib.parse import unquote
 
@@ -155,7 +156,10 @@ def test_failures_and_warnings_are_listed_with_their_reasons(page, comparison):
 def test_the_protocol_is_complete_and_the_command_repeats_it(page, comparison):
     protocol = page.by_id("protocol")
     written = comparison.summary.protocol
-    assert protocol.all("pre")[0].text == written.command
+    (shown,) = protocol.all("pre")
+    # The page's text has its lines joined.
+    assert shlex.split(shown.text.replace("\\ ", "")) == shlex.split(written.command)
+    assert shown.text.count("\\ --") == written.command.count(" --") == 2
     terms = [term.text for term in protocol.all("dt")]
     for key, value in written.model_dump().items():
         assert key.replace("_", " ") in terms
@@ -164,6 +168,7 @@ def test_the_protocol_is_complete_and_the_command_repeats_it(page, comparison):
     values = [value.text for value in protocol.all("dd")]
     assert "0.001, 0.003, 0.01, 0.03, 0.1" in values
     assert {"none", "yes", "577"} <= set(values)
+    assert all(values), "a setting without a value"
 
 
 def test_starts_are_shown_only_if_an_init_reported_them(page, comparison, tmp_path):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from rankwise.comparison.report import rates
+from rankwise.comparison.report.comparison import Comparison
 from rankwise.comparison.report.series import learning_rate_sweep
 from tests.comparison.report.charts_of import COMPARISON, labels_told, row_of, traces
 from tests.comparison.report_records import LEARNING_RATES
@@ -29,6 +32,23 @@ def test_a_rate_at_which_a_run_failed_is_a_gap_with_a_cross_on_the_axis(figure):
     cross = traces(figure, "failed")["delora r=1"]
     assert (cross.x, cross.y) == ((0.1,), (figure.layout.yaxis.range[0],))
     assert not traces(figure, "failed")["lora r=1"].x
+
+
+@pytest.mark.parametrize("steps", [(0.001, 0.003), (1e-4, 3e-4, 1e-3)])
+def test_names_stand_inside_of_the_axis(steps):
+    rows = [
+        row.model_copy(update={"learning_rate": steps[-1]}) for row in COMPARISON.summary.methods
+    ]
+    comparison = Comparison(
+        COMPARISON.summary.model_copy(update={"methods": tuple(rows)}),
+        [
+            run.model_copy(update={"learning_rate": steps[n % len(steps)]})
+            for n, run in enumerate(COMPARISON.runs)
+        ],
+    )
+    figure = rates.draw(comparison, "300")
+    for label in traces(figure, "label").values():
+        assert math.log10(label.x[-1]) < figure.layout.xaxis.range[1] - 1e-9
 
 
 def test_learning_rates_are_told_by_what_the_worst_costs():

@@ -15,6 +15,7 @@ from rankwise.comparison.records import SummaryRow
 from rankwise.comparison.report.comparison import Comparison
 from rankwise.comparison.report.drawing import Stroke, strokes_of
 from rankwise.comparison.report.series import Series
+from rankwise.comparison.report.ticks import ticks
 from rankwise.pages.drawing import escaped, figure_of, span_of
 from rankwise.pages.palette import MUTED, PAPER
 from rankwise.pages.writing import duration, listed, signed, size
@@ -45,7 +46,7 @@ class Front:
         order: Of the front in words: from what to what.
         write: How a cost is told.
         hover: The same for Plotly, behind the score.
-        axis: Further properties of the axis.
+        units: Of its ticks, from the smallest, with how much they are; none: Plotly chooses.
         is_logarithmic: Whether only ratios of the cost count.
     """
 
@@ -54,7 +55,7 @@ class Front:
     order: str
     write: Callable[[float], str]
     hover: str
-    axis: dict[str, Any] = field(default_factory=dict)
+    units: Mapping[str, float] = field(default_factory=dict)
     is_logarithmic: bool = True
 
     def draw(self, comparison: Comparison, _view: str | None) -> go.Figure:
@@ -76,8 +77,10 @@ class Front:
         span = span_of(
             [s for k in strokes for s in (*k.series.low, *k.series.mean, *k.series.high)]
         )
-        scale = {"type": "log"} if self.is_logarithmic else {}
-        axis = {"title": {"text": self.title}, "range": ends} | scale | self.axis
+        axis: dict[str, Any] = {"title": {"text": self.title}, "range": ends}
+        if self.is_logarithmic:
+            at, texts = ticks(10 ** ends[0], 10 ** ends[1], units=self.units)
+            axis |= {"type": "log", "tickvals": at, "ticktext": texts}
         figure = figure_of(traces, x_axis=axis, y_title=f"test {comparison.metric}", span=span)
         return figure.update_layout(margin={"r": 24})
 
@@ -158,7 +161,7 @@ PARAMETERS = Front(
     "from the fewest parameters to the most",
     "{:,}".format,
     "%{x:,} trainable parameters",
-    {"tickformat": "~s", "dtick": "D2"},
+    {"": 1, "k": 1e3, "M": 1e6, "G": 1e9},
 )
 TIME = Front(
     "run_seconds",
@@ -166,7 +169,7 @@ TIME = Front(
     "from the shortest run to the longest",
     duration,
     "%{x:.3~s}s a run",
-    {"tickformat": "~s", "ticksuffix": "s", "dtick": "D2"},
+    {" ms": 1e-3, " s": 1, " min": 60, " h": 3600},
 )
 MEMORY = Front(
     "peak_memory_bytes",
@@ -174,7 +177,7 @@ MEMORY = Front(
     "from the least memory to the most",
     size,
     "%{x:.3~s}B of memory",
-    {"tickformat": "~s", "ticksuffix": "B", "dtick": "D2"},
+    {" B": 1, " kB": 1e3, " MB": 1e6, " GB": 1e9, " TB": 1e12},
 )
 FORGETTING = Front(
     "forgetting_mean",

@@ -13,6 +13,7 @@ from rankwise.comparison.report.columns import columns
 from rankwise.comparison.report.comparison import Comparison
 from rankwise.comparison.report.formats import downloads
 from rankwise.pages.frame import require_extra, write_page
+from rankwise.pages.writing import on_lines
 
 
 def write_report(comparison: Comparison, path: Path) -> None:
@@ -40,6 +41,7 @@ def write_report(comparison: Comparison, path: Path) -> None:
             "comparison": comparison,
             "summary": comparison.summary,
             "protocol": comparison.summary.protocol.model_dump(mode="json"),
+            "command": on_lines(comparison.summary.protocol.command),
             "columns": measured,
             "groups": tables.groups(comparison, measured),
             "rank_headings": rank_headings,

@@ -35,7 +35,8 @@ def draw(comparison: Comparison, view: str | None) -> go.Figure:
         "type": "log",
         "tickvals": rates,
         "ticktext": [f"{rate:g}" for rate in rates],
-        "range": [math.log10(rates[0] / margin), math.log10(rates[-1] * margin)],
+        # What stands behind the end, be it by the last digit, is not drawn: the names stand there.
+        "range": [math.log10(rates[0] / margin), math.log10(rates[-1] * margin) + 1e-6],
     }
     title = f"validation {comparison.metric}"
     return figure_of(traces, x_axis=axis, y_title=title, span=span)
