@@ -7,6 +7,7 @@ PEFT. A repeated call then does what the first was to do.
 from __future__ import annotations
 
 import copy
+import functools
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +19,13 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
+from rankwise.capture.gradients import capture_gradients
 from rankwise.methods.adapters.bridge import adapted_layers, base_weight
 from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
 from rankwise.methods.chain.chain import Chain
+from rankwise.methods.chain.fold_steps import FoldBelow
+from rankwise.methods.chain.share_watch import ShareWatch
 
 from .interrupter import CALLS, LINES, ctrl_c, keyboard_interrupt, runtime_error, sweep
 
@@ -70,7 +74,7 @@ class Ground:
         # Gradients are left, so that what takes them away is seen.
 
     def fold(self) -> None:
-        self.chain.fold(self.optimizer)
+        self.chain.fold(self.optimizer, step=9)
 
     def copy(self) -> Ground:
         twin = copy.deepcopy(self)
@@ -98,6 +102,7 @@ class Ground:
             "sizes": [(layer.r["default"], layer.scaling["default"]) for layer in layers],
             "alphas": [getattr(layer, "lora_alpha", None) for layer in layers],
             "shapes": {name: tuple(each.shape) for name, each in parameters.items()},
+            "fold steps": self.chain.fold_steps if self.chain else (),
             "config": (type(config), config.r, getattr(config, "use_rslora", None)),
             "tuner": (type(self.model.base_model), self.model.peft_type),
             "hooks": sum(len(module._forward_hooks) for module in self.model.modules()),
@@ -122,7 +127,7 @@ def chained() -> Ground:
 def with_chain(ground: Ground, **options) -> Ground:
     ground.chain = Chain(ground.model, **options)
     ground.train()
-    ground.fold()
+    ground.chain.fold(ground.optimizer, step=4)
     ground.train()
     return ground
 
@@ -147,6 +152,20 @@ def chained_xs() -> Ground:
 
 def chained_delora() -> Ground:
     return with_chain(of_delora())
+
+
+def along_gradients() -> Ground:
+    """A chain each of whose blocks begins along the gradient."""
+    ground = plain()
+    return with_chain(ground, side="right", sketch="gradient", gradients=gradients_of(ground.model))
+
+
+def gradients_of(model: nn.Module) -> Any:
+    return functools.partial(capture_gradients, model, batches=[X], loss=squares)
+
+
+def squares(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return model(x).square().sum()
 
 
 def bases(ground: Ground) -> list[list]:
@@ -184,6 +203,11 @@ def differences(state: dict[str, Any], before: dict[str, Any]) -> list[str]:
     return [name for name, value in state.items() if value != before[name]]
 
 
+def rare(*values: Any) -> Any:
+    """A start that is tried where there is time."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def make_chain(ground: Ground) -> None:
     Chain(ground.model)
 
@@ -196,7 +220,7 @@ def test_making_a_chain_leaves_the_model_as_it_was(start, attack):
 
 
 @attacks
-@pytest.mark.parametrize("start", [chained, chained_xs, chained_delora])
+@pytest.mark.parametrize("start", [chained, chained_xs, chained_delora, rare(along_gradients)])
 def test_a_fold_is_whole_or_not_at_all(start, attack):
     assert_two_states(start, Ground.fold, attack)
 
@@ -204,7 +228,15 @@ def test_a_fold_is_whole_or_not_at_all(start, attack):
 @attacks
 @pytest.mark.parametrize(
     ("start", "final_rank"),
-    [(chained, None), (chained, 1), (chained_xs, None), (chained_delora, None)],
+    [
+        (chained, None),
+        (chained, 1),
+        (chained_xs, None),
+        rare(chained_xs, 1),
+        (chained_delora, None),
+        rare(chained_delora, 1),
+        rare(along_gradients, 1),
+    ],
 )
 def test_a_finish_is_whole_or_not_at_all(start, final_rank, attack):
     def act(ground: Ground) -> None:
@@ -214,7 +246,9 @@ def test_a_finish_is_whole_or_not_at_all(start, final_rank, attack):
 
 
 @attacks
-@pytest.mark.parametrize("start", [chained, chained_delora])
+@pytest.mark.parametrize(
+    "start", [chained, rare(chained_xs), chained_delora, rare(along_gradients)]
+)
 def test_a_load_is_whole_or_not_at_all(start, attack, tmp_path):
     saved = start()
     saved.train()
@@ -224,8 +258,31 @@ def test_a_load_is_whole_or_not_at_all(start, attack, tmp_path):
 
 
 @attacks
-def test_saving_changes_nothing_but_a_whole_file(attack):
-    first = chained()
+@pytest.mark.parametrize(
+    "start", [chained, rare(chained_xs), rare(chained_delora), rare(along_gradients)]
+)
+def test_looking_at_what_a_block_captures_changes_nothing(start, attack):
+    def act(ground: Ground) -> None:
+        gradients = gradients_of(ground.model)
+        ground.report = ShareWatch(ground.chain, FoldBelow(0.999, look_every=1), gradients)
+        ground.report.is_due(9)
+
+    first = start()
+    before = first.state()
+    random = torch.get_rng_state()
+
+    def fault(ground: Ground, is_done: bool) -> str | None:
+        if not torch.equal(torch.get_rng_state(), random) or not torch.is_grad_enabled():
+            return "the random state, or whether gradients are on, has changed"
+        return None if ground.state() == before else "the model or the chain has changed"
+
+    assert not sweep(first.copy, act, fault, **attack)
+
+
+@attacks
+@pytest.mark.parametrize("start", [chained, rare(chained_xs), rare(chained_delora)])
+def test_saving_changes_nothing_but_a_whole_file(start, attack):
+    first = start()
     before = first.state()
 
     def act(ground: Ground) -> None:
@@ -245,9 +302,12 @@ def test_saving_changes_nothing_but_a_whole_file(attack):
 
 
 @attacks
-def test_a_context_manager_restores_the_base_whatever_happens(attack):
-    first = chained()
-    before = bases(plain())
+@pytest.mark.parametrize(
+    "start", [chained, rare(chained_xs), rare(chained_delora), rare(along_gradients)]
+)
+def test_a_context_manager_restores_the_base_whatever_happens(start, attack):
+    first = start()
+    before = bases(plain())  # which all kinds have
 
     def act(ground: Ground) -> None:
         with ground.chain:

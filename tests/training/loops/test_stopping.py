@@ -18,6 +18,8 @@ from rankwise.training.run import train_run
 pytestmark = pytest.mark.runs
 
 CHAIN = {"schedule": {"every_epochs": 1}}
+LOOKS = {"captured_below": 0.5, "look_every": 2, "most_steps": 5, "gradient_samples": 16}
+WATCHED = {"schedule": {"every_epochs": None, "warmup_steps": 1, **LOOKS}}
 DROPOUT = {"adapter": {"dropout": 0.3}}
 
 
@@ -54,6 +56,7 @@ def checkpoint_of(run, output):
     [
         ("lora", {"logging_steps": 3, "method": DROPOUT, "keep": "best"}, 7, "7"),
         ("rac-lora", {"method": CHAIN, "accumulation_steps": 2}, 5, "5"),
+        ("rac-lora", {"method": WATCHED}, 7, "7"),
         ("lora", {}, 10, "10"),  # the last of an epoch, which is scored first
     ],
 )
@@ -69,6 +72,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     resumed = train_run(run, output, resume=True)
     assert resumed.curve == whole.curve
     assert resumed.steps == whole.steps
+    assert resumed.folds == whole.folds
     assert resumed.diagnostics == whole.diagnostics
     states = [
         FinishedRun.below(folder, run.name).trained_model().state_dict()
