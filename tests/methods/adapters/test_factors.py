@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rankwise.export.lora import export_lora
-from rankwise.methods.adapters.bridge import adapted_layers, delta, freeze
+from rankwise.methods.adapters.bridge import adapted_layers, delta, freeze, weight_of
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
 from tests.models.adapters import attach, config, inputs, layers, train
@@ -180,3 +180,25 @@ def test_a_trained_factor_that_is_read_is_no_leaf_for_the_wrapping_policy_of_fsd
             getattr(module, "weight", None), nn.Parameter
         ):
             assert not module.weight.requires_grad
+
+
+class Bringing(dict):
+    """Stands for DeepSpeed's, which brings a parameter when it is asked for by ``[name]``."""
+
+    def __getitem__(self, name):
+        brought = super().__getitem__(name)
+        brought.is_here = True
+        return brought
+
+
+def test_a_weight_is_asked_for_so_that_it_is_brought():
+    factor = layers(attach("lora_xs"))[0].rankwise_xs_R["default"]
+    factor._parameters = Bringing(factor._parameters)
+    assert weight_of(factor).is_here
+
+
+def test_a_weight_that_is_no_parameter_meanwhile_is_found():
+    factor = layers(attach("lora_xs"))[0].rankwise_xs_R["default"]
+    view = factor._parameters.pop("weight").detach()
+    factor.__dict__["weight"] = view  # as FSDP does while a layer computes
+    assert weight_of(factor) is view

@@ -293,9 +293,10 @@ def device_of_base(layer: BaseTunerLayer) -> torch.device:
 def weight_of(module: nn.Module) -> Tensor:
     """Return the weight of a module where it computes."""
     if "_hf_hook" not in module.__dict__:
-        # Asked of the module by name, it is the slowest part of a fused layer.
-        weight = module._parameters.get("weight")
-        return module.weight if weight is None else weight  # type: ignore[return-value]
+        parameters: Any = module._parameters  # as asking the module by name takes longer
+        if "weight" in parameters:
+            return parameters["weight"]  # and not `get`, by which DeepSpeed's ZeRO-3 brings nothing
+        return module.weight  # type: ignore[return-value]
     with in_memory(module):
         return module.weight  # type: ignore[return-value]
 

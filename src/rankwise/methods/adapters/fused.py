@@ -119,14 +119,12 @@ def lora_forward(layer: lora.Linear, x: Tensor, *args: Any, **kwargs: Any) -> Te
     merged or mixed adapters, several of which one drops inputs, or with arguments beside x takes
     PEFT's way.
     """
-    is_bare = not (args or kwargs or layer.merged or layer.disable_adapters)
-    adapters = _plain_adapters(layer) if is_bare else None
     base: Any = layer._modules["base_layer"]
-    dtype = fused_dtype(base, x) if adapters else None
-    if not adapters or dtype is None:
-        return lora.Linear.forward(layer, x, *args, **kwargs)
-    dropout = common_dropout([dropout for *_, dropout in adapters])
-    if dropout is None:
+    is_bare = not (args or kwargs or layer.merged or layer.disable_adapters)
+    dtype = fused_dtype(base, x) if is_bare else None
+    adapters = [] if dtype is None else _plain_adapters(layer)
+    dropout = common_dropout([each for *_, each in adapters])
+    if not adapters or dtype is None or dropout is None:
         return lora.Linear.forward(layer, x, *args, **kwargs)
     scalings = [layer.scaling[name] for name, *_ in adapters]
     if len(adapters) == 1:
@@ -138,8 +136,8 @@ def lora_forward(layer: lora.Linear, x: Tensor, *args: Any, **kwargs: Any) -> Te
     return fused_linear(base, x, factors, dtype=dtype, dropout=dropout, scaling=scaling)
 
 
-def _plain_adapters(layer: lora.Linear) -> list[tuple[str, Tensor, Tensor, nn.Module]] | None:
-    """Return the names, B, A and dropouts of the active adapters; None if one does more."""
+def _plain_adapters(layer: lora.Linear) -> list[tuple[str, Tensor, Tensor, nn.Module]]:
+    """Return the names, B, A and dropouts of the active adapters; of none if one does more."""
     # Read where modules hold their own: asked for by name they take the longest of a step.
     own: Any = layer._modules
     lefts, rights = own["lora_B"]._modules, own["lora_A"]._modules
@@ -151,7 +149,7 @@ def _plain_adapters(layer: lora.Linear) -> list[tuple[str, Tensor, Tensor, nn.Mo
         left, right = lefts[name], rights[name]
         is_plain = _is_plain_factor(left) and _is_plain_factor(right) and left.bias is None
         if not is_plain or name in layer.lora_variant:
-            return None
+            return []
         adapters.append((name, weight_of(left), weight_of(right), dropouts[name]))
     return adapters
 

@@ -105,7 +105,7 @@ class _FusedDelora(Function):
             dB = (outer(dY, h) * by_length_B).addcmul_(B, along_B, value=-1)
         if x_trains:
             change = (_scaled(k, strength), right, 1.0)
-            dx = input_gradient(dy, weight, change, mask, ctx.drop_scale).view(x.shape)
+            dx = input_gradient(dY, weight, change, mask, ctx.drop_scale).view(x.shape)
         return dx, None, None, dA, dB, dstrength, None, None, None, None, None
 
 

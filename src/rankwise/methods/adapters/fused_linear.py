@@ -170,10 +170,10 @@ def _backward(ctx: Any, dy: Tensor | None, dshort: Tensor | None) -> tuple[Tenso
     x_trains, _, _, left_trains, core_trains, right_trains, *_ = ctx.needs_input_grad
     shape, drop_scale, scaling = ctx.options
     dB = dM = dA = dx = None
+    dY = None if dy is None else as_rows(dy)
     dh, scale = dshort, 1.0  # their product is the gradient of A d(x)
-    if dy is not None:
-        dY, scale = as_rows(dy), scaling
-        dh = times(dY, left)
+    if dY is not None:
+        dh, scale = times(dY, left), scaling
         if left_trains:
             dB = outer(
                 dY, short if core is None else times(short, core.T), scale=scaling, like=left
@@ -190,23 +190,23 @@ def _backward(ctx: Any, dy: Tensor | None, dshort: Tensor | None) -> tuple[Tenso
         dA = _product(dh.T, X, scale=scale, like=right)
     if x_trains:
         change = (dh, right, scale)
-        dx = input_gradient(dy, weight, change, mask, drop_scale).view(shape)
+        dx = input_gradient(dY, weight, change, mask, drop_scale).view(shape)
     return dx, None, None, dB, dM, dA, None, None
 
 
 def input_gradient(
-    dy: Tensor | None,
+    dY: Tensor | None,
     weight: Tensor,
     change: tuple[Tensor, Tensor, float],
     mask: Tensor | None,
     drop_scale: float,
 ) -> Tensor:
-    """Return dy W + d(s k A) as a matrix (N, in), ``change`` being k (N, r), A and s."""
+    """Return dY W + d(s k A), all rows, ``change`` being k (N, r), A and s."""
     k, A, scale = change
-    if dy is None:
+    if dY is None:
         dX = k @ A
         return dX if mask is None else drop(dX, mask, drop_scale)
-    dX = torch.mm(as_rows(dy), in_dtype(weight, dy.dtype))
+    dX = torch.mm(dY, in_dtype(weight, dY.dtype))
     if mask is None:
         return dX.addmm_(k, A, alpha=scale)
     return dX.add_(drop(k @ A, mask, drop_scale), alpha=scale)
