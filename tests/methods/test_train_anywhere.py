@@ -10,6 +10,7 @@ from rankwise.export.lora import export_lora
 from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
 from rankwise.methods.chain.callback import ChainCallback
+from rankwise.methods.chain.fold_steps import FoldBelow
 from rankwise.methods.inits.boundary import BoundaryMatching
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
@@ -66,14 +67,22 @@ def test_three_ways_to_train_have_the_same_losses(start, tmp_path):
     torch.testing.assert_close(sft, plain, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("side", ["left", "right", "both"])
-def test_a_chain_under_trl_is_the_chain_under_transformers(tmp_path, side):
+@pytest.mark.parametrize(
+    "when",
+    [
+        {"every": 5, "side": "left"},
+        {"every": 5, "side": "right"},
+        {"every": 5, "side": "both"},
+        {"below": FoldBelow(0.9999, look_every=5), "batches": batches()[:1]},
+    ],
+)
+def test_a_chain_under_trl_is_the_chain_under_transformers(tmp_path, when):
     ends = []
     for make in (trainer_of, sft_trainer_of):
         model = adapted(LoraConfig)
         weight = model.base_model.model.model.layers[0].mlp.down_proj.base_layer.weight
         before = weight.clone()
-        chain = ChainCallback(model, every=5, side=side)
+        chain = ChainCallback(model, **when)
         losses = losses_of(make(model, tmp_path / make.__name__, callbacks=[chain]))
         assert torch.equal(weight, before)
         assert chain.report.blocks == 4
