@@ -88,6 +88,21 @@ def test_dropout_draws_what_nn_dropout_draws(kind, autocast):
     assert_near(results(model, inputs()), results(plain(model), inputs()), 1e-5)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@kinds
+def test_values_are_the_same_bits_where_no_gradient_is_wanted(kind, mode):
+    model = adapted(kind, **{DROPOUT.get(kind, "lora_dropout"): 0.5}).train()
+    for dtype in (torch.float32, torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            torch.manual_seed(5)
+            expected = model(inputs())
+            torch.manual_seed(5)
+            with mode():
+                actual = model(inputs())
+        assert not actual.requires_grad
+        assert torch.equal(actual, expected)
+
+
 @pytest.mark.parametrize("use_reentrant", [False, True])
 @pytest.mark.parametrize("kind", ["lora_xs", "delora", "lora"])
 def test_checkpointing_repeats_the_draw(kind, use_reentrant):

@@ -59,7 +59,21 @@ def run_step(function: type[Function], inputs: Sequence[Any]) -> Any:
     """
     # What is left of a transform that has ended is unwrapped, as there.
     alive = [unwrap_if_dead(each) if isinstance(each, Tensor) else each for each in inputs]
+    if not torch.is_grad_enabled():  # as where a model writes
+        return function.forward(_Unrecorded(), *alive)
     return super(Function, function).apply(*alive)  # type: ignore[misc]
+
+
+class _Unrecorded:
+    """Stands for what autograd hands a step that it records."""
+
+    needs_input_grad = (False,) * 6  # x, W, b and the factors of any step
+
+    def set_materialize_grads(self, value: bool) -> None:
+        """Do nothing."""
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None:
+        """Do nothing."""
 
 
 class _FusedLinear(Function):
