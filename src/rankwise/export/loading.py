@@ -123,10 +123,11 @@ def _code_of_gguf(kind: LoadedBy, name: str, options: str) -> str:
     home, _, file = name.rpartition("/")
     found, place = "", f'"{home or "."}"'
     if name.startswith(_PACKAGE):
-        package, *folders = home.removeprefix(_PACKAGE).split("/")
-        found = "from importlib.resources import files\n\n"
-        place = "/".join([f'files("{package}")', *(f'"{folder}"' for folder in folders)])
-        place = f"str({place})".replace("/", " / ")
+        # Found without being imported: a package of weights may import what is not installed.
+        package, _, folder = home.removeprefix(_PACKAGE).partition("/")
+        found = "from importlib.util import find_spec\n\n"
+        place = f'find_spec("{package}").submodule_search_locations[0]'
+        place += f' + "/{folder}"' if folder else ""
     elif not name.startswith(("/", ".", "~")) and name.count("/") > 1 and not Path(name).is_file():
         owner, repository, file = name.split("/", 2)
         place = f'"{owner}/{repository}"'
