@@ -16,8 +16,9 @@ from rankwise.comparison.report.ticks import ticks
         (PARAMETERS, 1.3e6, 2.9e6, ["1.5M", "2M", "2.5M"]),
         (PARAMETERS, 90, 2e5, ["100", "1k", "10k", "100k"]),
         (TIME, 31, 121, ["1 min", "1.5 min", "2 min"]),
+        (TIME, 30, 125, ["0.5 min", "1 min", "2 min"]),
         (TIME, 200, 2000, ["5 min", "10 min", "20 min"]),
-        (TIME, 0.5, 9000, ["600 ms", "6 s", "1 min", "10 min", "1.667 h"]),
+        (TIME, 0.5, 9000, ["600 ms", "1 min", "1.667 h"]),
         (MEMORY, 0.7e9, 1.4e9, ["800 MB", "1000 MB", "1200 MB", "1400 MB"]),
     ],
 )

@@ -80,7 +80,7 @@ class Front:
         axis: dict[str, Any] = {"title": {"text": self.title}, "range": ends}
         if self.is_logarithmic:
             at, texts = ticks(10 ** ends[0], 10 ** ends[1], units=self.units)
-            axis |= {"type": "log", "tickvals": at, "ticktext": texts}
+            axis |= {"type": "log", "tickvals": at, "ticktext": texts, "tickangle": 0}
         figure = figure_of(traces, x_axis=axis, y_title=f"test {comparison.metric}", span=span)
         return figure.update_layout(margin={"r": 24})
 

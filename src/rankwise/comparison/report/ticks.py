@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-_FEWEST = 3
+_FEWEST, _MOST = 3, 4  # more with their units have no room on a phone
 _WIDE = 100  # beyond this ratio each tick has a unit of its own
 
 
@@ -21,7 +21,8 @@ def ticks(low: float, high: float, *, units: Mapping[str, float]) -> tuple[list[
         units: From the smallest, with how much they are.
     """
     middle = _unit(math.sqrt(low * high), units)
-    at = [tick * units[middle] for tick in _places(low / units[middle], high / units[middle])]
+    places = _places(low / units[middle], high / units[middle])
+    at = [place * units[middle] for place in places[:: 1 if len(places) <= _MOST else 2]]
     of = [_unit(tick, units) if high > _WIDE * low else middle for tick in at]
     return at, [f"{tick / units[unit]:.4g}{unit}" for tick, unit in zip(at, of, strict=True)]
 
