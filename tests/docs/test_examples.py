@@ -33,13 +33,21 @@ def test_accelerate_takes_a_configuration_as_it_stands(file):
         assert hasattr(arguments, name), f"accelerate launch knows no {name}"
 
 
-def test_the_job_of_slurm_is_a_script_with_a_command_that_there_is():
-    script = EXAMPLES / "slurm.sh"
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [("slurm", ["exec", "torchrun"]), ("slurm-comparison", ["exec", "rankwise"])],
+)
+def test_a_job_of_slurm_is_a_script_with_a_command_that_there_is(name, begins):
+    script = EXAMPLES / f"{name}.sh"
     subprocess.run(["bash", "-n", str(script)], check=True)
     *_, last = lines = script.read_text(encoding="utf-8").splitlines()
-    # The shell itself is told, and torchrun stands in its place.
+    # The shell itself is told, and the command stands in its place.
     assert "#SBATCH --signal=B:TERM@120" in lines
+    # What a job has told is kept when it is queued again.
+    assert {"#SBATCH --requeue", "#SBATCH --open-mode=append"} <= set(lines)
     words = shlex.split(last)
-    assert words[:2] == ["exec", "torchrun"]
-    assert load_command(words[words.index("rankwise") + 1]) is not None
-    assert "--resume" in words
+    assert words[:2] == begins
+    command = words[words.index("rankwise") + 1]
+    assert load_command(command) is not None
+    # A comparison is resumed by its own command.
+    assert ("--resume" in words) == (command == "train")
