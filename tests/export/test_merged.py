@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 from transformers.quantizers.quantizer_gguf import GgufHfQuantizer
 from transformers.utils.quantization_config import GgufConfig
 
-from rankwise.core.errors import ModelError
+from rankwise.core.errors import ModelError, SettingsError
 from rankwise.export.merged import export_merged
 from rankwise.methods.adapters.delora import DeloraConfig
 from tests.export.test_lora import TARGETS, Network, X, scrambled
@@ -60,6 +60,23 @@ def test_a_change_that_overflows_the_weights_is_refused_before_anything_is_writt
     with pytest.raises(ModelError, match="not finite"):
         export_merged(model, tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_written_to_its_end_leaves_no_directory(tmp_path):
+    class Unwritable:
+        def save_pretrained(self, directory):
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        export_merged(scrambled(Network(), CONFIG), tmp_path / "out", tokenizer=Unwritable())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_that_holds_something_is_refused(tmp_path):
+    (tmp_path / "kept.txt").write_text("mine")
+    with pytest.raises(SettingsError, match="is not empty: choose a new directory"):
+        export_merged(scrambled(Network(), CONFIG), tmp_path)
+    assert [each.name for each in tmp_path.iterdir()] == ["kept.txt"]
 
 
 def test_a_base_that_transformers_cannot_write_again_is_refused_by_name(tmp_path):

@@ -11,6 +11,7 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rankwise.core.directories import draft_of
 from rankwise.core.errors import ModelError
 from rankwise.export.lora import closed_adapter
 from rankwise.methods.adapters.bridge import adapted_layers
@@ -29,11 +30,12 @@ def export_merged(
     """Write the weights of ``model`` with an adapter merged in; ``model`` stays as it is.
 
     It takes the memory of one more copy of the model. A model of Transformers is written by its own
-    ``save_pretrained``, any other as ``model.safetensors`` or its shards with an index.
+    ``save_pretrained``, any other as ``model.safetensors`` or its shards with an index. The
+    directory appears whole or not at all.
 
     Args:
         model: A ``PeftModel``.
-        directory: A new directory.
+        directory: A new or empty directory.
         adapter_name: The adapter to merge.
         shard_size: The largest file.
         tokenizer: Written beside the weights: llama.cpp's converter asks for it.
@@ -43,17 +45,19 @@ def export_merged(
             from a file that Transformers cannot write again (GGUF), or a merged weight is not
             finite in its dtype.
         ChainError: The adapter is a chain that is still open.
+        SettingsError: The directory is a file or not empty.
     """
     model = closed_adapter(model, adapter_name)
     _check_weights(model, adapter_name)
-    merged = _merged(model, adapter_name)
-    if isinstance(merged, PreTrainedModel):
-        merged.save_pretrained(directory, max_shard_size=shard_size)
-    else:
-        directory.mkdir(parents=True)
-        save_torch_model(merged, directory, max_shard_size=shard_size)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(directory)
+    with draft_of(directory) as draft:
+        merged = _merged(model, adapter_name)
+        if isinstance(merged, PreTrainedModel):
+            merged.save_pretrained(draft, max_shard_size=shard_size)
+        else:
+            draft.mkdir()
+            save_torch_model(merged, draft, max_shard_size=shard_size)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(draft)
 
 
 def _check_weights(model: PeftModel, adapter_name: str) -> None:
