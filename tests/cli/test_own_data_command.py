@@ -5,6 +5,7 @@ from __future__ import annotations
 import datasets
 import pytest
 
+from rankwise.cli import train_command
 from rankwise.cli.main import main
 from rankwise.cli.planning import with_budget
 from rankwise.core.locks import sole_use
@@ -177,3 +178,12 @@ def test_the_recipe_finds_files_beside_the_data_from_anywhere(folder):
     found = load_recipe("a.csv", {"task": task}).task
     assert found.image_folder == str(folder / "photos")
     assert found.test == str(folder / "b.csv")
+
+
+@pytest.mark.parametrize(("rank", "times"), [("0", 1), ("1", 0)])
+def test_of_the_processes_of_a_launcher_one_speaks(bert, capsys, monkeypatch, rank, times):
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr(train_command, "_train", lambda *_, **__: 0)
+    assert main(["train", "reviews.csv", "--task.model", bert, *QUICK]) == 0
+    printed = capsys.readouterr().out
+    assert [printed.count(words) for words in ("guessed: ", "train: 16 rows")] == [times, times]

@@ -19,8 +19,8 @@ from rankwise.training.settings.written import as_yaml, write_recipe
 FILE = "recipe.yaml"
 
 
-def check_own_data(run: RunSettings) -> None:
-    """Read the data before any model is loaded, and say how many rows each split has.
+def check_own_data(run: RunSettings, *, is_told: bool = True) -> None:
+    """Read the data before any model is loaded, and say, if told, how many rows each split has.
 
     Does nothing for the tasks of the papers.
 
@@ -32,7 +32,9 @@ def check_own_data(run: RunSettings) -> None:
     from rankwise.training.build import build_task
     from rankwise.training.own_data import described
 
-    say(*described(build_task(run).splits().facts))
+    facts = build_task(run).splits().facts
+    if is_told:
+        say(*described(facts))
 
 
 def tell_guesses(recipe: Recipe, arguments: argparse.Namespace, overrides: dict[str, Any]) -> None:

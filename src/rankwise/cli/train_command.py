@@ -51,11 +51,18 @@ def run(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
     """Train the run that the recipe describes, read test once, and say where everything is."""
     recipe = load_recipe(arguments.recipe, _with_start(overrides, arguments.begin))
     settings, output = recipe.run(), results_folder(arguments)
-    tell_guesses(recipe, arguments, overrides)
+    # Imported when no mistake is left that is told without torch.
+    from rankwise.training.processes import is_main_process
+
+    # The other processes of a launcher say nothing, and find the folder taken by their main one.
+    is_main = is_main_process()
+    if is_main:
+        tell_guesses(recipe, arguments, overrides)
     if arguments.dry_run:
         return _show_dry_run(settings)
-    _check_is_free(RunFolder.below(output, settings.name).path)
-    check_own_data(settings)
+    if is_main:
+        check_is_free(RunFolder.below(output, settings.name).path)
+    check_own_data(settings, is_told=is_main)
     with no_folder_if_refused(output):
         keep_recipe(recipe, arguments, output)
         return _train(settings, output, resume=arguments.resume)
@@ -78,15 +85,6 @@ def _with_start(overrides: dict[str, Any], begin: Path | None) -> dict[str, Any]
             f"--from {begin} goes on with method {method['name']!r}: leave out --method.name"
         )
     return overrides | {"method": laid_over(method, change)}
-
-
-def _check_is_free(folder: Path) -> None:
-    """Refuse the folder of a run that another command performs, before anything is read."""
-    from rankwise.training.processes import is_main_process
-
-    # The other processes of a launcher find it taken by their main one.
-    if is_main_process():
-        check_is_free(folder)
 
 
 def _train(settings: RunSettings, output: Path, *, resume: bool) -> int:
