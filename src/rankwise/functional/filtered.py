@@ -15,7 +15,7 @@ Several matrices of one shape are multiplied and factored together, so that a gr
 as many operations as one. Signs may come in bfloat16, which holds them exactly: they are multiplied
 with three parts of each column, which together hold float32's digits, at several times the speed.
 XᵀX is factored in float64 where the device has it; the eigenvectors of wide ones are found on the
-CPU. For these a group waits, and to hear whether its triplets are found: twice a filter.
+CPU. For these a group waits, and to hear whether its triplets are found.
 """
 
 from __future__ import annotations
@@ -130,14 +130,14 @@ class _Block:
     def _turn(self, columns: Tensor) -> None:
         vectors, is_trusted = _tried_orthonormal(columns)
         images, gram = self._with_gram(vectors)
-        if gram.is_cuda and gram.shape[-1] > SMALL_ON_CUDA:
-            # Both at once: to wait for two small numbers takes twice as long as for one.
-            told = torch.cat([gram.flatten(), is_trusted.to(gram.dtype).view(1)]).cpu()
-            gram, is_trusted = told[:-1].view_as(gram), told[-1]
-        if not is_trusted:
+        # Both at once: to wait for two small numbers takes twice as long as for one.
+        told = torch.cat([gram.flatten(), is_trusted.to(gram.dtype).view(1)])
+        told = told if _finds_eigenvectors(gram) else told.cpu()
+        gram = told[:-1].view_as(gram)
+        if not told[-1]:
             vectors = _reflected(columns)
             images, gram = self._with_gram(vectors)
-        squares, directions = torch.linalg.eigh(gram)
+        squares, directions = _eigenvectors(gram)
         self.squares = squares.flip(-1).clamp_min(0).to(images)
         directions = directions.flip(-1).to(images)
         self.vectors, self.images = vectors @ directions, images @ directions
@@ -181,6 +181,20 @@ def _tried_orthonormal(columns: Tensor) -> tuple[Tensor, Tensor]:
     columns = columns / torch.where(lengths > 0, lengths, 1)
     Q, _, is_trusted = tried_cholesky_qr(columns, LEAST_PIVOT, gram_dtype=_gram_dtype(columns))
     return Q, is_trusted
+
+
+def _finds_eigenvectors(gram: Tensor) -> bool:
+    """Tell whether they are found where the matrices are, and not sooner on the CPU."""
+    return gram.is_cuda and gram.shape[-1] <= SMALL_ON_CUDA
+
+
+def _eigenvectors(gram: Tensor) -> tuple[Tensor, Tensor]:
+    if _finds_eigenvectors(gram):
+        try:
+            return torch.linalg.eigh(gram)
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # of one of a group
+            pass
+    return torch.linalg.eigh(gram.cpu())
 
 
 def _reflected(columns: Tensor) -> Tensor:

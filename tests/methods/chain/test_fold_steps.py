@@ -3,7 +3,7 @@
 import pytest
 
 from rankwise.core.errors import SettingsError
-from rankwise.methods.chain.fold_steps import FoldBelow, fold_steps
+from rankwise.methods.chain.fold_steps import FoldBelow, fold_steps, warning_of_no_fold
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,9 @@ def test_a_block_is_looked_at_after_every_so_many_steps_from_the_least_on(rule, 
         ({"share": 0.0}, "must lie between 0 and 1, got 0.0"),
         ({"share": 1.0}, "must lie between 0 and 1, got 1.0"),
         ({"share": float("nan")}, "must lie between 0 and 1, got nan"),
+        ({"share": "0.1"}, "must lie between 0 and 1, got '0.1'"),
+        ({"look_every": None}, "look_every must be an integer of at least 1"),
+        ({"least_steps": None}, "least_steps must be an integer of at least 1"),
         ({"look_every": 0}, "look_every must be an integer of at least 1, got 0"),
         ({"least_steps": 1.5}, "least_steps must be an integer of at least 1, got 1.5"),
         ({"most_steps": 4}, "most_steps must be above 4, the first step of a block at which"),
@@ -52,3 +55,14 @@ def test_a_block_is_looked_at_after_every_so_many_steps_from_the_least_on(rule, 
 def test_a_rule_under_which_nothing_could_be_seen_is_refused(rule, message):
     with pytest.raises(SettingsError, match=message):
         FoldBelow(**{"share": 0.1, "look_every": 4, **rule})
+
+
+@pytest.mark.parametrize(
+    ("below", "setting"),
+    [(FoldBelow(0.1, 200), "look_every"), (FoldBelow(0.1, 1, least_steps=500), "least_steps")],
+)
+def test_a_chain_that_is_never_looked_at_is_told_which_number_is_too_large(below, setting):
+    warning = warning_of_no_fold(
+        100, every=None, fractions=(), below=below, has_frozen_sketch=True, one_block="so"
+    )
+    assert f"Fold more often ({setting} at most 50)" in warning

@@ -2,12 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from rankwise.core.errors import AdapterError
+from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.methods.chain import ledger as ledgers
 from rankwise.methods.chain.chain import Chain
 from rankwise.methods.chain.ledger import FILE_NAME, read_ledger
@@ -121,6 +122,19 @@ def test_it_says_at_which_steps_the_folds_were_that_were_told_theirs(tmp_path):
     chain.save(tmp_path)
     assert header_of(tmp_path / FILE_NAME)["fold_steps"] == [3, None, 8]
     assert read_ledger(tmp_path).fold_steps == chain.fold_steps == (3, None, 8)
+
+
+@pytest.mark.parametrize("step", [0, 5, 4.0, np.int64(8), "8"])
+def test_a_step_that_could_not_be_read_again_is_refused_and_nothing_is_folded(step):
+    model = build()
+    chain = Chain(model)
+    chain.fold(step=5)
+    before = {name: each.clone() for name, each in model.state_dict().items()}
+    with pytest.raises(SettingsError, match=r"step must be an integer above 5, .* nothing was"):
+        chain.fold(step=step)
+    assert (chain.folds, chain.fold_steps) == (1, (5,))
+    for name, each in model.state_dict().items():
+        assert torch.equal(each, before[name])
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,14 @@ def test_a_linked_folder_of_data_is_one_folder(tmp_path, vit):
     assert len(task_of(str(tmp_path / "link"), vit).splits().train) == 16
 
 
+def test_what_is_too_long_for_a_name_is_told_by_its_row(tmp_path, vit):
+    images = shades(tmp_path / "data" / "images")
+    images[3] = "iVBORw0KGgo" * 100  # the image itself, as text
+    data = write_table(tmp_path / "data" / "train.parquet", images)
+    with pytest.raises(DataError, match=r"train, row 4: its image 'iVBOR.* cannot be looked for"):
+        task_of(data, vit).splits()
+
+
 @pytest.mark.parametrize("form", ["absolute", "upwards", "upwards beyond a link"])
 def test_an_image_outside_of_that_folder_is_refused(tmp_path, vit, form):
     images = shades(tmp_path / "data" / "images")

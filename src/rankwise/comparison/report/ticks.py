@@ -22,7 +22,7 @@ def ticks(low: float, high: float, *, units: Mapping[str, float]) -> tuple[list[
     """
     middle = _unit(math.sqrt(low * high), units)
     places = _places(low / units[middle], high / units[middle])
-    at = [place * units[middle] for place in places[:: 1 if len(places) <= _MOST else 2]]
+    at = [place * units[middle] for place in places[:: -(-len(places) // _MOST)]]
     of = [_unit(tick, units) if high > _WIDE * low else middle for tick in at]
     return at, [f"{tick / units[unit]:.4g}{unit}" for tick, unit in zip(at, of, strict=True)]
 

@@ -390,5 +390,6 @@ def assign(target: Tensor, value: Tensor) -> None:
         places = (sharded.device_mesh, sharded.placements)
         # Nothing is sent, as every process has the value already.
         value = distribute_tensor(value, *places, src_data_rank=None)
-    # From pinned memory nothing has to wait for it. To the CPU all has to.
-    target.copy_(value, non_blocking=value.is_cpu)
+    # From pinned memory nothing has to wait for it. To the CPU all has to, and CUDA alone keeps
+    # memory until it has been read.
+    target.copy_(value, non_blocking=value.is_cpu and target.is_cuda)

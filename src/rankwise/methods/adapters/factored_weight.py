@@ -175,7 +175,7 @@ class FactoredWeight(nn.Module, BaseTunerLayer, ABC):
         else:
             target = frozen_dtype
         frozen = parts[trained:]
-        if {part.dtype for part in frozen} != {target}:
+        if frozen and {part.dtype for part in frozen} != {target}:
             parts[trained:] = self._keep(adapter_name, _cast, frozen, dtype=target)
         return parts
 

@@ -43,7 +43,9 @@ class Shares:
     def add(self, name: str, gradient: Tensor) -> None:
         """Take the gradient (out, in) of one layer."""
         self.by_layer[name] = self._measures[name](gradient)
-        self._squares[name] = float(gradient.double().square().sum())
+        # In float64 without a copy of it, where the device has that.
+        dtype = torch.float32 if gradient.device.type == "mps" else torch.float64
+        self._squares[name] = float(torch.linalg.vector_norm(gradient, dtype=dtype)) ** 2
 
     def of_all(self) -> float | None:
         """Return the share of the gradient of all layers together; None if one is not known."""

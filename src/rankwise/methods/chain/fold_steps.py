@@ -34,12 +34,15 @@ class FoldBelow:
     most_steps: int | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.share, bool) or not 0 < self.share < 1:
+        is_number = isinstance(self.share, (int, float)) and not isinstance(self.share, bool)
+        if not (is_number and 0 < self.share < 1):
             raise SettingsError(
                 f"the captured share to fold below must lie between 0 and 1, got {self.share!r}"
             )
-        check_steps("look_every", self.look_every)
-        check_steps("least_steps", self.least_steps)
+        for name in ("look_every", "least_steps"):
+            if getattr(self, name) is None:
+                raise SettingsError(f"{name} must be an integer of at least 1, got None")
+            check_steps(name, getattr(self, name))
         check_steps("most_steps", self.most_steps)
         if self.most_steps is not None and self.most_steps <= self.first_look:
             raise SettingsError(
@@ -129,7 +132,9 @@ def warning_of_no_fold(
     elif every is None:
         block = f"no step of it is at {list(fractions)} of the run"
     method = "AsymmLoRA, not RAC-LoRA" if has_frozen_sketch else "one adapter, and no chain"
-    setting = "every" if below is None else "look_every"
+    setting = "every"
+    if below is not None:
+        setting = "least_steps" if below.least_steps > below.look_every else "look_every"
     return (
         f"this chain will never fold: {block} and the training has {steps}, so that it trains "
         f"{method}. Fold more often ({setting} at most {max(1, steps // 2)}), train longer, or "

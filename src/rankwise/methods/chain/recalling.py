@@ -17,6 +17,7 @@ import torch
 from peft import PeftConfig
 from torch import Tensor
 
+from rankwise.core.errors import SettingsError
 from rankwise.methods.adapters import bridge
 from rankwise.methods.adapters.stacks import number_of_experts
 from rankwise.methods.chain.layer import Factors, OpenedLayer, Sketches
@@ -47,7 +48,17 @@ class Past:
     fold_steps: tuple[int | None, ...] = ()
 
     def after_fold(self, step: int | None) -> Past:
-        """Return what is known after one more fold."""
+        """Return what is known after one more fold.
+
+        Raises:
+            SettingsError: ``step`` is no number of steps, or not above that of a fold before.
+        """
+        last = max((each for each in self.fold_steps if each is not None), default=0)
+        if step is not None and (type(step) is not int or step <= last):
+            raise SettingsError(
+                f"step must be an integer above {last}, the steps of the whole training so far, "
+                f"got {step!r}: nothing was folded"
+            )
         return Past(self.is_inherited, (*self.fold_steps, step))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor, distributed
 
 from rankwise.capture.gradients import is_distributed
@@ -20,6 +21,9 @@ from rankwise.methods.adapters import bridge
 from rankwise.methods.chain.captured import Shares, measure_by_factors
 from rankwise.methods.chain.chain import Chain
 from rankwise.methods.chain.fold_steps import FoldBelow
+
+_Found = tuple[float | None, bool]
+"""The share, and whether any layer has a gradient."""
 
 
 class LookedAtGradients(Protocol):
@@ -107,18 +111,22 @@ class ShareWatch:
         shares = Shares({each: measure_by_factors(layer, name) for each, layer in layers.items()})
         sources = {each: bridge.gradient_source(layer) for each, layer in layers.items()}
         self._gradients(sources, consume=shares.add, consume_none=lambda _: None)
-        share = shares.of_all()
-        if share is None and shares.by_layer:
+        # All processes go by one: the last digit may differ between devices.
+        share, is_known = _of_first_process(
+            (shares.of_all(), bool(shares.by_layer)),
+            bridge.device_of_base(next(iter(layers.values()))),
+        )
+        if share is None and is_known:
             raise TrainingError(
                 "the block is not finite, so what it captures of the gradient is not known: lower "
                 "the learning rate, or go back to a checkpoint before it"
             )
-        return _of_first_process(share)
+        return share
 
 
-def _of_first_process(share: float | None) -> float | None:
-    """Return the share that all processes go by: the last digit may differ between devices."""
-    shares = [share]
+def _of_first_process(found: _Found, device: torch.device) -> _Found:
+    told = [found]
     if is_distributed():
-        distributed.broadcast_object_list(shares, src=0)
-    return shares[0]
+        is_sent_by_gpu = distributed.get_backend() == "nccl"
+        distributed.broadcast_object_list(told, src=0, device=device if is_sent_by_gpu else None)
+    return told[0]

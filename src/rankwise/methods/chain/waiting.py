@@ -87,12 +87,13 @@ def _copied(factor: Tensor, layer: OpenedLayer, on_cpu: Iterator[Tensor]) -> Ten
 
 def _copies_on_cpu(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Copy tensors from accelerators by way of pinned memory, which the next fold takes again."""
-    pinned = [torch.empty(each.shape, dtype=each.dtype, pin_memory=True) for each in tensors]
+    # On the CPU also where another device is the default.
+    pinned = [torch.empty_like(each, device="cpu", pin_memory=True) for each in tensors]
     for copy, each in zip(pinned, tensors, strict=True):
         copy.copy_(each, non_blocking=True)
     for device in {each.device for each in tensors}:
         torch.cuda.current_stream(device).synchronize()
-    return [torch.empty(each.shape, dtype=each.dtype).copy_(each) for each in pinned]
+    return [torch.empty_like(each, pin_memory=False).copy_(each) for each in pinned]
 
 
 def fetched(layers: Mapping[str, OpenedLayer]) -> Iterator[tuple[str, Tensor | None]]:
@@ -104,7 +105,7 @@ def fetched(layers: Mapping[str, OpenedLayer]) -> Iterator[tuple[str, Tensor | N
     coming: dict[str, Tensor] = {}
     try:
         for place, name in enumerate(names):
-            for each in names[place : place + _PLACES]:
+            for each in names[place : place + _PLACES - 1]:
                 lane = lanes.get(adapted_parameter(layers[each]).device)
                 if lane is not None and each not in coming and _is_pinned(layers[each]):
                     coming[each] = lane.send_for(cast(Tensor, layers[each].history.base))
@@ -123,7 +124,7 @@ def fetched(layers: Mapping[str, OpenedLayer]) -> Iterator[tuple[str, Tensor | N
 def write_histories(
     layers: Mapping[str, OpenedLayer], blocks: Mapping[str, list[Factors]]
 ) -> Callable[[], str | None]:
-    """Give each layer its history; no layer's sum waits for that of the one before.
+    """Give each layer its history; the host waits for no sum but where weights are on their way.
 
     Returns:
         What waits for all of them and says which layers are not finite with their history, if any.
@@ -158,7 +159,7 @@ class _Lane:
         """Begin to copy ``base`` (pinned) into the next place and return it there."""
         place = self._sent % _PLACES
         if (freed := self._freed[place]) is not None:
-            # Here too: further ahead the host would only pile up pinned memory.
+            # The host waits, too: further ahead it would only pile up pinned memory.
             freed.synchronize()
         there = self._places[place][: base.nbytes].view(base.dtype).view(base.shape)
         with torch.cuda.stream(self._stream):

@@ -52,10 +52,20 @@ class NamedImages:
         """Return the file that a row names: beside its table, or else from where we stand.
 
         Raises:
-            DataError: It leads out of the folders, or is in none of them.
+            DataError: It leads out of the folders, or is in none of them, or is no name of a file.
         """
         if not self.folders:
             return Path(name)
+        try:
+            return self._found(name, place)
+        except (OSError, ValueError) as error:  # too long a name, a folder that may not be read
+            if isinstance(error, DataError):
+                raise
+            raise DataError(
+                f"{place}: its image {name!r:.100} cannot be looked for: {error:.200}"
+            ) from None
+
+    def _found(self, name: str, place: str) -> Path:
         tried = [folder / name for folder in self.folders] + [Path(name)]
         inside = [found for each in tried if (found := self._inside(each)) is not None]
         if not inside:

@@ -78,7 +78,7 @@ def _warn_of_no_fold(job: Job, schedule: ChainSchedule, chain: Chain) -> None:
         fractions=schedule.fractions,
         below=below,
         has_frozen_sketch=chain.has_frozen_sketch,
-        one_block="method.schedule.every_epochs null",
+        one_block="method.schedule.every_epochs null, without captured_below",
     )
     warnings.warn(warning, stacklevel=3)
 

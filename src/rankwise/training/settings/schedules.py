@@ -53,8 +53,8 @@ class ChainSchedule(Settings):
     )
     every_epochs: PositiveInt | None = setting(
         3,
-        "epochs of a block, until it folds; null: every_steps or fractions say when, or it never "
-        "folds",
+        "epochs of a block, until it folds; null: every_steps, fractions or captured_below say "
+        "when, or it never folds",
         unit="epochs",
     )
     every_steps: PositiveInt | None = setting(
