@@ -58,11 +58,13 @@ class NamedImages:
             return Path(name)
         try:
             return self._found(name, place)
+        except DataError:
+            raise
         except (OSError, ValueError) as error:  # too long a name, a folder that may not be read
-            if isinstance(error, DataError):
-                raise
+            reason = getattr(error, "strerror", None) or str(error)
             raise DataError(
-                f"{place}: its image {name!r:.100} cannot be looked for: {error:.200}"
+                f"{place}: its image {name!r:.100} cannot be looked for ({reason}): name a file, or "
+                "hold its bytes in the table"
             ) from None
 
     def _found(self, name: str, place: str) -> Path:
