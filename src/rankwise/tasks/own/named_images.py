@@ -63,8 +63,8 @@ class NamedImages:
         except (OSError, ValueError) as error:  # too long a name, a folder that may not be read
             reason = getattr(error, "strerror", None) or str(error)
             raise DataError(
-                f"{place}: its image {name!r:.100} cannot be looked for ({reason}): name a file, or "
-                "hold its bytes in the table"
+                f"{place}: its image {name!r:.100} cannot be looked for ({reason}): name a file, "
+                "or hold its bytes in the table"
             ) from None
 
     def _found(self, name: str, place: str) -> Path:
