@@ -29,7 +29,7 @@ Step = Callable[[], object]
 Turn = Mapping[str, float]  # seconds of each variant
 Verdict = Literal["yes", "no", "undecided", "-"]
 MEGABYTE = 1e6
-MOST = 6  # times the repetitions, turns are taken at most
+MOST = 3  # times the repetitions, turns are taken at most
 CONFIDENCE = 0.95
 
 

@@ -49,7 +49,7 @@ def repeated(ratios, **options):
 def test_turns_go_on_until_the_target_is_decided():
     # The tenth turn is the last that the interval leaves out on this side.
     ratios = [1.0, 1.2] + [1.0] * 20
-    taken = repeated(ratios, repetitions=2)
+    taken = repeated(ratios, repetitions=5)
     assert len(taken) == 10
     assert TARGET.verdict(taken) == "yes"
 
