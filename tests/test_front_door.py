@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib import metadata
 
 import pytest
 
@@ -59,7 +59,15 @@ def test_a_chain_is_found_in_its_folder_too():
 
 
 def test_the_version_is_that_of_the_package():
-    assert rankwise.__version__ == version("rankwise")
+    assert rankwise.__version__ == metadata.version("rankwise")
+
+
+def test_a_source_tree_that_is_not_installed_says_so(monkeypatch):
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    assert rankwise.__version__ == "0+uninstalled"
 
 
 def test_an_unknown_name_is_an_attribute_error():

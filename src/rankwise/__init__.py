@@ -83,9 +83,12 @@ _ADAPTER_TYPES = (
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import version  # costs more than all else that is imported here
+        from importlib import metadata  # costs more than all else that is imported here
 
-        return version("rankwise")
+        try:
+            return metadata.version("rankwise")
+        except metadata.PackageNotFoundError:  # a source tree on the path
+            return "0+uninstalled"
     if name == "functional":
         return importlib.import_module("rankwise.functional")
     if name not in _HOMES:
