@@ -16,6 +16,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from rankwise.core import plugins
 from tests import fork_server
 
 settings.register_profile(
@@ -45,6 +46,12 @@ def real_data() -> Path:
 def seed_random_numbers() -> None:
     """Let a test that draws without a generator be the same alone and among others."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def forget_plugins(monkeypatch) -> None:
+    """Let no test's plugins be loaded by the workers of another."""
+    monkeypatch.setattr(plugins, "_LOADED", list(plugins._LOADED))
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import os
+import signal
 import threading
 import time
 
@@ -35,9 +36,11 @@ def cluster():
     health = {"health_check_period_ms": 1000, "health_check_timeout_ms": 60_000}
     # Else Ray lets its workers wait for whatever runs beside these tests.
     head = {"num_cpus": 1, "_system_config": {**health, "worker_niceness": 0}}
+    heard_by = signal.getsignal(signal.SIGTERM)
     cluster = Cluster(initialize_head=True, head_node_args=head)
     yield cluster
     cluster.shutdown()
+    signal.signal(signal.SIGTERM, heard_by)  # a node takes it for itself
     del cluster
     gc.collect()
 
@@ -46,7 +49,9 @@ def cluster():
 def engine(cluster, tmp_path_factory):
     """One engine for all tests: each new one starts its workers anew."""
     folder = tmp_path_factory.mktemp("results")
+    heard_by = signal.getsignal(signal.SIGTERM)
     with RayEngine(folder, address=cluster.address) as engine:
+        assert signal.getsignal(signal.SIGTERM) is heard_by
         yield engine
     assert not list(folder.iterdir())
 
