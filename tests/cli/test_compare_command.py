@@ -77,6 +77,15 @@ def test_a_disk_that_fills_up_at_any_file_of_a_comparison_is_told_and_spoils_not
         assert ours == theirs
 
 
+def compared(monkeypatch, engine, output, *, seeds, rates):
+    """Compare two methods by made-up runs, and return what the command ends with."""
+    monkeypatch.setattr(compare_command, "_engine", lambda *_: contextlib.nullcontext(engine))
+    monkeypatch.setattr(sweep, "_make_base_model", lambda *_: None)
+    words = ["compare", "digits", "--output", str(output), "--compare.widenings", "0"]
+    words += ["--compare.methods", "lora,delora", "--compare.seeds", seeds]
+    return main([*words, "--compare.learning_rates", rates])
+
+
 def test_runs_that_are_removed_meanwhile_are_not_summed_up(capsys, monkeypatch, tmp_path):
     class Removing(MadeUpEngine):
         """Loses what was trained so far where test is read."""
@@ -86,23 +95,15 @@ def test_runs_that_are_removed_meanwhile_are_not_summed_up(capsys, monkeypatch, 
                 shutil.rmtree(tmp_path / "out" / "runs")
             yield from super().run(function, calls)
 
-    engine = contextlib.nullcontext(Removing(best_at(1e-2)))
-    monkeypatch.setattr(compare_command, "_engine", lambda *_: engine)
-    monkeypatch.setattr(sweep, "_make_base_model", lambda *_: None)
-    words = ["compare", "digits", "--output", str(tmp_path / "out"), "--compare.widenings", "0"]
-    words += ["--compare.methods", "lora,delora", "--compare.seeds", "0,1"]
-    assert main([*words, "--compare.learning_rates", "1e-3,1e-2"]) == 2
+    engine = Removing(best_at(1e-2))
+    assert compared(monkeypatch, engine, tmp_path / "out", seeds="0,1", rates="1e-3,1e-2") == 2
     assert "32 of 32 runs are no longer in" in capsys.readouterr().err
     assert not (tmp_path / "out" / "summary.json").exists()
 
 
 def test_what_is_said_of_one_seed_is_printed_once(capsys, monkeypatch, tmp_path):
-    engine = contextlib.nullcontext(MadeUpEngine(best_at(1e-2)))
-    monkeypatch.setattr(compare_command, "_engine", lambda *_: engine)
-    monkeypatch.setattr(sweep, "_make_base_model", lambda *_: None)
-    words = ["compare", "digits", "--output", str(tmp_path / "out"), "--compare.widenings", "0"]
-    words += ["--compare.methods", "lora,delora", "--compare.seeds", "0"]
-    assert main([*words, "--compare.learning_rates", "1e-2"]) == 0
+    engine = MadeUpEngine(best_at(1e-2))
+    assert compared(monkeypatch, engine, tmp_path / "out", seeds="0", rates="1e-2") == 0
     assert read_summary(tmp_path / "out").headline == NOTHING
     assert capsys.readouterr().out.count(NOTHING) == 1
     assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8").count(NOTHING) == 1

@@ -190,10 +190,9 @@ def _finds_eigenvectors(gram: Tensor) -> bool:
 
 def _eigenvectors(gram: Tensor) -> tuple[Tensor, Tensor]:
     if _finds_eigenvectors(gram):
-        try:
+        # One matrix of a group is enough to fail all; LAPACK finds those of each.
+        with contextlib.suppress(torch.linalg.LinAlgError):  # type: ignore[attr-defined]
             return torch.linalg.eigh(gram)
-        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # of one of a group
-            pass
     return torch.linalg.eigh(gram.cpu())
 
 

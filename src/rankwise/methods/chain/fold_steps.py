@@ -39,10 +39,8 @@ class FoldBelow:
             raise SettingsError(
                 f"the captured share to fold below must lie between 0 and 1, got {self.share!r}"
             )
-        for name in ("look_every", "least_steps"):
-            if getattr(self, name) is None:
-                raise SettingsError(f"{name} must be an integer of at least 1, got None")
-            check_steps(name, getattr(self, name))
+        check_steps("look_every", self.look_every, is_needed=True)
+        check_steps("least_steps", self.least_steps, is_needed=True)
         check_steps("most_steps", self.most_steps)
         if self.most_steps is not None and self.most_steps <= self.first_look:
             raise SettingsError(
@@ -65,13 +63,13 @@ class FoldBelow:
         return self.most_steps is not None and steps >= self.most_steps
 
 
-def check_steps(name: str, value: int | None, *, least: int = 1) -> None:
-    """Refuse what is no number of steps, epochs or ranks.
+def check_steps(name: str, value: int | None, *, least: int = 1, is_needed: bool = False) -> None:
+    """Refuse what is no number of steps, epochs or ranks, and None where one ``is_needed``.
 
     Raises:
         SettingsError: It is none, or less than ``least``.
     """
-    if value is not None and (type(value) is not int or value < least):
+    if (is_needed or value is not None) and (type(value) is not int or value < least):
         raise SettingsError(f"{name} must be an integer of at least {least}, got {value!r}")
 
 

@@ -61,28 +61,23 @@ def with_open_block(layers: Mapping[str, OpenedLayer]) -> dict[str, list[Factors
 
     It is where the layer's history waits. Copies that leave an accelerator are waited for together.
     """
-    factors = {name: layer.checked_factors() for name, layer in layers.items()}
-    leaving = [
-        each
-        for name, both in factors.items()
-        for each in both
-        if each.is_cuda and layers[name].history.device.type == "cpu"
-    ]
-    copies = iter(_copies_on_cpu(leaving))
+    leaving = {
+        name: layer.checked_factors()
+        for name, layer in layers.items()
+        if layer.history.device.type == "cpu" and _first_part(layer).is_cuda
+    }
+    copies = iter(_copies_on_cpu([factor for both in leaving.values() for factor in both]))
     return {
         name: [
-            *layers[name].history.blocks,
-            (_copied(B, layers[name], copies), _copied(A, layers[name], copies)),
+            *layer.history.blocks,
+            (next(copies), next(copies)) if name in leaving else layer.open_block(),
         ]
-        for name, (B, A) in factors.items()
+        for name, layer in layers.items()
     }
 
 
-def _copied(factor: Tensor, layer: OpenedLayer, on_cpu: Iterator[Tensor]) -> Tensor:
-    device = layer.history.device
-    if factor.is_cuda and device.type == "cpu":
-        return next(on_cpu)
-    return factor.to(device, copy=True)
+def _first_part(layer: OpenedLayer) -> Tensor:
+    return next(iter(layer.open_parts().values()))
 
 
 def _copies_on_cpu(tensors: Sequence[Tensor]) -> list[Tensor]:
