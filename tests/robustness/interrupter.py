@@ -12,6 +12,7 @@ wrong afterwards::
 from __future__ import annotations
 
 import contextlib
+import gc
 import signal
 import sys
 from collections import defaultdict
@@ -178,6 +179,7 @@ def _break_off(
 ) -> bool:
     """Return whether ``act`` came to its end."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.disable()  # It calls finalizers of torch out of whatever line it comes to.
     try:
         with moments:
             act(ground)
@@ -189,6 +191,7 @@ def _break_off(
     finally:
         is_alive = signal.getsignal(signal.SIGINT) is signal.default_int_handler
         signal.signal(signal.SIGINT, before)
+        gc.enable()
         assert is_alive, "Ctrl-C is dead"
 
 
