@@ -10,7 +10,6 @@ adapters, and how many times that is: what adapters, chains and evaluations cost
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from measuring import Row, print_rows, read_options, verdict_of
 
 from rankwise.comparison.engines.local import LocalEngine
 from rankwise.comparison.sweep import sweep
+from rankwise.core.runtime import usable_cores
 from rankwise.training.build import build_task
 from rankwise.training.settings.recipe import Recipe, load_recipe
 
@@ -57,10 +57,10 @@ def main(words: Sequence[str] | None = None) -> None:
             sweeps = sweep(recipe, Path(folder), engine=engine, watcher=Silent())
         seconds = time.perf_counter() - begun
         runs = sum(len(method.records) for method in sweeps)
-        bare = _bare_seconds(recipe, Path(folder) / "base") * runs / (os.cpu_count() or 1)
+        bare = _bare_seconds(recipe, Path(folder) / "base") * runs / usable_cores()
     met = verdict_of(seconds, LIMIT_SECONDS)
     value, times = f"{seconds:.0f} s", f"{seconds / bare:.1f} times the bare steps"
-    what, target = f"{runs} runs on {os.cpu_count()} cores", f"≤ {LIMIT_SECONDS} s"
+    what, target = f"{runs} runs on {usable_cores()} cores", f"≤ {LIMIT_SECONDS} s"
     print_rows("digits", [Row(what, value, "-", f"{bare:.0f} s", times, target, met)])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rankwise.comparison.records import SummaryRow
+from rankwise.comparison.records import Protocol, Summary, SummaryRow
 
 
 @pytest.mark.parametrize(
@@ -14,3 +14,17 @@ from rankwise.comparison.records import SummaryRow
 def test_a_row_of_version_0_1_is_read(old, status, error):
     row = SummaryRow.model_validate({"name": "lora", "budget": "", "status": old})
     assert (row.status, row.error) == (status, error)
+
+
+@pytest.mark.parametrize(
+    ("task", "subject"),
+    [
+        ({}, "sft"),
+        ({"data": "/home/ada/chats.jsonl"}, "chats.jsonl"),
+        ({"data": "photos/"}, "photos"),
+        ({"data": "hub:openai/gsm8k"}, "gsm8k"),
+    ],
+)
+def test_a_comparison_is_called_by_the_data_of_the_user(task, subject):
+    protocol = Protocol(baseline="lora", task=task)
+    assert Summary(task="sft", protocol=protocol, methods=()).subject == subject

@@ -30,12 +30,18 @@ def test_importing_rankwise_and_its_names_says_nothing():
     assert run.stdout == run.stderr == ""
 
 
-def test_the_known_warning_is_ignored_and_others_are_not():
+@pytest.mark.parametrize(
+    ("known", "kind"),
+    [
+        ("`is_gradient_checkpointing` is deprecated and will go", FutureWarning),
+        ("Could not find a config file in package:tiny/tiny.gguf - will assume", UserWarning),
+        ("Unable to fetch remote file due to the following error", UserWarning),
+    ],
+)
+def test_a_known_warning_is_ignored_and_others_are_not(known, kind):
     with quiet_imports(), warnings.catch_warnings():
         warnings.simplefilter("error")
         silence_libraries()
-        warnings.warn(
-            "`is_gradient_checkpointing` is deprecated and will go", FutureWarning, stacklevel=2
-        )
-        with pytest.raises(FutureWarning):
-            warnings.warn("`another` is deprecated", FutureWarning, stacklevel=2)
+        warnings.warn(known, kind, stacklevel=2)
+        with pytest.raises(kind):
+            warnings.warn("`another` is deprecated", kind, stacklevel=2)

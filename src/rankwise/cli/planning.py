@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -18,6 +17,7 @@ from rankwise.cli.showing import add_columns, add_row, say, show_table
 from rankwise.comparison.grid import comparison_of, examined_runs
 from rankwise.comparison.plan import counted_runs, cut_to_hours, hours_of, runs_of_a_method
 from rankwise.core.errors import SettingsError
+from rankwise.core.runtime import usable_cores
 from rankwise.training.probes.cost import RunCost
 from rankwise.training.settings.adapters import FactoredSettings
 from rankwise.training.settings.comparison import ComparedMethod
@@ -101,7 +101,7 @@ def planned(
     Raises:
         SettingsError: A method could not begin, or the hours are too few for one run of each.
     """
-    workers = arguments.workers or os.cpu_count() or 1
+    workers = arguments.workers or usable_cores()
     costs = _measured(recipe, engine)
     if arguments.plan:
         _show(recipe, costs, workers)

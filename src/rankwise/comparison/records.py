@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import PurePath
 from typing import Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
@@ -192,6 +193,12 @@ class Summary(Record):
     retention: str = ""
     fronts: dict[str, tuple[MethodIdentity, ...]] = Field(default_factory=dict)
     runs: tuple[str, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """What the methods were trained on: the user's own file or folder, or else the task."""
+        data = self.protocol.task.get("data")
+        return PurePath(data).name if isinstance(data, str) and data else self.task
 
     @property
     def verdict_below(self) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ def summary_table(summary: Summary) -> Table:
     baseline = one_line(summary.protocol.baseline)
     has_published = any(row.published is not None for row in summary.methods)
     table = Table(
-        title=f"{one_line(summary.task)}: learning rate chosen on validation, test read once",
+        title=f"{one_line(summary.subject)}: learning rate chosen on validation, test read once",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         collapse_padding=True,

@@ -37,6 +37,10 @@ def silence_libraries() -> None:
     """Keep what libraries warn one another of from a process that is all ours."""
     _tell_errors_alone()
     _ignore_deprecated_name()
+    # Before PEFT saves an adapter it looks for the base's config.json, here and on the Hub: whether
+    # the vocabulary has grown. A GGUF file has none, and our runs leave every vocabulary alone.
+    for message in ("Could not find a config file in", "Unable to fetch remote file"):
+        warnings.filterwarnings("ignore", message=message, category=UserWarning)
 
 
 def _ignore_deprecated_name() -> None:

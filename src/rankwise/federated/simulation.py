@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from flwr.clientapp.typing import Mod
 from flwr.simulation import run_simulation
 
+from rankwise.core.runtime import usable_cores
 from rankwise.federated.client import make_client_app
 from rankwise.federated.progress import Progress
 from rankwise.federated.server import make_server_app
@@ -41,7 +41,7 @@ def simulate(
     """
     init: dict[str, Any] = {
         "address": "local",  # not a cluster that happens to run here
-        "num_cpus": workers or os.cpu_count(),
+        "num_cpus": workers or usable_cores(),
         "log_to_driver": False,
         "logging_level": logging.ERROR,
     }

@@ -15,6 +15,7 @@ from rankwise.comparison.engines.devices import (
 )
 from rankwise.comparison.engines.local import LocalEngine
 from rankwise.core.errors import SettingsError
+from rankwise.core.runtime import usable_cores
 from tests.comparison import made_records
 
 
@@ -26,7 +27,7 @@ def test_workers_take_turns_among_the_gpus():
 
 def test_without_gpus_there_is_one_a_core():
     assert devices_of_workers(3, None, devices=[]) == [None] * 3
-    assert devices_of_workers(None, None, devices=[]) == [None] * (os.cpu_count() or 1)
+    assert devices_of_workers(None, None, devices=[]) == [None] * usable_cores()
 
 
 def test_more_workers_than_gpus_take_are_refused():

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from rankwise.core.errors import SettingsError
+from rankwise.core.runtime import usable_cores
 from rankwise.training.folder import RunFolder, runs_below
 from rankwise.training.recorded import finished_record
 
@@ -37,7 +38,7 @@ def devices_of_workers(
                 f"--workers-per-gpu {workers_per_gpu} needs a GPU, but torch sees none: leave it "
                 "out"
             )
-        return [None] * (workers or os.cpu_count() or 1)
+        return [None] * (workers or usable_cores())
     room = len(devices) * (workers_per_gpu or 1)
     if workers is not None and workers > room:
         raise SettingsError(

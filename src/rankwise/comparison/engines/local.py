@@ -25,6 +25,7 @@ from rankwise.comparison.engines.devices import VISIBLE
 from rankwise.core.errors import TrainingError
 from rankwise.core.library_noise import silence_libraries
 from rankwise.core.plugins import load_plugins, loaded_plugins
+from rankwise.core.runtime import usable_cores
 
 LOST_POOLS = 3
 """How many pools may be lost one after another before any call comes back."""
@@ -49,7 +50,7 @@ class LocalEngine:
     def __init__(
         self, workers: int | None = None, *, devices: Sequence[str | None] | None = None
     ) -> None:
-        self._devices = devices or [None] * (workers or os.cpu_count() or 1)
+        self._devices = devices or [None] * (workers or usable_cores())
         self._pool = _start_pool(self._devices)
 
     def __enter__(self) -> LocalEngine:

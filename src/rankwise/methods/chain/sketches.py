@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from rankwise.capture.stacks import Source
 from rankwise.core.errors import ModelError, SettingsError, nearest_names
+from rankwise.core.runtime import usable_cores
 from rankwise.core.seeds import derive_seed
 from rankwise.functional.sketch_kinds import BOTH, SKETCH_KINDS, ChainSide, Kind
 from rankwise.functional.sketches import sketch, sketch_pair
@@ -130,7 +130,7 @@ class Sketcher:
         if self.kind not in _DRAWN_AT_ONCE or max(sides) < _LONG:
             return {name: self.draw(name, layer, block) for name, layer in layers.items()}
         # Each has a generator of its own, so that their order does not matter.
-        threads = ThreadPoolExecutor(min(len(layers), os.cpu_count() or 1))
+        threads = ThreadPoolExecutor(min(len(layers), usable_cores()))
         drawn = {
             name: threads.submit(self._drawn_to_be_sent, name, layer, block)
             for name, layer in layers.items()
