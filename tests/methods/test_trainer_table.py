@@ -19,6 +19,7 @@ from transformers import LlamaForCausalLM
 
 from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
+from rankwise.methods.adapters.quantised import keep_differentiable
 from rankwise.methods.chain.callback import ChainCallback
 from rankwise.methods.inits.initialize import initialize
 from rankwise.methods.inits.update import UpdateApproximation
@@ -66,9 +67,12 @@ def saved(folder: Path) -> Path:
 
 def base(kind: str, folder: Path) -> nn.Module:
     if kind == "4-bit (nf4)":
-        return LlamaForCausalLM.from_pretrained(
+        quantised = LlamaForCausalLM.from_pretrained(
             saved(folder), quantization_config=quantisation("nf4"), device_map="cpu"
         )
+        # Which is asked for its logits before a chain is made of its adapter.
+        keep_differentiable(quantised)
+        return quantised
     return language_model().to(torch.bfloat16 if kind == "bfloat16" else torch.float32)
 
 
