@@ -118,17 +118,7 @@ class ChainCallback(EndsInTwoSteps, TrainerCallback):
         check_steps("final_rank", final_rank)
         moments = moments_at_fold(moments, reset_optimizer=reset_optimizer)
         check_moments(model, adapter_name, moments)
-        if batches is None and loss is not summed_loss:
-            raise SettingsError(
-                "loss goes with batches, got it alone: it serves sketch='gradient' and below"
-            )
-        if batches is None and below is not None:
-            raise SettingsError("below looks at the gradient of batches, got it without them")
-        gradients = None
-        if batches is not None:
-            gradients = functools.partial(
-                capture_gradients, model, batches=collect_batches(batches), loss=loss
-            )
+        gradients = _gradients(model, batches, loss, below)
         self.report: ChainReport | None = None
         self._block_steps, self._block_epochs = every, every_epochs
         self._fractions = list(fractions or ())
@@ -348,6 +338,21 @@ def moments_at_fold(moments: MomentsAtFold | None, *, reset_optimizer: bool) -> 
             "leave reset_optimizer out"
         )
     return moments or ("reset" if reset_optimizer else "kept")
+
+
+def _gradients(
+    model: nn.Module, batches: Iterable[Any] | None, loss: Loss, below: FoldBelow | None
+) -> functools.partial[None] | None:
+    """Return what takes the gradient of ``batches``, if there are any."""
+    if batches is None and loss is not summed_loss:
+        raise SettingsError(
+            "loss goes with batches, got it alone: it serves sketch='gradient' and below"
+        )
+    if batches is None and below is not None:
+        raise SettingsError("below looks at the gradient of batches, got it without them")
+    if batches is None:
+        return None
+    return functools.partial(capture_gradients, model, batches=collect_batches(batches), loss=loss)
 
 
 def _check_schedule(
