@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+import time
 
 import pytest
 from rich.console import Console
@@ -73,6 +75,17 @@ def test_elsewhere_there_is_a_line_now_and_then_with_the_best_of_each_budget():
     assert lines == [
         "25 of 26 runs done; best on validation so far: lora r=2 0.500",
         "26 of 26 runs done; best on validation so far: delora 0.700, lora r=2 0.500",
+    ]
+
+
+def test_runs_that_take_minutes_have_a_line_each(monkeypatch):
+    minutes = itertools.count()
+    monkeypatch.setattr(time, "monotonic", lambda: 60.0 * next(minutes))
+    lines = watched([record("lora", 0.1, 0.5, seed=i) for i in range(3)], terminal=False)
+    assert [line.partition(" runs")[0] for line in lines.splitlines()] == [
+        "1 of 3",
+        "2 of 3",
+        "3 of 3",
     ]
 
 

@@ -8,8 +8,9 @@ import sys
 import warnings
 
 import pytest
+from transformers.utils import logging as of_transformers
 
-from rankwise.core.library_noise import quiet_imports, silence_libraries
+from rankwise.core.library_noise import quiet_imports, silence_libraries, without_bars
 
 
 def test_loggers_are_as_before_also_after_an_exception():
@@ -21,6 +22,17 @@ def test_loggers_are_as_before_also_after_an_exception():
     with pytest.raises(ImportError), quiet_imports():
         raise ImportError
     assert logger.level == before
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_bars_are_off_until_exit_and_then_as_before(before):
+    (of_transformers.enable_progress_bar if before else of_transformers.disable_progress_bar)()
+    try:
+        with without_bars():
+            assert not of_transformers.is_progress_bar_enabled()
+        assert of_transformers.is_progress_bar_enabled() is before
+    finally:
+        of_transformers.enable_progress_bar()
 
 
 @pytest.mark.processes

@@ -63,6 +63,11 @@ def test_a_run_leaves_the_model_that_its_record_describes(run_of, tmp_path, name
     assert set(score_test(run, tmp_path).scores) == {"accuracy", "f1"}
 
 
+def test_checkpoints_of_a_whole_model_draw_no_bars(run_of, tmp_path, capfd):
+    train_run(run_of("full", epochs=1), tmp_path)
+    assert "shards" not in capfd.readouterr().err
+
+
 def test_adapter_and_head_are_counted_apart(run_of, tmp_path):
     record = train_run(run_of("lora-sb", epochs=1), tmp_path)
     # Two blocks of six linear layers and the pooler; two classes and their biases.

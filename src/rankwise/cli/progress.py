@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, field
 from statistics import fmean
 from types import TracebackType
@@ -23,6 +24,9 @@ from rankwise.cli.showing import add_columns, add_row
 from rankwise.comparison.analysis.choice import best_of, finished_of
 from rankwise.core.outside_text import one_line
 from rankwise.training.records import FailedRun, MethodIdentity, RunRecord
+
+# Without a terminal a line is due after so many runs, or so many seconds.
+RUNS_A_LINE, SECONDS_A_LINE = 25, 60.0
 
 
 @dataclass
@@ -69,6 +73,7 @@ class ProgressWatcher:
         self._total = 0
         self._done = 0
         self._failed = 0
+        self._told_at = time.monotonic()
 
     def __enter__(self) -> ProgressWatcher:
         if self._console.is_terminal:
@@ -99,12 +104,17 @@ class ProgressWatcher:
         if isinstance(record, FailedRun):
             self._failed += 1
             self._say(f"failed: {record.run}: {record.error}")
-        if not self._console.is_terminal and (self._done % 25 == 0 or self._done == self._total):
+        if not self._console.is_terminal and self._is_line_due():
+            self._told_at = time.monotonic()
             self._say(f"{self._counted()}{self._leaders()}")
 
     def widened(self, method: str, rate: float) -> None:
         """Say that a method is tried at one more rate, because its best stood at an edge."""
         self._say(f"{method}: its best learning rate is at an edge of the grid, {rate:g} is tried")
+
+    def _is_line_due(self) -> bool:
+        is_late = time.monotonic() - self._told_at >= SECONDS_A_LINE
+        return is_late or self._done % RUNS_A_LINE == 0 or self._done == self._total
 
     def _counted(self) -> str:
         failed = f", {self._failed} failed" if self._failed else ""

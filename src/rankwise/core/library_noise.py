@@ -33,6 +33,21 @@ def quiet_peft() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def without_bars() -> Iterator[None]:
+    """Let Transformers draw no bars for files that it reads and writes, until exit."""
+    from transformers.utils import logging as of_transformers  # late: what is quiet may come first
+
+    if not of_transformers.is_progress_bar_enabled():
+        yield
+        return
+    of_transformers.disable_progress_bar()
+    try:
+        yield
+    finally:
+        of_transformers.enable_progress_bar()
+
+
 def silence_libraries() -> None:
     """Keep what libraries warn one another of from a process that is all ours."""
     _tell_errors_alone()

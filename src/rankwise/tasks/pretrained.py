@@ -29,6 +29,7 @@ from transformers.utils import logging
 from transformers.utils.quantization_config import GgufConfig
 
 from rankwise.core.errors import ModelError
+from rankwise.core.library_noise import without_bars
 from rankwise.tasks.hub import silence_of_hub, told_silence
 from rankwise.tasks.table import Dtype
 
@@ -279,11 +280,11 @@ def _widen(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 @contextlib.contextmanager
 def loading_errors(name: str) -> Iterator[None]:
     """Turn Transformers' errors into ours, and keep its reports of missing heads to itself."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        yield
+        with without_bars():
+            yield
     # A missing quantisation library or attention kernel is an ImportError.
     except (OSError, ValueError, KeyError, ImportError) as error:
         if "trust_remote_code" in str(error):
@@ -298,8 +299,6 @@ def loading_errors(name: str) -> Iterator[None]:
         raise ModelError(f"model {name!r} cannot be loaded: {error}") from error
     finally:
         logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _of_another_kind(name: str, message: str) -> str:

@@ -29,6 +29,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from rankwise.core.errors import SettingsError, TrainingError
 from rankwise.core.interrupts import delayed_interrupt
+from rankwise.core.library_noise import without_bars
 from rankwise.core.records import write_text
 from rankwise.tasks.splits import Batch
 from rankwise.training.job import Job
@@ -217,7 +218,7 @@ def train_with_trainer(
         raise SettingsError(f"training: {error}") from error
     # It prints raw dictionaries where there is no bar: the record and the trackers have them.
     trainer.remove_callback(PrinterCallback)
-    with finite_loss_required(job.model), _waiting_signals() as received:
+    with without_bars(), finite_loss_required(job.model), _waiting_signals() as received:
         stop = StopCallback(trainer, received, steps_per_epoch=job.steps_per_epoch)
         trainer.add_callback(stop)
         trainer.train(resume_from_checkpoint=last)
