@@ -20,11 +20,6 @@ from tests.models.gguf_files import make_gguf
 from tests.tasks.own.own_files import reviews, write_jsonl
 
 pytest.importorskip("gguf")
-# PEFT looks for a config.json of the base, here and on the Hub, before it saves an adapter.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Unable to fetch remote file"),
-    pytest.mark.filterwarnings("ignore:Could not find a config file"),
-]
 TEXTS = [text for text, _ in reviews()]
 
 
