@@ -21,7 +21,7 @@ from measuring import Row, print_rows, read_options, verdict_of
 
 from rankwise.comparison.engines.local import LocalEngine
 from rankwise.comparison.sweep import sweep
-from rankwise.core.runtime import usable_cores
+from rankwise.core.cores import usable_cores
 from rankwise.training.build import build_task
 from rankwise.training.settings.recipe import Recipe, load_recipe
 

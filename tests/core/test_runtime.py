@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
-import pytest
 import torch
 
 from rankwise.core import runtime
@@ -29,14 +26,3 @@ def test_the_peak_counts_memory_that_was_freed_and_a_reset_forgets_it():
 def test_the_commit_is_a_hash_or_none():
     commit = runtime.commit()
     assert commit is None or len(commit) == 40
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores can be left on Linux alone")
-def test_cores_that_a_process_may_not_use_do_not_count():
-    allowed = os.sched_getaffinity(0)
-    assert runtime.usable_cores() == len(allowed)
-    os.sched_setaffinity(0, {min(allowed)})
-    try:
-        assert runtime.usable_cores() == 1
-    finally:
-        os.sched_setaffinity(0, allowed)

@@ -15,7 +15,7 @@ import contextlib
 import gc
 import signal
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from operator import itemgetter
 from pathlib import Path
@@ -142,11 +142,10 @@ def sweep(
         stride: Only each so many-th of the moments is tried.
     """
     act(make())  # What happens once, such as an import, is no moment.
-    listed = _Moments(strike)
-    assert _break_off(act, make(), moments(listed), listed)
-    assert listed.places, "nothing of the package is executed"
+    places = _in_both(*(_listed(make, act, moments, strike) for _ in range(2)))
+    assert places, "nothing of the package is executed"
     faults: dict[str, set[str]] = defaultdict(set)
-    tries = _three_of_each(listed.places)
+    tries = _three_of_each(places)
     for place, nth in tries[len(tries) % stride :: stride]:
         ground, moment = make(), _Moments(strike, place, nth)
         is_done = _break_off(act, ground, moments(moment), moment)
@@ -154,6 +153,28 @@ def sweep(
         if what:
             faults[what].add(_name(place))
     return {what: sorted(where) for what, where in faults.items()}
+
+
+def _listed(
+    make: Callable[[], Ground],
+    act: Callable[[Ground], object],
+    moments: Callable[[_Moments], Any],
+    strike: Raise,
+) -> list[Place]:
+    listed = _Moments(strike)
+    assert _break_off(act, make(), moments(listed), listed)
+    return listed.places
+
+
+def _in_both(first: list[Place], second: list[Place]) -> list[Place]:
+    """Return the places of ``first`` that come again: the rest has to do with what ran before."""
+    left = Counter(second)
+    again = []
+    for place in first:
+        if left[place]:
+            left[place] -= 1
+            again.append(place)
+    return again
 
 
 def _three_of_each(places: list[Place]) -> list[tuple[Place, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -24,8 +25,24 @@ def eager_collection():
 
 def test_what_garbage_collection_calls_is_no_moment(eager_collection):
     """It comes at another line each time, and would be waited for in vain."""
-    work = written_in(rankwise, "def it(call): call(); return [[] for _ in range(9)]")
     finalized = written_in(peft, "class it:\n    def __del__(self): pass")
+
+    def leave_garbage() -> None:
+        one = finalized()
+        one.itself = one
+
+    assert_calm_but(leave_garbage, at_ground=2)
+
+
+def test_what_comes_once_is_no_moment():
+    assert_calm_but(written_in(peft, "def it(): pass"), at_ground=2)
+    assert_calm_but(written_in(peft, "def it(): pass"), at_ground=3)
+
+
+def assert_calm_but(call: Callable[[], Any], *, at_ground: int) -> None:
+    """Nothing is amiss where one of the calls that are listed does more than the others."""
+    always = written_in(peft, "def it(): pass")
+    work = written_in(rankwise, "def it(*calls): return [[call()] for call in calls]")
     grounds: list[list] = []
 
     def make() -> list:
@@ -33,11 +50,7 @@ def test_what_garbage_collection_calls_is_no_moment(eager_collection):
         return grounds
 
     def act(_: list) -> None:
-        if len(grounds) == 2:  # the call whose moments are listed
-            one = finalized()
-            one.itself = one
-            del one
-        work(peft.PeftConfig)
+        work(always, *[call] * (len(grounds) == at_ground), *[list] * 9)
 
     assert not sweep(make, act, lambda *_: None, moments=CALLS, strike=runtime_error)
 

@@ -16,8 +16,8 @@ from rich.table import Table
 from rankwise.cli.showing import add_columns, add_row, say, show_table
 from rankwise.comparison.grid import comparison_of, examined_runs
 from rankwise.comparison.plan import counted_runs, cut_to_hours, hours_of, runs_of_a_method
+from rankwise.core.cores import usable_cores
 from rankwise.core.errors import SettingsError
-from rankwise.core.runtime import usable_cores
 from rankwise.training.probes.cost import RunCost
 from rankwise.training.settings.adapters import FactoredSettings
 from rankwise.training.settings.comparison import ComparedMethod

@@ -74,6 +74,17 @@ def delayed_interrupt(*, is_insisted_on: bool = False) -> Iterator[Sequence[obje
         yield received
 
 
+@contextlib.contextmanager
+def sigterm_kept() -> Iterator[None]:
+    """Leave SIGTERM to who hears it: ``ray.init`` would end this process by it, and for good."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
 def _pass_on(
     received: Sequence[tuple[int, Any]], handlers: Mapping[int, Callable[..., object]]
 ) -> None:

@@ -1,8 +1,7 @@
-"""Facts about this process: its cores, and beside every result versions, commit and peak memory."""
+"""Facts about this process, recorded beside every result: versions, commit and peak memory."""
 
 from __future__ import annotations
 
-import os
 import platform
 import resource
 import subprocess
@@ -36,13 +35,6 @@ def commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return answer.stdout.strip()
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use: a batch system or taskset leaves it some."""
-    if hasattr(os, "sched_getaffinity"):  # on Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def reset_peak_memory() -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+import ray
 from flwr.clientapp.typing import Mod
 from flwr.simulation import run_simulation
 
-from rankwise.core.runtime import usable_cores
+from rankwise.core.cores import usable_cores
+from rankwise.core.interrupts import sigterm_kept
 from rankwise.federated.client import make_client_app
 from rankwise.federated.progress import Progress
 from rankwise.federated.server import make_server_app
@@ -39,23 +42,31 @@ def simulate(
     Raises:
         TrainingError: Too few clients are left; the state is saved.
     """
-    init: dict[str, Any] = {
-        "address": "local",  # not a cluster that happens to run here
-        "num_cpus": workers or usable_cores(),
-        "log_to_driver": False,
-        "logging_level": logging.ERROR,
-    }
     with _quiet_flower():
-        run_simulation(
-            server_app=make_server_app(plan, folder, cache),
-            client_app=make_client_app(plan, cache, mods=mods),
-            num_supernodes=plan.federated.clients,
-            backend_config={
-                "init_args": init,
-                "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-            },
-        )
+        _start_ray(workers)  # which Flower then finds
+        try:
+            run_simulation(
+                server_app=make_server_app(plan, folder, cache),
+                client_app=make_client_app(plan, cache, mods=mods),
+                num_supernodes=plan.federated.clients,
+                backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
+            )
+        finally:
+            ray.shutdown()
     return FederationRecord.read(Progress(folder, plan).record)
+
+
+def _start_ray(workers: int | None) -> None:
+    """Start Ray as Flower would, but for SIGTERM, which stays with who hears it."""
+    with sigterm_kept():
+        ray.init(
+            address="local",  # not a cluster that happens to run here
+            num_cpus=workers or usable_cores(),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}},
+        )
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from rankwise.core.errors import ModelError, RankwiseError, SettingsError, neare
 from rankwise.core.seeds import derive_seed
 from rankwise.methods.adapters.delora import DeloraConfig
 from rankwise.methods.adapters.lora_xs import LoraXSConfig
+from rankwise.methods.adapters.quantised import keep_differentiable
 from rankwise.methods.placement import place_ranks, placed_at_random, placed_evenly
 from rankwise.tasks.splits import Batch
 from rankwise.tasks.table import Task
@@ -91,6 +92,7 @@ def attach_adapter(
             _freeze_all_but_biases(base, task)
         return base
     _check_targets(base, adapter.target_modules)
+    keep_differentiable(base)
     targets = task.target_modules
     placement = Placement(
         method.r,

@@ -14,8 +14,8 @@ from rankwise.comparison.engines.devices import (
     visible_devices,
 )
 from rankwise.comparison.engines.local import LocalEngine
+from rankwise.core.cores import usable_cores
 from rankwise.core.errors import SettingsError
-from rankwise.core.runtime import usable_cores
 from tests.comparison import made_records
 
 

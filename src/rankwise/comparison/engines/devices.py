@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
+from rankwise.core.cores import usable_cores
 from rankwise.core.errors import SettingsError
-from rankwise.core.runtime import usable_cores
 from rankwise.training.folder import RunFolder, runs_below
 from rankwise.training.recorded import finished_record
 

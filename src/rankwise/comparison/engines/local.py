@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 import torch
 
 from rankwise.comparison.engines.devices import VISIBLE
+from rankwise.core.cores import usable_cores
 from rankwise.core.errors import TrainingError
 from rankwise.core.library_noise import silence_libraries
 from rankwise.core.plugins import load_plugins, loaded_plugins
-from rankwise.core.runtime import usable_cores
 
 LOST_POOLS = 3
 """How many pools may be lost one after another before any call comes back."""

@@ -7,12 +7,9 @@ it was doing is done again elsewhere.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
-import signal
-import threading
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,6 +20,7 @@ from typing import Any
 import torch
 
 from rankwise.core.errors import SettingsError, TrainingError
+from rankwise.core.interrupts import sigterm_kept
 from rankwise.core.plugins import load_plugins, loaded_plugins
 
 LOST_TIMES = 3
@@ -128,24 +126,13 @@ def _connect(address: str | None) -> None:
     # Workers see the accelerators that they would see as local processes.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
-        with _sigterm_kept():
+        with sigterm_kept():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise SettingsError(
             f"no Ray cluster answers at {address or 'this machine'} ({error}): start one with "
             "`ray start --head`, or check --address"
         ) from None
-
-
-@contextlib.contextmanager
-def _sigterm_kept() -> Iterator[None]:
-    """Leave SIGTERM to who hears it: Ray would end this process by it, and for good."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if before is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
 
 
 def _resources(workers_per_gpu: int | None) -> dict[str, float]:

@@ -12,8 +12,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
 from rankwise.capture.stacks import Source
+from rankwise.core.cores import usable_cores
 from rankwise.core.errors import ModelError, SettingsError, nearest_names
-from rankwise.core.runtime import usable_cores
 from rankwise.core.seeds import derive_seed
 from rankwise.functional.sketch_kinds import BOTH, SKETCH_KINDS, ChainSide, Kind
 from rankwise.functional.sketches import sketch, sketch_pair
