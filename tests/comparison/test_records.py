@@ -22,6 +22,7 @@ def test_a_row_of_version_0_1_is_read(old, status, error):
         ({}, "sft"),
         ({"data": "/home/ada/chats.jsonl"}, "chats.jsonl"),
         ({"data": "photos/"}, "photos"),
+        ({"data": "/"}, "sft"),
         ({"data": "hub:openai/gsm8k"}, "gsm8k"),
     ],
 )

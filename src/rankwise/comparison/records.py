@@ -198,7 +198,7 @@ class Summary(Record):
     def subject(self) -> str:
         """What the methods were trained on: the user's own file or folder, or else the task."""
         data = self.protocol.task.get("data")
-        return PurePath(data).name if isinstance(data, str) and data else self.task
+        return (PurePath(data).name if isinstance(data, str) else "") or self.task
 
     @property
     def verdict_below(self) -> tuple[str, ...]:
