@@ -15,7 +15,7 @@ import contextlib
 import gc
 import signal
 import sys
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from operator import itemgetter
 from pathlib import Path
@@ -37,6 +37,8 @@ Place = tuple[CodeType, int]
 
 _OURS = str(Path(rankwise.__file__).parent)
 _THEIRS = tuple(str(Path(each.__file__ or "").parent) for each in (torch, peft, transformers))
+# Once it has compiled anything torch hears of each module that dies, at whatever line of ours.
+_HEARS_OF_THE_DEAD = str(Path(torch.__file__).parent / "_dynamo")
 
 
 def keyboard_interrupt() -> None:
@@ -109,7 +111,7 @@ def _at_calls(moments: _Moments) -> Iterator[None]:
     def of_python(frame: FrameType, event: str, _: Any) -> None:
         if event != "call" or (caller := frame.f_back) is None:
             return
-        if moments.concern(caller.f_code) and frame.f_code.co_filename.startswith(_THEIRS):
+        if moments.concern(caller.f_code) and _is_theirs(frame.f_code):
             moments.pass_one(caller)
 
     with OfTorch():
@@ -142,10 +144,11 @@ def sweep(
         stride: Only each so many-th of the moments is tried.
     """
     act(make())  # What happens once, such as an import, is no moment.
-    places = _in_both(*(_listed(make, act, moments, strike) for _ in range(2)))
-    assert places, "nothing of the package is executed"
+    listed = _Moments(strike)
+    assert _break_off(act, make(), moments(listed), listed)
+    assert listed.places, "nothing of the package is executed"
     faults: dict[str, set[str]] = defaultdict(set)
-    tries = _three_of_each(places)
+    tries = _three_of_each(listed.places)
     for place, nth in tries[len(tries) % stride :: stride]:
         ground, moment = make(), _Moments(strike, place, nth)
         is_done = _break_off(act, ground, moments(moment), moment)
@@ -153,28 +156,6 @@ def sweep(
         if what:
             faults[what].add(_name(place))
     return {what: sorted(where) for what, where in faults.items()}
-
-
-def _listed(
-    make: Callable[[], Ground],
-    act: Callable[[Ground], object],
-    moments: Callable[[_Moments], Any],
-    strike: Raise,
-) -> list[Place]:
-    listed = _Moments(strike)
-    assert _break_off(act, make(), moments(listed), listed)
-    return listed.places
-
-
-def _in_both(first: list[Place], second: list[Place]) -> list[Place]:
-    """Return the places of ``first`` that come again: the rest has to do with what ran before."""
-    left = Counter(second)
-    again = []
-    for place in first:
-        if left[place]:
-            left[place] -= 1
-            again.append(place)
-    return again
 
 
 def _three_of_each(places: list[Place]) -> list[tuple[Place, int]]:
@@ -234,3 +215,8 @@ def _is_where_ctrl_c_waits(frame: FrameType) -> bool:
 
 def _is_ours(code: CodeType) -> bool:
     return code.co_filename.startswith(_OURS)
+
+
+def _is_theirs(code: CodeType) -> bool:
+    is_called = not code.co_filename.startswith(_HEARS_OF_THE_DEAD)
+    return is_called and code.co_filename.startswith(_THEIRS)

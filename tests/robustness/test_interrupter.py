@@ -9,6 +9,8 @@ from typing import Any
 
 import peft
 import pytest
+import torch
+import torch._dynamo
 
 import rankwise
 
@@ -34,9 +36,8 @@ def test_what_garbage_collection_calls_is_no_moment(eager_collection):
     assert_calm_but(leave_garbage, at_ground=2)
 
 
-def test_what_comes_once_is_no_moment():
-    assert_calm_but(written_in(peft, "def it(): pass"), at_ground=2)
-    assert_calm_but(written_in(peft, "def it(): pass"), at_ground=3)
+def test_what_the_compiler_hears_of_modules_that_die_is_no_moment():
+    assert_calm_but(written_in(torch._dynamo, "def it(): pass"), at_ground=2)
 
 
 def assert_calm_but(call: Callable[[], Any], *, at_ground: int) -> None:
