@@ -208,7 +208,7 @@ def test_a_chain_keeps_its_history_beside_the_weight(kind, side, tmp_path):
         train(model.train())
         learned = logits(model.eval())
         chain.fold()
-        assert_same_outputs(kind, logits(model), learned)
+        torch.testing.assert_close(logits(model), learned, rtol=1e-4, atol=1e-4)
         with model.disable_adapter():
             assert torch.equal(logits(model), pretrained)
     train(model.train())
