@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -33,27 +34,24 @@ def test_what_garbage_collection_calls_is_no_moment(eager_collection):
         one = finalized()
         one.itself = one
 
-    assert_calm_but(leave_garbage, at_ground=2)
+    assert_calm_but(leave_garbage)
 
 
 def test_what_the_compiler_hears_of_modules_that_die_is_no_moment():
-    assert_calm_but(written_in(torch._dynamo, "def it(): pass"), at_ground=2)
+    assert_calm_but(written_in(torch._dynamo, "def it(): pass"))
 
 
-def assert_calm_but(call: Callable[[], Any], *, at_ground: int) -> None:
-    """Nothing is amiss where one of the calls that are listed does more than the others."""
+def assert_calm_but(call: Callable[[], Any]) -> None:
+    """Nothing is amiss where the act whose moments are listed makes one call more than the rest."""
     always = written_in(peft, "def it(): pass")
     work = written_in(rankwise, "def it(*calls): return [[call()] for call in calls]")
-    grounds: list[list] = []
+    grounds = itertools.count(1)
 
-    def make() -> list:
-        grounds.append([])
-        return grounds
+    def act(ground: int) -> None:
+        work(always, *[call] * (ground == 2), *[list] * 9)
 
-    def act(_: list) -> None:
-        work(always, *[call] * (len(grounds) == at_ground), *[list] * 9)
-
-    assert not sweep(make, act, lambda *_: None, moments=CALLS, strike=runtime_error)
+    options = {"moments": CALLS, "strike": runtime_error}
+    assert not sweep(grounds.__next__, act, lambda *_: None, **options)
 
 
 def written_in(package: ModuleType, source: str) -> Any:

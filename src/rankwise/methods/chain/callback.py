@@ -344,13 +344,13 @@ def _gradients(
     model: nn.Module, batches: Iterable[Any] | None, loss: Loss, below: FoldBelow | None
 ) -> functools.partial[None] | None:
     """Return what takes the gradient of ``batches``, if there are any."""
-    if batches is None and loss is not summed_loss:
-        raise SettingsError(
-            "loss goes with batches, got it alone: it serves sketch='gradient' and below"
-        )
-    if batches is None and below is not None:
-        raise SettingsError("below looks at the gradient of batches, got it without them")
     if batches is None:
+        if loss is not summed_loss:
+            raise SettingsError(
+                "loss goes with batches, got it alone: it serves sketch='gradient' and below"
+            )
+        if below is not None:
+            raise SettingsError("below looks at the gradient of batches, got it without them")
         return None
     return functools.partial(capture_gradients, model, batches=collect_batches(batches), loss=loss)
 
