@@ -177,7 +177,9 @@ def test_the_small_model_is_the_same_one_rounded(root, tmp_path):
     recipe |= {"rows": 20, "held_out": 5}
     whole, rounded = (
         build_task(
-            load_recipe("generation-tutorial", {"task": recipe | {"dtype": dtype}}).run()
+            load_recipe(
+                "generation-tutorial", {"task": recipe | {"dtype": dtype}}, variant="quick"
+            ).run()
         ).base_model(tmp_path)
         for dtype in ("float32", "bfloat16")
     )
@@ -222,7 +224,9 @@ def test_runs_in_float32_have_the_names_that_they_had_before_there_was_a_choice(
     # Whose init took the first rows, and whose small model read rows that are held out.
     task = {} if recipe == "glue-tutorial" else {"small": {"reads_held_out": True}}
     method = {"init": {"sampling": "first"}} if recipe == "glue-tutorial" else {}
-    of_then = load_recipe(recipe, {"task": task, "method": method})
+    variant = None if recipe == "glue-tutorial" else "quick"
+    of_then = load_recipe(recipe, {"task": task, "method": method}, variant=variant)
     assert of_then.run().name.endswith(names[recipe])
-    half = load_recipe(recipe, {"task": task | {"dtype": "bfloat16"}, "method": method})
+    half = {"task": task | {"dtype": "bfloat16"}, "method": method}
+    half = load_recipe(recipe, half, variant=variant)
     assert not half.run().name.endswith(names[recipe])

@@ -24,7 +24,11 @@ MISTRAL = 32 * (8192 + 5120 + 5120 + 8192 + 3 * (4096 + 14336))
         ("sb-commonsense", {}, 28 * 7 * 96**2),
         ("delora-instruct", {}, 32 * 2 * (8 * (4096 + 4096) + 1)),
         ("abm-dialogue", {}, 32 * 8 * (4 * 8192 + 3 * (4096 + 11008))),
-        ("generation-tutorial", {"method": {"name": "lora-sb", "r": 32}}, 4 * 7 * 32**2),
+        (
+            "generation-tutorial",
+            {"task": {"model": "small"}, "method": {"name": "lora-sb", "r": 32}},
+            4 * 7 * 32**2,
+        ),
     ],
 )
 def test_the_adapter_trains_what_its_paper_says(recipe, overrides, adapter):
