@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_model
 from torch import nn
 
 from rankwise.core.errors import AdapterError, SettingsError
@@ -114,7 +114,7 @@ class FinishedRun:
         base: Any = self.base_model()
         try:
             if self.settings.method.adapter.kind == "full":
-                base.load_state_dict(load_file(self.folder.adapter / "model.safetensors"))
+                load_model(base, self.folder.adapter / "model.safetensors")
                 return base
             return with_adapter(base, self.folder.adapter)
         except (SafetensorError, OSError, ValueError, RuntimeError) as error:

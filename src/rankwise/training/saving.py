@@ -7,7 +7,7 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
 from peft import PeftModel
-from safetensors.torch import save_file
+from safetensors.torch import save_model
 from torch import nn
 
 from rankwise.methods.adapters.directory import sort_config
@@ -23,7 +23,8 @@ def save_trained(model: nn.Module, folder: Path) -> None:
         model.save_pretrained(str(folder))
         sort_config(folder)
     else:
-        save_file(model.state_dict(), folder / "model.safetensors")
+        # Tied weights, as most small causal models have them, are written once.
+        save_model(model, str(folder / "model.safetensors"))
 
 
 @cache

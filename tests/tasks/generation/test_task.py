@@ -66,6 +66,20 @@ def test_a_run_trains_and_leaves_the_model_that_its_record_describes(run_of, tmp
     }
 
 
+def test_full_fine_tuning_of_a_model_with_tied_weights_is_kept(root, tmp_path):
+    small = {"files": [FILE], "vocabulary": 300, "width": 16, "blocks": 1, "heads": 2, "steps": 2}
+    task = {"data_root": str(root), "files": [FILE], "rows": 16, "held_out": 4, "small": small}
+    given = {"task": task, "method": {"name": "full"}, "training": {"learning_rate": 1e-2}}
+    run = load_recipe("generation-tutorial", given, variant="quick").run()
+    record = train_run(run, tmp_path)
+    finished = FinishedRun.below(tmp_path, run.name)
+    model = finished.trained_model()
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    again = finished.score("validation")
+    assert again.score == pytest.approx(record.score_validation, rel=1e-6)
+    assert again.score > math.exp(-record.curve[0].validation_loss)
+
+
 def test_the_likelihood_counts_the_response_alone():
     logits = torch.zeros(2, 4, 8)
     labels = torch.tensor([[-100, 3, 5, 1], [-100, -100, -100, 2]])

@@ -113,4 +113,5 @@ class _FirstRows(Rows):
 
 def _stored_bytes(model: nn.Module) -> int:
     state = get_peft_model_state_dict(model) if isinstance(model, PeftModel) else model.state_dict()
-    return sum(tensor.nbytes for tensor in state.values())
+    # Tied weights are stored once.
+    return sum({tensor.data_ptr(): tensor.nbytes for tensor in state.values()}.values())
