@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -12,6 +13,7 @@ from rankwise.training.finished import score_test
 from rankwise.training.run import train_run
 from rankwise.training.settings.recipe import load_recipe
 from tests.models.saved import make_bert
+from tests.tasks.generation.generation_files import tiny_llama
 from tests.tasks.glue.glue_files import write_mrpc
 
 
@@ -72,6 +74,30 @@ def test_so_they_are_of_a_run_on_digits(tmp_path):
     train_run(run, tmp_path)
     with pytest.raises(SettingsError, match=r"task\.seed 1 would cut other splits"):
         score_adapter(tmp_path / "runs" / run.name, split="test", options={"seed": 1})
+
+
+def test_a_run_chosen_by_the_likelihood_is_asked_what_it_writes(tmp_path, monkeypatch):
+    rows = [{"prompt": f"ask {i} is {i * 7}", "completion": f"yes {i % 3}"} for i in range(40)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "written_by_me.py").write_text(
+        "def lengths(predictions, labels):\n"
+        "    return max(len(text.split()) for text in predictions)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    model = tiny_llama(tmp_path / "llama", has_pad=False)
+    settings = {"task": {"model": model}, "method": {"r": 2}, "training": {"epochs": 1}}
+    run = load_recipe("pairs.jsonl", settings).run()
+    train_run(run, tmp_path / "out")
+    folder = tmp_path / "out" / "runs" / run.name
+    _, chosen = score_adapter(folder, split="test")
+    asked = ["exact_match", "written_by_me:lengths"]
+    options = {"metrics": asked, "max_new_tokens": 2}
+    _, found = score_adapter(folder, split="test", options=options)
+    assert list(chosen.scores) == ["likelihood", "perplexity"]
+    assert list(found.scores) == asked
+    assert found.scores["written_by_me:lengths"] <= 2
+    assert all(label.startswith("yes") for label in found.labels)
+    assert found.loss == chosen.loss
 
 
 def test_data_that_were_moved_are_found_where_they_are_now(finished, tmp_path):

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from rankwise.core.errors import AdapterError, SettingsError
+from rankwise.core.plugins import load_plugins, modules_of_metrics
 from rankwise.evaluation.scores import Evaluation, evaluate
 from rankwise.methods.adapters.directory import check_adapter_directory, read_config
 from rankwise.methods.adapters.switching import with_adapter
@@ -22,7 +23,7 @@ from rankwise.training.settings.run import RunSettings
 
 Options = dict[str, Any]
 # What changes nothing about the rows that a run was trained and chosen on.
-_BESIDE_THE_ROWS = {"data_root", "dtype"}
+_BESIDE_THE_ROWS = {"data_root", "dtype", "metrics", "max_new_tokens"}
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,15 @@ def score_adapter(
         split: ``train``, ``validation`` or ``test``.
         task: Its name, ``mrpc`` or ``glue/mrpc``; None is the run's own.
         options: Further settings of the task, such as ``{"data_root": ...}``. On its own task a
-            run keeps the splits that it was trained with, so only what leaves them alone.
+            run keeps the splits that it was trained with, so only what leaves them alone: other
+            metrics than those that it was chosen by may be asked for.
 
     Raises:
         AdapterError: There is no adapter, or it cannot be read.
         SettingsError: A directory without a record needs ``task``, or a setting is wrong.
     """
     changes = ({} if task is None else {"name": task.removeprefix("glue/")}) | (options or {})
+    load_plugins(modules_of_metrics(changes.get("metrics")))
     run = find_run(path)
     if run is None:
         settings = _settings_of_directory(path, changes)
