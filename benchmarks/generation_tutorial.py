@@ -23,8 +23,8 @@ from typing import Any
 from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel
 
-from rankwise.core.errors import DataError
 from rankwise.comparison.grid import comparison_of
+from rankwise.core.errors import DataError
 from rankwise.core.library_noise import silence_libraries
 from rankwise.training.answering import GenerationRequest, GenerationResult, answer_benchmark
 from rankwise.training.build import build_causal_task

@@ -7,10 +7,16 @@ import subprocess
 import sys
 import warnings
 
+import datasets
 import pytest
 from transformers.utils import logging as of_transformers
 
-from rankwise.core.library_noise import quiet_imports, silence_libraries, without_bars
+from rankwise.core.library_noise import (
+    quiet_imports,
+    silence_libraries,
+    without_bars,
+    without_bars_of_datasets,
+)
 
 
 def test_loggers_are_as_before_also_after_an_exception():
@@ -33,6 +39,17 @@ def test_bars_are_off_until_exit_and_then_as_before(before):
         assert of_transformers.is_progress_bar_enabled() is before
     finally:
         of_transformers.enable_progress_bar()
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_so_are_those_of_datasets(before):
+    (datasets.enable_progress_bars if before else datasets.disable_progress_bars)()
+    try:
+        with without_bars_of_datasets():
+            assert not datasets.is_progress_bar_enabled()
+        assert datasets.is_progress_bar_enabled() is before
+    finally:
+        datasets.enable_progress_bars()
 
 
 @pytest.mark.processes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 # PEFT and Transformers import bitsandbytes and torchao wherever they are installed. Without a GPU
 # torchao warns of each kernel that it cannot load, and of its own enums; bitsandbytes of a kernel
@@ -36,16 +36,37 @@ def quiet_peft() -> Iterator[None]:
 @contextlib.contextmanager
 def without_bars() -> Iterator[None]:
     """Let Transformers draw no bars for files that it reads and writes, until exit."""
-    from transformers.utils import logging as of_transformers  # late: what is quiet may come first
+    from transformers.utils import logging as said  # late: what is quiet may come first
 
-    if not of_transformers.is_progress_bar_enabled():
+    with _without(
+        said.is_progress_bar_enabled, said.disable_progress_bar, said.enable_progress_bar
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def without_bars_of_datasets() -> Iterator[None]:
+    """Let ``datasets`` draw no bars for rows that it reads and packs, until exit."""
+    import datasets as bars  # late: it takes seconds
+
+    with _without(
+        bars.is_progress_bar_enabled, bars.disable_progress_bars, bars.enable_progress_bars
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _without(
+    is_on: Callable[[], bool], switch_off: Callable[[], None], switch_on: Callable[[], None]
+) -> Iterator[None]:
+    if not is_on():
         yield
         return
-    of_transformers.disable_progress_bar()
+    switch_off()
     try:
         yield
     finally:
-        of_transformers.enable_progress_bar()
+        switch_on()
 
 
 def silence_libraries() -> None:

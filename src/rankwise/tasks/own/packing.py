@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from rankwise.core.errors import ModelError, SettingsError
 from rankwise.core.labels import IGNORED_LABEL
+from rankwise.core.library_noise import without_bars_of_datasets
 from rankwise.core.modules import device_of, in_eval_mode
 from rankwise.tasks.splits import Batch, Rows
 
@@ -87,14 +88,9 @@ def pack(
         ) from None
     import datasets
 
-    shown = datasets.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    try:
+    with without_bars_of_datasets():
         rows = datasets.Dataset.from_dict({"input_ids": list(inputs), "labels": list(labels)})
         packed: Any = pack_dataset(rows, length, strategy="bfd")
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
     return PackedRows(
         packed["input_ids"][:], packed["labels"][:], packed["seq_lengths"][:], padding=padding
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rankwise.core.errors import DataError, nearest_names
+from rankwise.core.library_noise import without_bars_of_datasets
 from rankwise.tasks.hub import hub_or_cache
 from rankwise.tasks.own.faults import check_file
 from rankwise.tasks.packed import PACKED, PACKING_ERRORS, open_packed
@@ -224,13 +225,12 @@ def _load(builder: str, *arguments: Any, place: str, **options: Any) -> dict[str
     import datasets
     from datasets.exceptions import DatasetsError
 
-    shown, verbosity = datasets.is_progress_bar_enabled(), datasets.utils.logging.get_verbosity()
-    datasets.disable_progress_bars()
+    verbosity = datasets.utils.logging.get_verbosity()
     # What it logs of a file that it cannot read, the error says too.
     datasets.utils.logging.set_verbosity(datasets.utils.logging.CRITICAL)
     silence_is_short = hub_or_cache(builder) if place.startswith(HUB) else contextlib.nullcontext()
     try:
-        with silence_is_short:
+        with silence_is_short, without_bars_of_datasets():
             return dict(datasets.load_dataset(builder, *arguments, **options))
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
         cause = error.__cause__ or error
@@ -243,8 +243,6 @@ def _load(builder: str, *arguments: Any, place: str, **options: Any) -> dict[str
         ) from error
     finally:
         datasets.utils.logging.set_verbosity(verbosity)
-        if shown:
-            datasets.enable_progress_bars()
 
 
 def _name_of(split: str, found: dict[str, Any]) -> str | None:
