@@ -54,8 +54,9 @@ class Diagnostics:
         self._layers = adapted_layers_of(job.model)
         dense = [layer.shape for layer in self._layers.values() if not layer.is_factored]
         weights = sum(shape.numel() for shape in dense)
-        self._is_active = bool(self._layers) and weights <= MOST_WEIGHTS
-        rows = job.order(0)[: job.settings.training.batch_size]
+        training = job.settings.training
+        self._is_active = training.diagnostics and bool(self._layers) and weights <= MOST_WEIGHTS
+        rows = job.order(0)[: training.batch_size]
         self._batch = job.splits.train.take(rows) if self._is_active else {}
 
     def measure(self, step: int) -> DiagnosticPoint | None:

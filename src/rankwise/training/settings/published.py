@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _CHANGES_NOTHING = {
     "task": {"data_root"},
-    "training": {"learning_rate", "report_to", "loop", "logging_steps"},
+    "training": {"learning_rate", "report_to", "loop", "logging_steps", "diagnostics"},
     "method": {"label", "budget", "published", "published_parameters", "sweep"},
 }
 

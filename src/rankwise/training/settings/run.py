@@ -70,6 +70,12 @@ class TrainingSettings(Settings):
         unit="steps",
         is_later=True,
     )
+    diagnostics: bool = setting(
+        True,
+        "measure on the way how far weights have moved and what the next steps can follow; it "
+        "changes nothing, and costs the time of some two dozen steps",
+        is_later=True,
+    )
     report_to: list[str] = setting(
         [], "trackers that Transformers' Trainer reports to, such as tensorboard"
     )
@@ -96,7 +102,7 @@ PLUGINS = "modules of your own that add adapters, inits, tasks and more"
 _ELSEWHERE = {
     "method": {"published": True, "published_parameters": True},
     "task": {"data_root": True},
-    "training": {"report_to": True, "logging_steps": True},
+    "training": {"report_to": True, "logging_steps": True, "diagnostics": True},
 }
 # What nobody has tried under torch.func.vmap, such as any adapter of PEFT, is trained alone.
 _STACKABLE = ("full", "lora", "lora_xs", "delora")
