@@ -213,6 +213,7 @@ def _perform(
             run.job, folder.checkpoints, resume=resume, show_progress=show_progress, tell=tell
         )
         part_ways()
+    run.watch.add("train", trained.earlier_seconds)
     return run.end(trained)
 
 

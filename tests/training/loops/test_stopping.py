@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from rankwise.cli.main import main
 from rankwise.core.interrupts import Terminated, raised_sigterm
 from rankwise.training.finished import FinishedRun
 from rankwise.training.folder import RunFolder
+from rankwise.training.loops import elapsed
 from rankwise.training.loops.trainer import JobTrainer, last_checkpoint
 from rankwise.training.run import train_run
 
@@ -79,6 +83,35 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
         for folder in (output, tmp_path / "whole")
     ]
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+
+
+def test_what_was_taken_before_the_stop_counts(settings, output, signals, monkeypatch):
+    hour = 3600.0
+    run = settings("lora", loop="trainer", learning_rate=1e-2)
+    signals[7] = [signal.SIGINT]
+    plain = elapsed.time.perf_counter
+    with monkeypatch.context() as patch:
+        # The clock of the first process is an hour on when it writes its checkpoint.
+        readings = itertools.chain([plain()], itertools.repeat(plain() + hour))
+        patch.setattr(elapsed, "time", SimpleNamespace(perf_counter=lambda: next(readings)))
+        with pytest.raises(KeyboardInterrupt):
+            train_run(run, output)
+    resumed = train_run(run, output, resume=True).seconds
+    assert hour < resumed.train + resumed.diagnose < resumed.total < hour + 60
+    whole = train_run(run, output / "whole").seconds
+    assert resumed.diagnose > whole.diagnose / 2
+
+
+def test_a_checkpoint_of_an_earlier_version_says_nothing_of_its_time(settings, output, signals):
+    run = settings("lora", loop="trainer")
+    signals[7] = [signal.SIGINT]
+    with pytest.raises(KeyboardInterrupt):
+        train_run(run, output)
+    folder = RunFolder.below(output, run.name).checkpoints / "checkpoint-7"
+    state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+    assert state["stateful_callbacks"].pop("ElapsedCallback")["attributes"]["seconds"] > 0
+    (folder / "trainer_state.json").write_text(json.dumps(state), encoding="utf-8")
+    assert train_run(run, output, resume=True).seconds.train > 0
 
 
 def test_sigterm_is_heard_too_as_often_as_it_comes(settings, output, signals):

@@ -37,6 +37,7 @@ class Trained:
         best: The point whose weights the model is left with.
         diagnostics: What was measured of the change meanwhile.
         diagnostics_seconds: What that took.
+        earlier_seconds: What processes before this one took for it, diagnostics included.
         steps: What was logged of single steps.
         folds: The steps after which a chain was folded.
     """
@@ -46,6 +47,7 @@ class Trained:
     best: CurvePoint
     diagnostics: list[DiagnosticPoint]
     diagnostics_seconds: float
+    earlier_seconds: float = 0.0
     steps: list[StepPoint] = field(default_factory=list)
     folds: list[int] = field(default_factory=list)
 

@@ -34,6 +34,7 @@ from rankwise.core.records import write_text
 from rankwise.tasks.splits import Batch
 from rankwise.training.job import Job
 from rankwise.training.loops.chains import build_callback
+from rankwise.training.loops.elapsed import ElapsedCallback
 from rankwise.training.loops.optimization import (
     allocate_budget,
     build_optimizer,
@@ -201,7 +202,8 @@ def train_with_trainer(
     parameters = count_parameters(job.model)
     schedule = build_schedule(optimizer, job.settings.training, steps=job.steps)
     training, diagnostics = job.settings.training, DiagnosticsCallback(job)
-    callbacks: list[TrainerCallback] = [BudgetCallback(job.model)]
+    elapsed = ElapsedCallback(diagnostics)
+    callbacks: list[TrainerCallback] = [BudgetCallback(job.model), elapsed]
     if training.patience is not None:
         callbacks.append(PatienceCallback(training.patience))
     if training.logging_steps is not None:
@@ -229,7 +231,8 @@ def train_with_trainer(
         parameters,
         best=_best(curve) if keeps_best else curve[-1],
         diagnostics=diagnostics.points(trainer.state),
-        diagnostics_seconds=diagnostics.seconds,
+        diagnostics_seconds=elapsed.diagnosing,
+        earlier_seconds=elapsed.before,
         steps=_steps(trainer.state.log_history) if training.logging_steps else [],
         folds=chain.fold_steps if chain is not None else [],
     )
