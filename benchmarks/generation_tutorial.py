@@ -67,7 +67,8 @@ def main(words: Sequence[str] | None = None) -> None:
     for number, settings in enumerate(_runs(arguments)):
         if number == 0 and not is_small:
             print("\nas it came\n")
-            _evaluate(_as_it_came(settings, arguments.output), arguments)
+            plain = _as_it_came(settings, arguments.output)
+            _evaluate(plain, arguments, {"model": settings.task.model_dump()["model"]})
         record = train_run(settings, arguments.output, resume=True)
         losses = [point.validation_loss for point in record.curve]
         print(
@@ -100,21 +101,25 @@ def _as_it_came(settings: RunSettings, output: Path) -> Path:
     if not folder.exists():
         model = build_causal_task(settings).base_model(output)
         assert isinstance(model, PreTrainedModel)
-        get_peft_model(model, LoraConfig(r=1, target_modules=["q_proj"])).save_pretrained(folder)
+        get_peft_model(model, LoraConfig(r=1, target_modules=["q_proj"])).save_pretrained(
+            str(folder)
+        )
     return folder
 
 
-def _evaluate(run: Path, arguments: argparse.Namespace) -> None:
+def _evaluate(
+    run: Path, arguments: argparse.Namespace, options: dict[str, Any] | None = None
+) -> None:
     """Print a row for each set and protocol."""
     wanted = arguments.tasks.split(",")
     short = GenerationRequest(rows=arguments.rows, max_new_tokens=arguments.new_tokens)
     plans = [(name, short) for name in (*ARITHMETIC, *DIALOGUES)]
-    options = GenerationRequest(rows=arguments.rows)
+    of_options = GenerationRequest(rows=arguments.rows)
     for protocol in ("greedy", "likelihood"):
-        plans += [(name, replace(options, protocol=protocol)) for name in COMMONSENSE]
+        plans += [(name, replace(of_options, protocol=protocol)) for name in COMMONSENSE]
     print("| benchmark | protocol | questions | score | as published | no answer | seconds |")
     print("|---|---|---:|---:|---:|---:|---:|")
-    with opened_for_generation(run) as model:
+    with opened_for_generation(run, options) as model:
         for name, request in plans:
             if name not in wanted:
                 continue
