@@ -127,6 +127,16 @@ class JobTrainer(Trainer):
             )
         super()._load_best_model()
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Warn of weights that a checkpoint lacks, but not of another name for a tied one."""
+        if missing := set(load_result.missing_keys):
+            weights = self._job.model.state_dict()
+            read = {each.data_ptr() for name, each in weights.items() if name not in missing}
+            load_result.missing_keys[:] = [
+                name for name in sorted(missing) if weights[name].data_ptr() not in read
+            ]
+        super()._issue_warnings_after_load(load_result)
+
     def _collate(self, rows: list[int]) -> Batch:
         return self._job.splits.train.take(torch.tensor(rows))
 
