@@ -9,13 +9,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_callback import ExportableState
-
+from rankwise.training.loops.checkpointed import CheckpointedCallback
 from rankwise.training.probes.during_training import DiagnosticsCallback
 
 
-class ElapsedCallback(TrainerCallback, ExportableState):
+class ElapsedCallback(CheckpointedCallback):
     """Has each checkpoint say how many seconds lie behind it.
 
     Args:
@@ -37,17 +35,11 @@ class ElapsedCallback(TrainerCallback, ExportableState):
         """Seconds of diagnostics, those of the processes before included."""
         return self.diagnosing_before + self._diagnostics.seconds
 
-    def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+    def kept(self) -> dict[str, Any]:
+        """Return the seconds until now, and those of the diagnostics among them."""
         seconds = self.before + time.perf_counter() - self._begun
-        return {"args": {}, "attributes": {"seconds": seconds, "diagnosing": self.diagnosing}}
+        return {"seconds": seconds, "diagnosing": self.diagnosing}
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Take up what a checkpoint has kept; one of an earlier version has nothing."""
-        kept: Any = state.stateful_callbacks
-        # Without an entry of its own the next checkpoint could not be written.
-        attributes = kept.setdefault(type(self).__name__, self.state())["attributes"]
-        if state.global_step:
-            self.before, self.diagnosing_before = attributes["seconds"], attributes["diagnosing"]
+    def take_up(self, kept: dict[str, Any]) -> None:
+        """Count on from what a checkpoint has kept."""
+        self.before, self.diagnosing_before = kept["seconds"], kept["diagnosing"]

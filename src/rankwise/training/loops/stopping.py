@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_callback import ExportableState
+from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
+
+from rankwise.training.loops.checkpointed import CheckpointedCallback
 
 
-class StopCallback(TrainerCallback, ExportableState):
+class StopCallback(CheckpointedCallback):
     """Saves a checkpoint at the end of the step in which a signal came, and stops there.
 
     After the last step of an epoch it is the epoch's own checkpoint, behind its evaluation. What
@@ -36,20 +37,15 @@ class StopCallback(TrainerCallback, ExportableState):
         self._loss = 0.0
         self._stops = False
 
-    def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps: the sum of the losses since the step of the last log."""
+    def kept(self) -> dict[str, Any]:
+        """Return the sum of the losses since the step of the last log."""
         since = getattr(self._trainer, "_globalstep_last_logged", 0)
-        return {"args": {}, "attributes": {"loss": self._loss, "since": since}}
+        return {"loss": self._loss, "since": since}
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Take up the sum that a checkpoint has kept; one of an earlier version has none."""
-        kept: Any = state.stateful_callbacks
-        attributes = kept.setdefault(type(self).__name__, self.state())["attributes"]
-        if state.global_step:
-            self._trainer._tr_loss += attributes["loss"]
-            self._trainer._globalstep_last_logged = attributes["since"]
+    def take_up(self, kept: dict[str, Any]) -> None:
+        """Go on with the sum that a checkpoint has kept."""
+        self._trainer._tr_loss += kept["loss"]
+        self._trainer._globalstep_last_logged = kept["since"]
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
