@@ -24,6 +24,7 @@ from pathlib import Path
 from statistics import mean
 
 from rankwise.core.library_noise import silence_libraries
+from rankwise.core.records import write_text
 from rankwise.evaluation.generation import Decoding
 from rankwise.tasks.data_root import find_data_root, required_data_root
 from rankwise.tasks.generation.examples import find_file, read_examples
@@ -42,7 +43,7 @@ def problems(root: Path) -> list[dict[str, str]]:
     """Return the problems in file order, each question once."""
     found: dict[str, dict[str, str]] = {}
     for stem in FILES:
-        for row in read_examples(find_file(root, (stem,))):
+        for row in read_examples(find_file(root, stem)):
             question = " ".join(str(row.content["original_text"]).split())
             sides = str(row.content["equation"]).lower().split("=")
             answer = float(str(row.content["ans"]))
@@ -86,7 +87,6 @@ def main(words: Sequence[str] | None = None) -> None:
 def _cut(rows: list[dict[str, str]], output: Path) -> None:
     """Write the three files."""
     random.Random(0).shuffle(rows)
-    output.mkdir(parents=True, exist_ok=True)
     held_out = 0
     for split, size in HELD_OUT.items():
         _write(output / f"{split}.jsonl", rows[held_out : held_out + size])
@@ -95,7 +95,7 @@ def _cut(rows: list[dict[str, str]], output: Path) -> None:
 
 
 def _write(path: Path, rows: Sequence[dict[str, str]]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
     print(f"{path}: {len(rows):,} rows")
 
 
@@ -123,8 +123,7 @@ def _written(run: FinishedRun, prompts: list[str]) -> list[str]:
     if not file.exists():
         turns = [[prompt] for prompt in prompts]
         texts = open_writer(run.folder.path).write(turns, Decoding(LONGEST_ANSWER), batch_size=50)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(texts, indent=1), encoding="utf-8")
+        write_text(file, json.dumps(texts, indent=1))
     written: list[str] = json.loads(file.read_text(encoding="utf-8"))
     return written
 
