@@ -9,6 +9,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
+from rankwise.methods.adapters import delora, fused_delora
 from rankwise.methods.adapters.fused import fuse
 from rankwise.methods.chain.chain import Chain
 from tests.models.adapters import attach, config, layers, train
@@ -34,6 +35,12 @@ def adapted(kind: str, dtype: torch.dtype = torch.float32, **options) -> PeftMod
         chain.fold()
         train(model)
     return model
+
+
+def as_beside_an_accelerator(monkeypatch) -> None:
+    """Let DeLoRA keep what costs operations, as it does not on a CPU."""
+    for module in (delora, fused_delora):
+        monkeypatch.setattr(module, "keeps_factors", lambda x: True)
 
 
 def with_two_active(kind: str, dtype: torch.dtype = torch.float32) -> PeftModel:

@@ -16,6 +16,7 @@ from tests.models.fused import (
     DROPOUT,
     KINDS,
     adapted,
+    as_beside_an_accelerator,
     assert_near,
     cases,
     fused_layers,
@@ -86,6 +87,23 @@ def test_dropout_draws_what_nn_dropout_draws(kind, autocast):
     assert_near(actual, expected, 3e-2 if autocast else 1e-5)
     model.eval()
     assert_near(results(model, inputs()), results(plain(model), inputs()), 1e-5)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("dtype", ROUNDING)
+def test_what_delora_keeps_beside_an_accelerator_is_what_it_makes_again_on_a_cpu(
+    monkeypatch, dtype, dropout
+):
+    model = adapted("delora", dtype, module_dropout=dropout).train()
+
+    def seeded():
+        torch.manual_seed(5)
+        return results(model, inputs(dtype))
+
+    expected = seeded()
+    as_beside_an_accelerator(monkeypatch)
+    actual = seeded()
+    assert all(torch.equal(actual[name], value) for name, value in expected.items())
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

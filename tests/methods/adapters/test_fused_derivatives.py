@@ -10,7 +10,16 @@ from torch.autograd import forward_ad
 from torch.func import functional_call, grad, jvp, vmap
 
 from tests.models.adapters import attach, inputs, layers, train
-from tests.models.fused import DROPOUT, KINDS, adapted, assert_near, cases, fused_layers, plain
+from tests.models.fused import (
+    DROPOUT,
+    KINDS,
+    adapted,
+    as_beside_an_accelerator,
+    assert_near,
+    cases,
+    fused_layers,
+    plain,
+)
 
 # PyTorch's own, on its way through jit and dynamo.
 pytestmark = [pytest.mark.runs, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -43,6 +52,13 @@ def test_second_derivatives_are_those_of_the_plain_form(kind):
     assert fused_layers(model(X)) == 2
     actual, expected = penalised_gradients(model), penalised_gradients(plain(model))
     assert all(each.abs().max() > 0 for each in expected)
+    torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_so_they_are_where_delora_keeps_its_factors(monkeypatch):
+    as_beside_an_accelerator(monkeypatch)
+    model = adapted("delora", torch.float64)
+    actual, expected = penalised_gradients(model), penalised_gradients(plain(model))
     torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
 
 

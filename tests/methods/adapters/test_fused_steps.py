@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rankwise.methods.adapters.fused import fuse
 from tests.models.adapters import config
-from tests.models.fused import CHAINS, adapted
+from tests.models.fused import CHAINS, adapted, as_beside_an_accelerator
 
 TOKENS, IN, OUT, RANK = 64, 48, 40, 4
 # What only makes another view of a tensor, or takes memory.
@@ -76,9 +76,10 @@ def tokens(dtype=torch.bfloat16):
 @pytest.mark.parametrize(
     ("kind", "forward", "backward"),
     # A product with W and one added to it, and back: what is more is the adapter.
-    [("lora_xs", 5, 6), ("lora", 5, 7), ("delora", 12, 19)],
+    [("lora_xs", 5, 6), ("lora", 5, 7), ("delora", 13, 18)],
 )
-def test_a_layer_takes_a_handful_of_operations(kind, forward, backward):
+def test_a_layer_takes_a_handful_of_operations(monkeypatch, kind, forward, backward):
+    as_beside_an_accelerator(monkeypatch)
     layer = layer_of(kind)
     pass_of(layer, tokens())  # what is made once
     first, second = pass_of(layer, tokens())
@@ -155,7 +156,8 @@ def test_what_was_cast_is_what_is_computed_with():
     torch.testing.assert_close(after, 2 * before, rtol=0.05, atol=0.05)
 
 
-def test_what_was_made_once_is_neither_copied_nor_stored(tmp_path):
+def test_what_was_made_once_is_neither_copied_nor_stored(monkeypatch, tmp_path):
+    as_beside_an_accelerator(monkeypatch)
     layer = layer_of("delora")
     pass_of(layer, tokens())
     assert layer._kept["default"]
@@ -177,6 +179,12 @@ def saved(model, x):
 def test_a_frozen_right_factor_keeps_no_inputs(kind):
     x = torch.randn(7, 12)
     assert (7, 12, torch.float32) not in saved(adapted(kind), x)
+
+
+def test_on_a_cpu_delora_keeps_one_short_vector_of_an_input_and_no_factors():
+    kept = {shape[:-1] for shape in saved(adapted("delora"), torch.randn(7, 12))}
+    assert (7, 3) in kept
+    assert not any(6 in shape for shape in kept)
 
 
 @pytest.mark.parametrize("kind", ["delora", *CHAINS])

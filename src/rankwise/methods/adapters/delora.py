@@ -43,7 +43,12 @@ from rankwise.methods.adapters.experts import FactoredExperts, check_target_para
 from rankwise.methods.adapters.factored import FactoredLinear
 from rankwise.methods.adapters.factored_weight import FactoredWeight
 from rankwise.methods.adapters.factors import TINY
-from rankwise.methods.adapters.fused_delora import frozen_half, fused_delora, lengths_of
+from rankwise.methods.adapters.fused_delora import (
+    frozen_half,
+    fused_delora,
+    keeps_factors,
+    lengths_of,
+)
 from rankwise.methods.adapters.fused_linear import Factors
 from rankwise.methods.adapters.peft_types import RankwisePeftType, register
 from rankwise.methods.adapters.tuner import FactoredTuner
@@ -266,9 +271,10 @@ class DeloraLinear(DeloraWeight, FactoredLinear):
         if is_scaled or adapter_name in self.forms or torch.compiler.is_compiling():
             return super()._fused_with(adapter_name, x, dtype=dtype, dropout=dropout)
         A, B, strength, *start = self._parts_in(adapter_name, None)
-        frozen = self._keep(adapter_name, frozen_half, start, dtype=dtype)
+        if keeps_factors(x):
+            start = self._keep(adapter_name, frozen_half, start, dtype=dtype)
         base: Any = self._modules["base_layer"]
-        return fused_delora(base, x, [A, B, strength], frozen, dropout)
+        return fused_delora(base, x, [A, B, strength], start, dtype=dtype, dropout=dropout)
 
 
 class DeloraExperts(DeloraWeight, FactoredExperts):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rankwise.core.errors import ChainError
 from rankwise.functional.moments import turn_between
-from rankwise.methods.adapters.bridge import adapter_parameters, assign, freeze
+from rankwise.methods.adapters.bridge import assign, freeze
 from rankwise.methods.adapters.stacks import number_of_experts, packed, unpacked
 from rankwise.methods.chain.layer import Factors, OpenedLayer, Sketches, Turn, cast_parameter
 
@@ -20,8 +20,9 @@ class LoraBlock(OpenedLayer):
 
     def open_parts(self) -> dict[str, nn.Parameter]:
         """Map ``B`` and ``A`` to their parameters."""
-        parts = adapter_parameters(self, self.history.adapter_name)
-        return {factor: parts[f"lora_{factor}"] for factor in "BA"}
+        name = self.history.adapter_name
+        B, A = cast(nn.Linear, self.lora_B[name]), cast(nn.Linear, self.lora_A[name])
+        return {"B": B.weight, "A": A.weight}
 
     def open_parameters(self) -> tuple[nn.Parameter, nn.Parameter]:
         """Return the parameters that hold the current factors B and A."""

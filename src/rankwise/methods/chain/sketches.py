@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, cast, get_args
@@ -21,10 +21,8 @@ from rankwise.methods.adapters import bridge
 from rankwise.methods.adapters.stacks import adapted_parameter, number_of_experts
 from rankwise.methods.chain.layer import Sketches
 
-# Sketches that take no decomposition, whose digits would depend on the threads it has; and the
-# side of a weight from which on drawing takes longer than starting threads.
+# Sketches that take no decomposition, whose digits would depend on the threads it has.
 _DRAWN_AT_ONCE = ("gaussian", "kaiming", "selector")
-_LONG = 1024
 
 
 class Gradients(Protocol):
@@ -101,7 +99,7 @@ class Sketcher:
         return self.frozen is not None and self.kind != "gradient"
 
     def draw_all(self, layers: Mapping[str, BaseTunerLayer], block: int) -> Mapping[str, Sketches]:
-        """Draw the sketches of each layer for a block; those that take long, while others wait.
+        """Draw the sketches of each layer for a block; beside an accelerator, while it works.
 
         Raises:
             ModelError: ``gradients`` left a layer out.
@@ -122,12 +120,7 @@ class Sketcher:
     def _draw_from_seeds(
         self, layers: Mapping[str, BaseTunerLayer], block: int
     ) -> Mapping[str, Sketches]:
-        sides = [
-            bridge.base_shape(layer)[factor == "A"]
-            for layer in layers.values()
-            for factor in self.factors
-        ]
-        if self.kind not in _DRAWN_AT_ONCE or max(sides) < _LONG:
+        if self.kind not in _DRAWN_AT_ONCE or not _are_beside_accelerator(layers.values()):
             return {name: self.draw(name, layer, block) for name, layer in layers.items()}
         # Each has a generator of its own, so that their order does not matter.
         threads = ThreadPoolExecutor(min(len(layers), usable_cores()))
@@ -181,3 +174,8 @@ class Sketcher:
             return dict(zip("BA", sketch_pair(shape, r, **drawn), strict=True))
         (factor,) = self.factors
         return {factor: sketch(shape, r, side="left" if factor == "B" else "right", **drawn)}
+
+
+def _are_beside_accelerator(layers: Iterable[BaseTunerLayer]) -> bool:
+    """Tell whether the cores of the CPU have nothing else to do in a fold."""
+    return any(adapted_parameter(layer).device.type != "cpu" for layer in layers)

@@ -100,7 +100,7 @@ def fetched(layers: Mapping[str, OpenedLayer]) -> Iterator[tuple[str, Tensor | N
     coming: dict[str, Tensor] = {}
     try:
         for place, name in enumerate(names):
-            for each in names[place : place + _PLACES - 1]:
+            for each in names[place : place + _PLACES - 1] if lanes else ():
                 lane = lanes.get(adapted_parameter(layers[each]).device)
                 if lane is not None and each not in coming and _is_pinned(layers[each]):
                     coming[each] = lane.send_for(cast(Tensor, layers[each].history.base))
