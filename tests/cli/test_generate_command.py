@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import shutil
@@ -13,6 +14,8 @@ from transformers import AutoTokenizer
 from rankwise.cli.main import main
 from rankwise.core.outside_text import printable
 from rankwise.evaluation.generation import Decoding
+from rankwise.methods.temporary_merge import temporarily_merged
+from rankwise.training import writing
 from rankwise.training.writing import open_writer
 from tests.models.saved import make_bert, make_llama, make_t5
 from tests.tasks.own.own_files import reviews, write_csv, write_jsonl
@@ -98,6 +101,20 @@ def test_a_file_of_prompts_leaves_a_line_each(folder, run, tmp_path, capsys):
     assert [lines[5]["completion"]] == alone
     assert main(words) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+def test_an_adapter_is_merged_once_for_all_prompts(run, monkeypatch):
+    merged = []
+
+    @contextlib.contextmanager
+    def counted(model):
+        with temporarily_merged(model) as is_merged:
+            merged.append(is_merged)
+            yield
+
+    monkeypatch.setattr(writing, "temporarily_merged", counted)
+    open_writer(run).write([["is it?"]] * 5, Decoding(2), batch_size=2)
+    assert merged == [True]
 
 
 def test_an_adapter_alone_is_asked_by_its_tokenizers_template(run, tmp_path):

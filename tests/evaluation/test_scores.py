@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from rankwise.evaluation.scores import evaluate
+from rankwise.evaluation.scores import evaluate, mean_loss
 from rankwise.tasks.answers import Answers
 from rankwise.tasks.digits import DigitsTask
 from rankwise.tasks.splits import TensorSplit
@@ -37,6 +38,38 @@ class Silent(DigitsTask):
         return Answers([None] * len(batch["labels"]), batch["labels"].tolist())
 
 
+class Linear(nn.Module):
+    """One layer, adapted and trained, that knows whether it is merged."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, features, labels):
+        logits = self.layer(features)
+        return {"logits": logits, "loss": nn.functional.cross_entropy(logits, labels)}
+
+
+def adapted():
+    model = get_peft_model(Linear(), LoraConfig(r=1, target_modules=["layer"]))
+    nn.init.normal_(model.base_model.model.layer.lora_B["default"].weight)
+    return model
+
+
+class Writing(DigitsTask):
+    """A task whose model writes, two rows at a time; it takes down what it is asked with."""
+
+    evaluation_batch_size, writing_batch_size, writes = 1, 2, True
+
+    def answers(self, model, output, batch):
+        layer = model.base_model.model.layer
+        asked.append((layer.disable_adapters, len(batch["labels"]), output))
+        logits = model(**batch)["logits"]
+        return Answers(logits.argmax(dim=-1).tolist(), batch["labels"].tolist())
+
+
+asked = []
 SPLIT = TensorSplit(
     {
         "features": torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]]),
@@ -66,6 +99,20 @@ def test_rows_of_like_lengths_share_a_batch_and_answers_keep_the_order():
 def test_an_output_that_is_no_answer_is_wrong_and_counted():
     result = evaluate(Fixed(), SPLIT, Silent())
     assert (result.score, result.invalid) == (0.0, 3)
+
+
+def test_adapters_are_merged_while_a_model_writes_and_for_nothing_else():
+    model, rows = adapted(), TensorSplit(SPLIT.columns)
+    rows.lengths = [9, 1, 5]
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    asked.clear()
+    written = evaluate(model, rows, Writing())
+    assert asked == [(True, 2, {}), (True, 1, {})]
+    read = evaluate(model, rows, InPairs())
+    assert written.predictions == read.predictions
+    assert written.scores == read.scores
+    assert written.loss == mean_loss(model, rows, Writing())
+    assert all(torch.equal(each, before[name]) for name, each in model.state_dict().items())
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -40,7 +40,7 @@ def adapted(kind: str, dtype: torch.dtype = torch.float32, **options) -> PeftMod
 def as_beside_an_accelerator(monkeypatch) -> None:
     """Let DeLoRA keep what costs operations, as it does not on a CPU."""
     for module in (delora, fused_delora):
-        monkeypatch.setattr(module, "keeps_factors", lambda x: True)
+        monkeypatch.setattr(module, "keeps_factors", lambda _: True)
 
 
 def with_two_active(kind: str, dtype: torch.dtype = torch.float32) -> PeftModel:

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from rankwise.core.errors import AdapterError, SettingsError
-from rankwise.training import finished
+from rankwise.training import finished, job
 from rankwise.training.build import build_task
 from rankwise.training.finished import FinishedRun, retention_task, score_test
 from rankwise.training.folder import RunFolder
@@ -31,6 +31,22 @@ def trained(settings, output):
 def test_the_saved_model_scores_what_the_record_says(trained, name):
     _, record, path = trained(name)
     assert FinishedRun.open(path).score("validation").score == record.score_validation
+
+
+def test_a_run_in_bfloat16_is_scored_again_as_it_was_scored_in_training(trained):
+    _, record, path = trained("lora", loop="trainer", bf16=True, keep="last")
+    assert FinishedRun.open(path).score("validation").loss == record.curve[-1].validation_loss
+
+
+@pytest.mark.parametrize(("loop", "moves"), [("trainer", 3), ("lean", 0)])
+def test_a_run_is_scored_and_measured_where_it_was_trained(trained, monkeypatch, loop, moves):
+    _, _, path = trained("lora", loop=loop)
+    moved = []
+    monkeypatch.setattr(job, "on_accelerator", lambda model: moved.append(model) or model)
+    FinishedRun.open(path).score("validation")
+    assert len(moved) == moves // 3
+    FinishedRun.open(path).score_test()  # which measures retention beside a fresh base
+    assert len(moved) == moves
 
 
 def test_a_run_is_opened_by_its_folder_and_by_its_adapter(trained):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from rankwise.training import job as job_module
+from rankwise.training import run as run_module
+from rankwise.training.finished import FinishedRun
 from rankwise.training.folder import RunFolder
 from rankwise.training.initialization import initialize_adapter
 from rankwise.training.job import prepare_job
 from rankwise.training.loops.chains import _gradient_batch
+from rankwise.training.run import train_run
 
 
 @pytest.fixture
@@ -49,6 +53,31 @@ def test_the_record_says_which_rows_an_initialization_took(job, tmp_path, name):
     made = job(name, init={"samples": 20})
     record = initialize_adapter(made, RunFolder(tmp_path, tmp_path))
     assert list(record.rows) == made.sample(20, "random").tolist()
+
+
+@pytest.mark.parametrize(("loop", "seen"), [("trainer", ["place", "init"]), ("lean", ["init"])])
+def test_a_model_is_where_it_trains_before_it_is_initialised(
+    settings, output, monkeypatch, loop, seen
+):
+    happened = []
+    monkeypatch.setattr(job_module, "on_accelerator", lambda _: happened.append("place"))
+
+    def begin(*arguments):
+        happened.append("init")
+        return initialize_adapter(*arguments)
+
+    monkeypatch.setattr(run_module, "initialize_adapter", begin)
+    train_run(settings("lora-sb", loop=loop, epochs=1), output)
+    assert happened == seen
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", ["lora-sb", "abm-lora", "rac-lora"])
+def test_on_a_gpu_a_run_is_scored_again_as_it_was_scored_in_training(settings, output, name):
+    run = settings(name, loop="trainer", epochs=2, keep="last")
+    record = train_run(run, output)
+    again = FinishedRun.below(output, run.name).score("validation")
+    assert again.loss == pytest.approx(record.curve[-1].validation_loss, rel=1e-4)
 
 
 def test_a_sketch_of_the_gradient_draws_its_rows_too(job):

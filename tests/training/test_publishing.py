@@ -18,7 +18,7 @@ from rankwise.core.disk import is_want_of_room
 from rankwise.core.errors import AdapterError, ModelError
 from rankwise.export.gguf import HEAD
 from rankwise.tasks.digits import DigitsTask
-from rankwise.training import publishing
+from rankwise.training import job, publishing
 from rankwise.training.finished import FinishedRun
 from rankwise.training.publishing import publish_lora, publish_merged
 from rankwise.training.run import train_run
@@ -52,6 +52,18 @@ def test_full_fine_tuning_has_no_adapter_to_publish(settings, output, tmp_path):
     with pytest.raises(ModelError):
         publish_lora(output / "runs" / run.name, tmp_path / "lora")
     assert not (tmp_path / "lora").exists()
+
+
+@pytest.mark.parametrize(("room", "moves"), [(True, 2), (False, 0)])
+def test_both_models_are_compared_on_a_gpu_with_room_for_them(
+    settings, output, tmp_path, monkeypatch, room, moves
+):
+    run, moved = settings("lora", loop="trainer"), []
+    train_run(run, output)
+    monkeypatch.setattr(publishing, "have_room", lambda *_: room)
+    monkeypatch.setattr(job, "on_accelerator", lambda model: moved.append(model) or model)
+    publish_lora(output / "runs" / run.name, tmp_path / "lora")
+    assert len(moved) == moves
 
 
 def test_outputs_that_differ_leave_nothing_behind(settings, output, tmp_path, monkeypatch):

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.utils import convert_to_fp32
 from torch import Tensor, nn
 
 from rankwise.capture.batches import to_device
 from rankwise.capture.losses import count_terms
 from rankwise.core.modules import device_of, in_eval_mode
 from rankwise.evaluation.own_metrics import find_metric
-from rankwise.tasks.answers import Answer
+from rankwise.methods.temporary_merge import temporarily_merged
+from rankwise.tasks.answers import Answer, Answers
 from rankwise.tasks.splits import Batch, Rows
-from rankwise.tasks.table import Task
+from rankwise.tasks.table import Task, WritingTask
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,25 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, rows: Rows, task: Task) -> Evaluation:
+def evaluate(model: nn.Module, rows: Rows, task: Task, *, bf16: bool = False) -> Evaluation:
     """Score ``model`` on ``rows`` in eval mode, as ``task`` reads it; the model's mode is restored.
 
-    Rows of like lengths share a batch; the result is in the order of ``rows``.
+    Rows of like lengths share a batch; the result is in the order of ``rows``. Where answers are
+    written, adapters are merged meanwhile, if they can be; the loss is that of the model as it is.
+
+    Args:
+        model: On the device where it computes.
+        rows: What to score it on.
+        task: Reads what it answers.
+        bf16: Whether it computes under autocast, as in training with ``bf16``; it writes in its
+            weights' dtype in any case.
     """
     with in_eval_mode(model):
-        return evaluate_all(lambda batch: [model(**batch)], rows, task, model=model)[0]
+        if isinstance(task, WritingTask) and task.writes:
+            return _evaluate_writing(model, rows, task, bf16=bf16)
+        return evaluate_all(
+            lambda batch: [_output(model, batch, bf16=bf16)], rows, task, model=model
+        )[0]
 
 
 @torch.no_grad()
@@ -64,12 +78,47 @@ def evaluate_all(
     They are in eval mode, and ``model`` is one of them.
     """
     found: list[_Found] = []
-    for index, batch in _batches(model, rows, task):
+    for index, batch in _batches(model, rows, task.evaluation_batch_size):
         each = outputs(batch)
         found = found or [_Found(task) for _ in each]
         for one, output in zip(found, each, strict=True):
             one.add(index, batch, output, model)
     return [one.evaluation() for one in found]
+
+
+def _output(model: nn.Module, batch: Batch, *, bf16: bool) -> Any:
+    if not bf16:
+        return model(**batch)
+    with torch.autocast(device_of(model).type, torch.bfloat16):
+        output = model(**batch)
+    return convert_to_fp32(output)  # as Accelerate hands it on in training
+
+
+def _evaluate_writing(model: nn.Module, rows: Rows, task: Any, *, bf16: bool) -> Evaluation:
+    loss, answers = mean_loss(model, rows, task, bf16=bf16), _Read(task)
+    with temporarily_merged(model):
+        for index, batch in _batches(model, rows, task.writing_batch_size):
+            answers.add(index, task.answers(model, {}, batch))
+    return answers.evaluation(loss)
+
+
+class _Read:
+    """What a model answered so far."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._answers: dict[int, tuple[Answer | None, Answer]] = {}
+
+    def add(self, index: Tensor, answers: Answers) -> None:
+        self._answers |= zip(index.tolist(), zip(*answers))
+
+    def evaluation(self, loss: float) -> Evaluation:
+        rows = range(len(self._answers))
+        predictions, labels = (list(each) for each in zip(*(self._answers[i] for i in rows)))
+        scores = {
+            name: find_metric(name).compute(predictions, labels) for name in self._task.metrics
+        }
+        return Evaluation(loss, scores, predictions, labels)
 
 
 class _Found:
@@ -78,39 +127,34 @@ class _Found:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._total, self._terms = 0.0, 0
-        self._answers: dict[int, tuple[Answer | None, Answer]] = {}
+        self._answers = _Read(task)
 
     def add(self, index: Tensor, batch: Batch, output: Any, model: nn.Module) -> None:
         counted = count_terms(output, batch["labels"])
         self._total += float(output["loss"]) * counted
         self._terms += counted
-        self._answers |= zip(index.tolist(), zip(*self._task.answers(model, output, batch)))
+        self._answers.add(index, self._task.answers(model, output, batch))
 
     def evaluation(self) -> Evaluation:
-        rows = range(len(self._answers))
-        predictions, labels = (list(each) for each in zip(*(self._answers[i] for i in rows)))
-        scores = {
-            name: find_metric(name).compute(predictions, labels) for name in self._task.metrics
-        }
-        return Evaluation(self._total / self._terms, scores, predictions, labels)
+        return self._answers.evaluation(self._total / self._terms)
 
 
 @torch.no_grad()
-def mean_loss(model: nn.Module, rows: Rows, task: Task) -> float:
+def mean_loss(model: nn.Module, rows: Rows, task: Task, *, bf16: bool = False) -> float:
     """Return the loss of :func:`evaluate` alone, which asks for no answers."""
     total, terms = 0.0, 0
     with in_eval_mode(model):
-        for _, batch in _batches(model, rows, task):
-            output = model(**batch)
+        for _, batch in _batches(model, rows, task.evaluation_batch_size):
+            output = _output(model, batch, bf16=bf16)
             counted = count_terms(output, batch["labels"])
             total, terms = total + float(output["loss"]) * counted, terms + counted
     return total / terms
 
 
-def _batches(model: nn.Module, rows: Rows, task: Task) -> Iterator[tuple[Tensor, Batch]]:
+def _batches(model: nn.Module, rows: Rows, size: int) -> Iterator[tuple[Tensor, Batch]]:
     """Yield the numbers of the rows of each batch, and the batch where the model is."""
     device = device_of(model)
-    for index in _by_length(rows).split(task.evaluation_batch_size):
+    for index in _by_length(rows).split(size):
         batch = to_device(rows.take(index), device)
         yield index, batch
 

@@ -28,6 +28,7 @@ from transformers import (
 from transformers.utils import logging
 from transformers.utils.quantization_config import GgufConfig
 
+from rankwise.core.accelerator import local_device
 from rankwise.core.errors import ModelError
 from rankwise.core.library_noise import without_bars
 from rankwise.tasks.hub import silence_of_hub, told_silence
@@ -250,8 +251,7 @@ def quantization_options(
     else:
         config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
     # bitsandbytes puts its weights where they are used as it reads them.
-    place = "cuda:0" if torch.cuda.is_available() else "cpu"
-    return {"quantization_config": config, "device_map": place}
+    return {"quantization_config": config, "device_map": str(local_device())}
 
 
 def torch_dtype(name: Dtype) -> torch.dtype:

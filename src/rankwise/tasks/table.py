@@ -67,6 +67,19 @@ class Task(Protocol):
 
 
 @runtime_checkable
+class WritingTask(Protocol):
+    """A task whose model may write its answers: then they are not read from an output."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether it does, for the metrics that are asked for."""
+        ...
+
+    @property
+    def writing_batch_size(self) -> int: ...
+
+
+@runtime_checkable
 class TextTask(Protocol):
     """A task whose model reads text."""
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from rankwise.core.accelerator import on_accelerator
 from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.core.plugins import load_plugins, modules_of_metrics
 from rankwise.evaluation.scores import Evaluation, evaluate
@@ -17,7 +18,7 @@ from rankwise.methods.adapters.switching import with_adapter
 from rankwise.tasks.generation.task import GenerationTask
 from rankwise.tasks.table import Task
 from rankwise.training.build import build_causal_task, build_task
-from rankwise.training.finished import FinishedRun, on_accelerator, split_of
+from rankwise.training.finished import FinishedRun, split_of
 from rankwise.training.settings.recipe import settings_of_run
 from rankwise.training.settings.run import RunSettings
 
@@ -84,7 +85,8 @@ def score_adapter(
     if run is None:
         settings = _settings_of_directory(path, changes)
         built = build_task(settings)
-        return settings, evaluate(_adapted(path, built), split_of(built.splits(), split), built)
+        model = on_accelerator(_adapted(path, built))
+        return settings, evaluate(model, split_of(built.splits(), split), built)
     _check_own_splits(run, changes)
     run = _with_task(run, changes)
     return run.settings, run.score(split)

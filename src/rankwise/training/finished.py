@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_model
@@ -20,11 +19,12 @@ from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.evaluation.scores import Evaluation, evaluate
 from rankwise.methods.adapters.switching import with_adapter
 from rankwise.tasks.retention import Reading, RetentionTask
-from rankwise.tasks.splits import Splits
+from rankwise.tasks.splits import Rows, Splits
 from rankwise.tasks.table import Task
 from rankwise.training.build import build_task
 from rankwise.training.federation_records import FederationRecord, read_any
 from rankwise.training.folder import RunFolder
+from rankwise.training.job import placed
 from rankwise.training.logs import write_test_scores
 from rankwise.training.recorded import adapter_digest, recorded_retention, recorded_test
 from rankwise.training.records import FailedRun, RetentionRecord, RunRecord, TestResult
@@ -124,12 +124,12 @@ class FinishedRun:
             ) from None
 
     def score(self, split: str) -> Evaluation:
-        """Score the trained model on ``train``, ``validation`` or ``test``.
+        """Score the trained model on ``train``, ``validation`` or ``test``, as it was trained.
 
         Raises:
             SettingsError: There is no such split.
         """
-        return evaluate(self.trained_model(), split_of(self.splits, split), self.task)
+        return self._scored(self._placed(self.trained_model()), split_of(self.splits, split))
 
     def score_test(self) -> TestResult:
         """Score the trained model on test, once: a second call reads what the first wrote.
@@ -141,10 +141,10 @@ class FinishedRun:
         """
         if (recorded := recorded_test(self.folder)) is not None:
             return recorded
-        model = self.trained_model()
+        model = self._placed(self.trained_model())
         if isinstance(self.task, RetentionTask) and self.task.is_retention_cheap:
-            self._keep_retention(self.task.remember(self.base_model()), model)
-        found = evaluate(model, self.splits.test, self.task)
+            self._keep_retention(self.task.remember(self._placed(self.base_model())), model)
+        found = self._scored(model, self.splits.test)
         result = TestResult(
             run=self.name,
             score_test=found.score,
@@ -168,8 +168,14 @@ class FinishedRun:
         if (recorded := recorded_retention(self.folder)) is not None:
             return recorded
         task = retention_task(self.task)
-        reading = task.remember(on_accelerator(self.base_model()))
-        return self._keep_retention(reading, on_accelerator(self.trained_model()))
+        reading = task.remember(self._placed(self.base_model()))
+        return self._keep_retention(reading, self._placed(self.trained_model()))
+
+    def _placed(self, model: nn.Module) -> nn.Module:
+        return placed(model, self.settings.training)
+
+    def _scored(self, model: nn.Module, rows: Rows) -> Evaluation:
+        return evaluate(model, rows, self.task, bf16=self.settings.training.bf16)
 
     def _keep_retention(self, reading: Reading, model: Any) -> RetentionRecord:
         found = reading(model.get_base_model() if isinstance(model, PeftModel) else model)
@@ -207,10 +213,3 @@ def split_of(splits: Splits, name: str) -> Any:
 def score_test(settings: RunSettings, output: Path) -> TestResult:
     """Score the run of ``settings`` below ``output`` on test, once."""
     return FinishedRun.below(output, settings.name).score_test()
-
-
-def on_accelerator(model: nn.Module) -> nn.Module:
-    """Return ``model`` on a GPU where there is one; one that lies on several devices stays."""
-    if len({parameter.device for parameter in model.parameters()}) > 1:
-        return model
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -48,6 +48,7 @@ def write_initial_adapter(settings: RunSettings, directory: Path) -> None:
         assert isinstance(model, PeftModel)  # a full fine-tuning was refused above
         if needs_reference(settings.method):
             train_reference(job, folder, resume=False)
+        job.place()
         report = initialize_adapter(job, folder)
         save_trained(model, draft)
         if folder.base.exists():

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from rankwise.core.accelerator import on_accelerator
 from rankwise.core.seeds import derive_seed
 from rankwise.evaluation.scores import Evaluation, evaluate
 from rankwise.methods.chain.fold_steps import fold_steps
@@ -84,16 +85,30 @@ class Job:
         size = batch_size or self.settings.training.batch_size
         return [self.splits.train.take(index) for index in rows.split(size)]
 
+    def place(self) -> None:
+        """Bring the model to where it trains."""
+        placed(self.model, self.settings.training)
+
     def validate(self) -> Evaluation:
         """Score the model on validation.
 
         Raises:
             TrainingError: Its loss there is not finite.
         """
-        result = evaluate(self.model, self.splits.validation, self.task)
+        bf16 = self.settings.training.bf16
+        result = evaluate(self.model, self.splits.validation, self.task, bf16=bf16)
         if not math.isfinite(result.loss):
             raise non_finite_loss(result.loss, place=" on validation")
         return result
+
+
+def placed(model: nn.Module, training: TrainingSettings) -> nn.Module:
+    """Bring a model to where runs of these settings compute, and return it.
+
+    It is the GPU of the process, if there is one, as the Trainer has it; the lean loop's tiny
+    models compute on the CPU everywhere.
+    """
+    return model if training.loop == "lean" else on_accelerator(model)
 
 
 def prepare_job(settings: RunSettings, base: Path, *, task: Task | None = None) -> Job:

@@ -12,8 +12,11 @@ from huggingface_hub import load_torch_model
 from peft import PeftModel
 from torch import Tensor, nn
 
+from rankwise.capture.batches import to_device
+from rankwise.core.accelerator import have_room
 from rankwise.core.directories import draft_of
 from rankwise.core.errors import AdapterError, SettingsError
+from rankwise.core.modules import device_of
 from rankwise.core.records import write_text
 from rankwise.export.card import export_card
 from rankwise.export.compressed import compress_directory
@@ -27,6 +30,7 @@ from rankwise.tasks.pretrained import torch_dtype
 from rankwise.tasks.splits import Batch
 from rankwise.tasks.table import TextTask
 from rankwise.training.finished import FinishedRun
+from rankwise.training.job import placed
 from rankwise.training.settings.run import RunSettings
 from rankwise.training.settings.task import dtype_of
 
@@ -117,6 +121,8 @@ def _compared(
     model: nn.Module, other: nn.Module, run: FinishedRun, *, limit: float
 ) -> tuple[int, float]:
     rows, size = run.splits.validation, run.task.evaluation_batch_size
+    if have_room(model, other):
+        model, other = placed(model, run.settings.training), placed(other, run.settings.training)
     difference = _largest_difference(model, other, rows.batches(size))
     if difference is None:
         raise AdapterError(
@@ -168,10 +174,11 @@ def _largest_difference(
     model.eval()
     other.eval()
     for batch in batches:
-        logits = _outputs(model(**batch))
+        logits = _outputs(model(**to_device(batch, device_of(model))))
         if not torch.isfinite(logits).all():
             return None
-        found = float((_outputs(other(**batch)) - logits).abs().max())
+        others = _outputs(other(**to_device(batch, device_of(other)))).to(logits.device)
+        found = float((others - logits).abs().max())
         # A value that is not finite must not be passed over by the comparison.
         difference = found if not found <= difference else difference
         largest = max(largest, float(logits.abs().max()))

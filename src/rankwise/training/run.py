@@ -164,6 +164,7 @@ class OpenRun:
     def initialize(self) -> None:
         """Give the adapter its start."""
         with self.watch.part("init"):
+            self.job.place()
             self.report = initialize_adapter(self.job, self.folder)
 
     def end(self, trained: Trained, *, trained_together: int = 1) -> RunRecord:
@@ -189,6 +190,7 @@ def take_part(settings: RunSettings, output: Path, *, resume: bool = False) -> N
         return
     with one_after_another(folder.base):
         job = prepare_job(settings, folder.base)
+    job.place()
     initialize_adapter(job, folder)
     _train(job, folder.checkpoints, resume=resume)
     part_ways()

@@ -16,11 +16,13 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
+from rankwise.core.accelerator import on_accelerator
 from rankwise.core.errors import SettingsError
 from rankwise.core.modules import device_of, in_eval_mode, random_state_kept
 from rankwise.evaluation.generation import Decoding, TransformersEngine
 from rankwise.methods.adapters.directory import check_adapter_directory, read_config
 from rankwise.methods.adapters.switching import with_adapter
+from rankwise.methods.temporary_merge import temporarily_merged
 from rankwise.tasks.generation.prompts import Prompts
 from rankwise.tasks.generation.task import GenerationTask
 from rankwise.tasks.own.causal_lm import CausalLm
@@ -31,7 +33,6 @@ from rankwise.tasks.own.text_to_text import TextToText
 from rankwise.tasks.pretrained import load_model
 from rankwise.tasks.table import Task
 from rankwise.training.evaluating import find_run
-from rankwise.training.finished import on_accelerator
 
 Form = Literal["plain", "alpaca", "chat", "text-to-text"]
 
@@ -70,12 +71,13 @@ class Writer:
             SettingsError: A prompt leaves the model no room.
         """
         texts: list[str] = []
-        for start in range(0, len(asked), batch_size):
-            rows = asked[start : start + batch_size]
-            if self.form == "text-to-text":
-                texts += self._rewritten([turns[-1] for turns in rows], decoding)
-            else:
-                texts += self._continued(rows, decoding)
+        with in_eval_mode(self.model), temporarily_merged(self.model):
+            for start in range(0, len(asked), batch_size):
+                rows = asked[start : start + batch_size]
+                if self.form == "text-to-text":
+                    texts += self._rewritten([turns[-1] for turns in rows], decoding)
+                else:
+                    texts += self._continued(rows, decoding)
         return texts
 
     def _continued(self, rows: Sequence[Sequence[str]], decoding: Decoding) -> list[str]:
@@ -85,8 +87,7 @@ class Writer:
         tokens = prompts.tokens(given)
         self._check_room(tokens, decoding.max_new_tokens)
         engine = TransformersEngine(self.model, prompts.end, prompts.padding)
-        with engine.ready():
-            written = engine.generate(tokens, decoding, seed=decoding.seed)
+        written = engine.generate(tokens, decoding, seed=decoding.seed)
         kept = [row[: row.index(prompts.end)] if prompts.end in row else row for row in written]
         return [self._decoded(row) for row in kept]
 
@@ -96,7 +97,7 @@ class Writer:
         tokenizer: Any = self.tokenizer
         inputs = tokenizer(texts, padding=True, return_tensors="pt").to(device_of(model))
         config = decoding.config(padding=tokenizer.pad_token_id, end=tokenizer.eos_token_id)
-        with in_eval_mode(model), random_state_kept():
+        with random_state_kept():
             torch.manual_seed(decoding.seed)
             written = model.generate(
                 input_ids=inputs["input_ids"],

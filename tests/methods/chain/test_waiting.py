@@ -119,7 +119,7 @@ def test_a_callback_hands_the_place_on():
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("kind", ["gaussian", "kaiming", "selector", "orthonormal"])
 def test_sketches_that_are_drawn_in_threads_are_those_of_their_seeds(monkeypatch, side, kind):
-    monkeypatch.setattr(sketches, "_are_beside_accelerator", lambda layers: True)
+    monkeypatch.setattr(sketches, "_are_beside_accelerator", lambda _: True)
     model = build()
     chain = Chain(model, side=side, sketch=kind, seed=5)
     chain.fold()

@@ -115,17 +115,15 @@ class _FusedDelora(Function):
         dx = dA = dB = dstrength = None
         dY = as_rows(dy)
         k = times(dY, left)
-        if A_trains or strength_trains:
-            X = as_rows(x)
-            D = torch.mm(k.T, X if mask is None else drop(X, mask, ctx.drop_scale))
-        if strength_trains:
-            dstrength = (D * right).sum(dtype=strength.dtype).view_as(strength)
         k1, _ = k.chunk(2, dim=1)
         along = (k1 * h).sum(dim=0, dtype=A.dtype)
         by_length = strength / lengths
         along_A, along_B = ((by_length / lengths) * along).unbind()
         by_length_A, by_length_B = by_length.unbind()
-        if A_trains:
+        if A_trains or strength_trains:
+            X = as_rows(x)
+            D = torch.mm(k.T, X if mask is None else drop(X, mask, ctx.drop_scale))
+            dstrength = (D * right).sum(dtype=strength.dtype).view_as(strength)
             dA = D[: len(A)] * half[2]
             dA.mul_(by_length_A.unsqueeze(1)).addcmul_(A, along_A.unsqueeze(1), value=-1)
         if B_trains:

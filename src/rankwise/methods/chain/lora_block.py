@@ -21,7 +21,7 @@ class LoraBlock(OpenedLayer):
     def open_parts(self) -> dict[str, nn.Parameter]:
         """Map ``B`` and ``A`` to their parameters."""
         name = self.history.adapter_name
-        B, A = cast(nn.Linear, self.lora_B[name]), cast(nn.Linear, self.lora_A[name])
+        B, A = cast(Any, self.lora_B[name]), cast(Any, self.lora_A[name])
         return {"B": B.weight, "A": A.weight}
 
     def open_parameters(self) -> tuple[nn.Parameter, nn.Parameter]:

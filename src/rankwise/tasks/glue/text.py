@@ -27,6 +27,9 @@ from rankwise.tasks.splits import Batch
 class GlueText(GlueTask):
     """Text to text: the model reads an instruction and the texts, and writes the label."""
 
+    writes = True
+    writing_batch_size = GlueTask.evaluation_batch_size
+
     @property
     def auto_class(self) -> Any:
         return AutoModelForSeq2SeqLM

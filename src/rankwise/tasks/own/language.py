@@ -53,6 +53,7 @@ class LanguageTask(OwnTask):
     # Whether a row has an end that the model can be asked to write.
     has_completions: ClassVar[bool] = False
     evaluation_batch_size = 8
+    writing_batch_size = 16
     is_retention_cheap = False
 
     @property

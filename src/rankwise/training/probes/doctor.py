@@ -22,9 +22,11 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
+from rankwise.capture.batches import to_device
 from rankwise.capture.gradients import capture_gradients
 from rankwise.core import runtime
 from rankwise.core.errors import ModelError
+from rankwise.core.modules import device_of
 from rankwise.core.seeds import derive_seed
 from rankwise.methods.chain.captured import Shares
 from rankwise.methods.chain.layer import OpenedLayer
@@ -100,7 +102,9 @@ def examine(settings: RunSettings, folder: RunFolder) -> Findings:
     """
     runtime.reset_peak_memory()
     job = prepare_job(settings, folder.base)
-    batch = job.splits.train.take(job.order(0)[: settings.training.batch_size])
+    job.place()
+    rows = job.order(0)[: settings.training.batch_size]
+    batch = to_device(job.splits.train.take(rows), device_of(job.model))
     job.model.eval()
     with _base_alone(job.model):
         before = _outputs(job.model, batch)

@@ -17,7 +17,6 @@ from rankwise.core.modules import device_of
 from rankwise.core.seeds import derive_seed
 from rankwise.evaluation.scores import evaluate
 from rankwise.tasks.splits import Batch, Rows
-from rankwise.training.finished import on_accelerator
 from rankwise.training.folder import RunFolder
 from rankwise.training.initialization import initialize_adapter, needs_reference
 from rankwise.training.job import Job, prepare_job
@@ -41,7 +40,7 @@ def probe_run(settings: RunSettings, output: Path) -> RunCost:
     begun = time.perf_counter()
     folder = RunFolder.below(output, settings.name)
     job = prepare_job(settings, folder.base)
-    on_accelerator(job.model)
+    job.place()
     reference = needs_reference(settings.method)
     if not reference:
         initialize_adapter(job, folder)
@@ -92,7 +91,7 @@ def _scoring_seconds(job: Job) -> float:
     rows = job.splits.validation
     few = _FirstRows(rows, min(SCORED_ROWS, len(rows)))
     begun = time.perf_counter()
-    evaluate(job.model, few, job.task)
+    evaluate(job.model, few, job.task, bf16=job.settings.training.bf16)
     return (time.perf_counter() - begun) / len(few) * len(rows)
 
 
