@@ -271,7 +271,8 @@ class DeloraLinear(DeloraWeight, FactoredLinear):
         if is_scaled or adapter_name in self.forms or torch.compiler.is_compiling():
             return super()._fused_with(adapter_name, x, dtype=dtype, dropout=dropout)
         A, B, strength, *start = self._parts_in(adapter_name, None)
-        if keeps_factors(x):
+        # Where nothing is trained, nothing that is handed on is kept either.
+        if keeps_factors(x) or not torch.is_grad_enabled():
             start = self._keep(adapter_name, frozen_half, start, dtype=dtype)
         base: Any = self._modules["base_layer"]
         return fused_delora(base, x, [A, B, strength], start, dtype=dtype, dropout=dropout)
