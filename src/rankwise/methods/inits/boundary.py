@@ -182,6 +182,7 @@ class BoundaryMatching:
             if losses[-1]:
                 _set_gradients(loss, parameters)
                 optimizer.step()
+                optimizer.zero_grad()  # not to be held beside those of the next step
         return losses
 
 
