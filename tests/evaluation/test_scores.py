@@ -115,6 +115,22 @@ def test_adapters_are_merged_while_a_model_writes_and_for_nothing_else():
     assert all(torch.equal(each, before[name]) for name, each in model.state_dict().items())
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+def test_products_are_of_bfloat16_where_asked_for_and_answers_are_read_in_float32(bf16):
+    made, read = [], []
+
+    class Reading(InPairs):
+        def answers(self, model, output, batch):
+            read.append(output["logits"].dtype)
+            return super().answers(model, output, batch)
+
+    model = Linear()
+    model.layer.register_forward_hook(lambda _, __, output: made.append(output.dtype))
+    evaluate(model, TensorSplit(SPLIT.columns), Reading(), bf16=bf16)
+    assert set(made) == {torch.bfloat16 if bf16 else torch.float32}
+    assert set(read) == {torch.float32}
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_the_mode_of_the_model_is_restored(training):
     model = Fixed().train(training)
