@@ -77,13 +77,14 @@ def evaluate_all(
 
     They are in eval mode, and ``model`` is one of them.
     """
-    found: list[_Found] = []
+    found: list[tuple[_MeanLoss, _Answered]] = []
     for index, batch in _batches(model, rows, task.evaluation_batch_size):
         each = outputs(batch)
-        found = found or [_Found(task) for _ in each]
-        for one, output in zip(found, each, strict=True):
-            one.add(index, batch, output, model)
-    return [one.evaluation() for one in found]
+        found = found or [(_MeanLoss(), _Answered(task)) for _ in each]
+        for (loss, answered), output in zip(found, each, strict=True):
+            loss.add(output, batch)
+            answered.add(index, task.answers(model, output, batch))
+    return [answered.evaluation(loss.value) for loss, answered in found]
 
 
 def _output(model: nn.Module, batch: Batch, *, bf16: bool) -> Any:
@@ -95,14 +96,14 @@ def _output(model: nn.Module, batch: Batch, *, bf16: bool) -> Any:
 
 
 def _evaluate_writing(model: nn.Module, rows: Rows, task: Any, *, bf16: bool) -> Evaluation:
-    loss, answers = mean_loss(model, rows, task, bf16=bf16), _Read(task)
+    loss, answered = mean_loss(model, rows, task, bf16=bf16), _Answered(task)
     with temporarily_merged(model):
         for index, batch in _batches(model, rows, task.writing_batch_size):
-            answers.add(index, task.answers(model, {}, batch))
-    return answers.evaluation(loss)
+            answered.add(index, task.answers(model, {}, batch))
+    return answered.evaluation(loss)
 
 
-class _Read:
+class _Answered:
     """What a model answered so far."""
 
     def __init__(self, task: Task) -> None:
@@ -121,34 +122,30 @@ class _Read:
         return Evaluation(loss, scores, predictions, labels)
 
 
-class _Found:
-    """What a model answered so far, and its loss."""
+class _MeanLoss:
+    """The mean over the labels that count so far, whatever the batches are."""
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
+    def __init__(self) -> None:
         self._total, self._terms = 0.0, 0
-        self._answers = _Read(task)
 
-    def add(self, index: Tensor, batch: Batch, output: Any, model: nn.Module) -> None:
+    def add(self, output: Any, batch: Batch) -> None:
         counted = count_terms(output, batch["labels"])
         self._total += float(output["loss"]) * counted
         self._terms += counted
-        self._answers.add(index, self._task.answers(model, output, batch))
 
-    def evaluation(self) -> Evaluation:
-        return self._answers.evaluation(self._total / self._terms)
+    @property
+    def value(self) -> float:
+        return self._total / self._terms
 
 
 @torch.no_grad()
 def mean_loss(model: nn.Module, rows: Rows, task: Task, *, bf16: bool = False) -> float:
     """Return the loss of :func:`evaluate` alone, which asks for no answers."""
-    total, terms = 0.0, 0
+    loss = _MeanLoss()
     with in_eval_mode(model):
         for _, batch in _batches(model, rows, task.evaluation_batch_size):
-            output = _output(model, batch, bf16=bf16)
-            counted = count_terms(output, batch["labels"])
-            total, terms = total + float(output["loss"]) * counted, terms + counted
-    return total / terms
+            loss.add(_output(model, batch, bf16=bf16), batch)
+    return loss.value
 
 
 def _batches(model: nn.Module, rows: Rows, size: int) -> Iterator[tuple[Tensor, Batch]]:

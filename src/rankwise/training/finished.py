@@ -129,7 +129,7 @@ class FinishedRun:
         Raises:
             SettingsError: There is no such split.
         """
-        return self._scored(self._placed(self.trained_model()), split_of(self.splits, split))
+        return self._scored(self.placed(self.trained_model()), split_of(self.splits, split))
 
     def score_test(self) -> TestResult:
         """Score the trained model on test, once: a second call reads what the first wrote.
@@ -141,9 +141,9 @@ class FinishedRun:
         """
         if (recorded := recorded_test(self.folder)) is not None:
             return recorded
-        model = self._placed(self.trained_model())
+        model = self.placed(self.trained_model())
         if isinstance(self.task, RetentionTask) and self.task.is_retention_cheap:
-            self._keep_retention(self.task.remember(self._placed(self.base_model())), model)
+            self._keep_retention(self.task.remember(self.placed(self.base_model())), model)
         found = self._scored(model, self.splits.test)
         result = TestResult(
             run=self.name,
@@ -168,10 +168,11 @@ class FinishedRun:
         if (recorded := recorded_retention(self.folder)) is not None:
             return recorded
         task = retention_task(self.task)
-        reading = task.remember(self._placed(self.base_model()))
-        return self._keep_retention(reading, self._placed(self.trained_model()))
+        reading = task.remember(self.placed(self.base_model()))
+        return self._keep_retention(reading, self.placed(self.trained_model()))
 
-    def _placed(self, model: nn.Module) -> nn.Module:
+    def placed(self, model: nn.Module) -> nn.Module:
+        """Bring a model of this run to where the run was trained, and return it."""
         return placed(model, self.settings.training)
 
     def _scored(self, model: nn.Module, rows: Rows) -> Evaluation:

@@ -30,7 +30,6 @@ from rankwise.tasks.pretrained import torch_dtype
 from rankwise.tasks.splits import Batch
 from rankwise.tasks.table import TextTask
 from rankwise.training.finished import FinishedRun
-from rankwise.training.job import placed
 from rankwise.training.settings.run import RunSettings
 from rankwise.training.settings.task import dtype_of
 
@@ -122,7 +121,7 @@ def _compared(
 ) -> tuple[int, float]:
     rows, size = run.splits.validation, run.task.evaluation_batch_size
     if have_room(model, other):
-        model, other = placed(model, run.settings.training), placed(other, run.settings.training)
+        model, other = run.placed(model), run.placed(other)
     difference = _largest_difference(model, other, rows.batches(size))
     if difference is None:
         raise AdapterError(
