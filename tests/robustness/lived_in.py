@@ -21,6 +21,13 @@ BATCH = {
 }
 
 
+def autocast_state():
+    """Whether autocast is on, and in how many of its contexts we are: in one, casts are kept."""
+    depth = torch.autocast_increment_nesting() - 1
+    torch.autocast_decrement_nesting()
+    return torch.is_autocast_enabled("cpu"), depth
+
+
 def picture(model):
     """Everything of a model that an init or a lent adapter must leave alone, but for the values."""
     around = {
@@ -41,7 +48,7 @@ def picture(model):
         name: (id(p), p.requires_grad, None if p.grad is None else p.grad.tolist())
         for name, p in model.named_parameters()
     }
-    ambient = (torch.get_rng_state().tolist(), torch.is_grad_enabled())
+    ambient = (torch.get_rng_state().tolist(), torch.is_grad_enabled(), autocast_state())
     adapters = sorted(getattr(model, "peft_config", ())), getattr(model, "active_adapters", None)
     return around, trained, ambient, adapters
 

@@ -33,6 +33,11 @@ def test_the_saved_model_scores_what_the_record_says(trained, name):
     assert FinishedRun.open(path).score("validation").score == record.score_validation
 
 
+def test_a_run_in_bfloat16_is_scored_again_as_it_was_scored_in_training(trained):
+    _, record, path = trained("lora", loop="trainer", bf16=True, keep="last")
+    assert FinishedRun.open(path).score("validation").loss == record.curve[-1].validation_loss
+
+
 @pytest.mark.parametrize("bf16", [False, True])
 def test_a_run_is_scored_in_the_precision_of_its_training(trained, monkeypatch, bf16):
     _, _, path = trained("lora", loop="trainer", bf16=bf16)

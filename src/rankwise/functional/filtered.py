@@ -21,7 +21,8 @@ CPU. For these a group waits, and to hear whether its triplets are found.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -221,33 +222,39 @@ def _noise(matrices: Tensor, columns: int, generators: Sequence[torch.Generator]
 
 @contextlib.contextmanager
 def exact_products(device: torch.device) -> Iterator[None]:
-    """Multiply float32 as float32 meanwhile: no TF32, no autocast."""
-    with contextlib.ExitStack() as stack:
-        if torch.amp.is_autocast_available(device.type):
-            stack.enter_context(torch.autocast(device.type, enabled=False))
-        if device.type == "cuda":
-            stack.enter_context(_no_tf32())
-        yield
+    """Multiply float32 as float32 meanwhile: no TF32, no autocast.
 
+    What puts the switches back may be called twice, and is where an interrupt comes between: one
+    that was left in ``torch.autocast`` would have it keep its casts of weights for good.
+    """
+    switches = _switches(device)
 
-@contextlib.contextmanager
-def _no_tf32() -> Iterator[None]:
+    def put_back() -> None:
+        for write, before, _ in switches:
+            write(before)
+
     try:
-        before = torch.get_float32_matmul_precision()
-    except RuntimeError:  # from torch 2.9 on, where the newer setting is in use
-        matmul: Any = torch.backends.cuda.matmul
-        newer = matmul.fp32_precision
-        matmul.fp32_precision = "ieee"
+        for write, _, meanwhile in switches:
+            write(meanwhile)
+        yield
+        put_back()
+    except BaseException:
+        put_back()
+        raise
+
+
+def _switches(device: torch.device) -> list[tuple[Callable[[Any], None], Any, Any]]:
+    """Return how each switch is written, what it is now and what it has to be."""
+    switches: list[tuple[Callable[[Any], None], Any, Any]] = []
+    if torch.amp.is_autocast_available(device.type):
+        write = partial(torch.set_autocast_enabled, device.type)
+        switches.append((write, torch.is_autocast_enabled(device.type), False))
+    if device.type == "cuda":
         try:
-            yield
-        finally:
-            matmul.fp32_precision = newer
-        return
-    if before == "highest":
-        yield
-        return
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+            precision = torch.get_float32_matmul_precision()
+            switches.append((torch.set_float32_matmul_precision, precision, "highest"))
+        except RuntimeError:  # from torch 2.9 on, where the newer setting is in use
+            matmul: Any = torch.backends.cuda.matmul
+            write = partial(setattr, matmul, "fp32_precision")
+            switches.append((write, matmul.fp32_precision, "ieee"))
+    return [each for each in switches if each[1] != each[2]]
