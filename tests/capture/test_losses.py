@@ -143,6 +143,37 @@ def test_the_usual_means_over_rows_are_known(loss, labels):
     assert summed_loss(Model(), batch) == 3 * loss(logits, labels)
 
 
+def under_autocast_of_a_gpu(logits, labels):
+    """What ``cross_entropy`` comes to there: log_softmax in the logits' dtype, the rest wider."""
+    logarithms = logits.log_softmax(-1).float()
+    if labels.is_floating_point():
+        return -(logarithms * labels).sum() / len(labels)
+    return nn.functional.nll_loss(logarithms.flatten(0, -2), labels.flatten())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("widened", [False, True], ids=["as they came", "widened"])
+@pytest.mark.parametrize(
+    ("labels", "terms"),
+    [
+        (torch.tensor([0, 1, -100, 2]), 3),
+        (torch.tensor([[0, 1], [2, 0], [1, -100], [-100, -100]]), 5),
+        (torch.tensor([[0.2, 0.8, 0.0], [1.0, 0.0, 0.0], [0.5, 0.25, 0.25]]), 3),
+    ],
+    ids=["classes", "tokens", "shares"],
+)
+def test_a_mean_of_probabilities_in_half_precision_is_known(labels, terms, widened, dtype):
+    class Model(nn.Module):
+        def forward(self, logits, labels):
+            loss = under_autocast_of_a_gpu(logits, labels)
+            return {"loss": loss, "logits": logits.float() if widened else logits}
+
+    shape = labels.shape if labels.is_floating_point() else (*labels.shape, 3)
+    logits = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    batch = {"logits": logits, "labels": labels}
+    assert summed_loss(Model(), batch) == terms * under_autocast_of_a_gpu(logits, labels)
+
+
 def test_without_logits_nothing_is_known():
     class Silent(nn.Module):
         def forward(self, x, labels):

@@ -124,14 +124,31 @@ def _count_rows(output: Mapping[str, Any], labels: Tensor) -> int:
 
 def _row_means(logits: Tensor, labels: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
     """Yield the usual means of losses of rows."""
-    values = logits.to(dtype)
-    if not labels.is_floating_point() and logits.shape[:-1] == labels.shape:
-        yield functional.cross_entropy(values, labels, ignore_index=IGNORED_LABEL)
-    if labels.is_floating_point() and logits.shape == labels.shape and labels.dim() == 2:
-        yield functional.cross_entropy(values, labels.to(dtype))
+    of_classes = labels.is_floating_point() and logits.shape == labels.shape and labels.dim() == 2
+    if of_classes or (not labels.is_floating_point() and logits.shape[:-1] == labels.shape):
+        yield from _cross_entropies(logits, labels, dtype)
     if logits.numel() == labels.numel():
         for distance in _DISTANCES:
-            yield distance(values.reshape(-1), labels.reshape(-1).to(dtype))
+            yield distance(logits.reshape(-1).to(dtype), labels.reshape(-1).to(dtype))
+
+
+def _cross_entropies(logits: Tensor, labels: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
+    """Yield the mean cross-entropy of (N, classes), in each precision in which a loss has it.
+
+    Autocast on a GPU leaves logarithms of probabilities in the half precision of the logits, as
+    PyTorch asks for them in the dtype of these, and takes the mean of them in float32. The logits
+    may have been widened since.
+    """
+    labels = labels.to(dtype) if labels.is_floating_point() else labels
+    yield functional.cross_entropy(logits.to(dtype), labels, ignore_index=IGNORED_LABEL)
+    for half in (torch.bfloat16, torch.float16):
+        narrow = logits.to(half)
+        if dtype.itemsize > half.itemsize and torch.equal(narrow.to(dtype), logits.to(dtype)):
+            logarithms = functional.log_softmax(narrow, dim=-1).to(dtype)
+            if labels.is_floating_point():
+                yield -(logarithms * labels).sum() / len(labels)
+            else:
+                yield functional.nll_loss(logarithms, labels, ignore_index=IGNORED_LABEL)
 
 
 def _agrees(mean: Tensor, loss: Tensor, logits: Tensor) -> bool:
@@ -153,17 +170,16 @@ def _count_tokens(output: Mapping[str, Any], labels: Tensor) -> int:
         )
     readings = ((logits, labels), (logits[..., :-1, :], labels[..., 1:]))
     # In the loss's own dtype the right reading agrees to rounding, also in a bf16 model.
-    means = [_mean_loss(*each, loss.dtype) for each in readings]
-    distances = [float((mean - loss).abs()) for mean in means]
-    best = distances.index(min(distances))
-    if distances[0] == distances[1] or not _agrees(means[best], loss, logits):
-        raise ModelError(
-            f"the loss {float(loss):.6g} is not the mean cross-entropy of the logits against the "
-            f"labels, neither in place nor one position on: {_WAY_OUT}"
-        )
-    return int((readings[best][1] != IGNORED_LABEL).sum())
+    for means in zip(*(_token_means(*each, loss.dtype) for each in readings), strict=False):
+        distances = [float((mean - loss).abs()) for mean in means]
+        best = distances.index(min(distances))
+        if distances[0] != distances[1] and _agrees(means[best], loss, logits):
+            return int((readings[best][1] != IGNORED_LABEL).sum())
+    raise ModelError(
+        f"the loss {float(loss):.6g} is not the mean cross-entropy of the logits against the "
+        f"labels, neither in place nor one position on: {_WAY_OUT}"
+    )
 
 
-def _mean_loss(logits: Tensor, labels: Tensor, dtype: torch.dtype) -> Tensor:
-    flat = logits.reshape(-1, logits.shape[-1]).to(dtype)
-    return functional.cross_entropy(flat, labels.reshape(-1), ignore_index=IGNORED_LABEL)
+def _token_means(logits: Tensor, labels: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
+    return _cross_entropies(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), dtype)
