@@ -9,6 +9,7 @@ import torch
 
 from rankwise.core.errors import DataError, ModelError
 from rankwise.core.labels import IGNORED_LABEL
+from rankwise.tasks.own import preference as preference_task
 from rankwise.tasks.own.division import Cut
 from rankwise.tasks.own.guess import guess_task
 from rankwise.tasks.own.pair_tokens import pair_tokens
@@ -111,6 +112,15 @@ def test_margins_are_zero_before_training_and_a_copy_has_its_own(tmp_path, llama
         torch.testing.assert_close(model(**batch)["logits"], torch.zeros(4), atol=1e-5, rtol=0)
         # Without pairs it is the model that it was.
         assert model(input_ids=batch["input_ids"][:, 0])["logits"].dim() == 3
+
+
+def test_what_the_model_begins_with_is_computed_on_the_gpu_of_the_process(
+    tmp_path, llama, monkeypatch
+):
+    moved = []
+    monkeypatch.setattr(preference_task, "on_accelerator", moved.append)
+    model = preference(tmp_path, llama, PAIRS).base_model(tmp_path / "base")
+    assert moved == [model]
 
 
 def test_preferences_are_seen_by_their_columns(tmp_path):

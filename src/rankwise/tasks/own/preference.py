@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
+from rankwise.core.accelerator import on_accelerator
 from rankwise.tasks.answers import Answers
 from rankwise.tasks.architectures import build_on_meta
 from rankwise.tasks.own.columns import find_pairs
@@ -89,8 +90,8 @@ class Preference(OwnTask):
         model = super().base_model(cache)
         place = next(model.parameters()).device
         # Weights that Accelerate or a quantiser has put somewhere stay there.
-        if place.type == "cpu" and torch.cuda.is_available() and not self._is_placed:
-            model.to("cuda")
+        if not self._is_placed:
+            on_accelerator(model)
         splits = self.splits()
         said = f"{self.version} {self.dtype} {self.quantization} {self.attn_implementation}"
         reference = find_reference(
