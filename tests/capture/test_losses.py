@@ -145,7 +145,7 @@ def test_the_usual_means_over_rows_are_known(loss, labels):
 
 def under_autocast_of_a_gpu(logits, labels):
     """What ``cross_entropy`` comes to there: log_softmax in the logits' dtype, the rest wider."""
-    logarithms = logits.log_softmax(-1).float()
+    logarithms = logits.log_softmax(-1, dtype=logits.dtype).float()
     if labels.is_floating_point():
         return -(logarithms * labels).sum() / len(labels)
     return nn.functional.nll_loss(logarithms.flatten(0, -2), labels.flatten())
@@ -171,7 +171,10 @@ def test_a_mean_of_probabilities_in_half_precision_is_known(labels, terms, widen
     shape = labels.shape if labels.is_floating_point() else (*labels.shape, 3)
     logits = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
     batch = {"logits": logits, "labels": labels}
-    assert summed_loss(Model(), batch) == terms * under_autocast_of_a_gpu(logits, labels)
+    expected = terms * under_autocast_of_a_gpu(logits, labels)
+    assert summed_loss(Model(), batch) == expected
+    with torch.autocast("cpu", torch.bfloat16):  # as where all of a start is made under it
+        assert summed_loss(Model(), batch) == expected
 
 
 def test_without_logits_nothing_is_known():

@@ -243,8 +243,9 @@ def test_a_resized_vocabulary_goes_along(has_name, tmp_path):
 def test_a_rank_above_what_servers_take_is_warned_of(tmp_path):
     base = nn.Sequential(nn.Linear(600, 600))
     model = get_peft_model(base, LoraConfig(r=513, target_modules=["0"]))
-    with pytest.warns(UserWarning, match="exported rank is 513, but vLLM serves up to 512"):
+    with pytest.warns(UserWarning, match="exported rank is 513, but vLLM serves up to 512") as told:
         report = export_lora(model, tmp_path / "out")
+    assert told[0].filename == __file__
     assert report.rank == 513 > LARGEST_RANK
 
 

@@ -29,6 +29,7 @@ from rankwise.capture.losses import summed_loss
 from rankwise.capture.recompute import recomputed_blocks
 from rankwise.capture.stacks import Source, Stack
 from rankwise.capture.taps import Taps
+from rankwise.core.autocast import without_autocast
 from rankwise.core.errors import ModelError, SettingsError, TrainingError
 from rankwise.core.modules import (
     check_usable,
@@ -247,8 +248,10 @@ def _run_pass(
             given = borrowed(batch, device_of(model))
             with named_errors(given, number, len(batches), is_ours=loss is summed_loss):
                 value = _checked(loss(model, given))
-            one.taps.backward(value)
-    one.finish()
+            with without_autocast():  # which is of forward passes; gradients are added up here
+                one.taps.backward(value)
+    with without_autocast():
+        one.finish()
 
 
 class _Pass:

@@ -144,7 +144,8 @@ def _cross_entropies(logits: Tensor, labels: Tensor, dtype: torch.dtype) -> Iter
     for half in (torch.bfloat16, torch.float16):
         narrow = logits.to(half)
         if dtype.itemsize > half.itemsize and torch.equal(narrow.to(dtype), logits.to(dtype)):
-            logarithms = functional.log_softmax(narrow, dim=-1).to(dtype)
+            # With a dtype, or whoever asks under autocast would have it wider.
+            logarithms = functional.log_softmax(narrow, dim=-1, dtype=half).to(dtype)
             if labels.is_floating_point():
                 yield -(logarithms * labels).sum() / len(labels)
             else:

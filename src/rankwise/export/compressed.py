@@ -7,6 +7,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
+from rankwise.core.autocast import without_autocast
 from rankwise.core.errors import SettingsError
 from rankwise.core.records import write_text
 from rankwise.functional.compression import compress
@@ -15,6 +16,7 @@ from rankwise.methods.adapters.directory import CONFIG, FACTORS, WEIGHTS, read_c
 _A, _B = FACTORS
 
 
+@without_autocast()
 def compress_directory(directory: Path, rank: int) -> dict[str, float]:
     """Bring a directory of ``export_lora`` to ``rank`` in place; one that is smaller stays.
 

@@ -17,6 +17,7 @@ import torch
 from peft import LoraConfig
 from torch import Tensor
 
+from rankwise.core.autocast import without_autocast
 from rankwise.core.directories import draft_of
 from rankwise.core.errors import AdapterError, SettingsError
 from rankwise.core.seeds import derive_seed
@@ -57,6 +58,7 @@ class LedgerExport:
     notes: tuple[str, ...] = ()
 
 
+@without_autocast()
 def export_ledger(source: Path, directory: Path, *, rank: int | None = None) -> LedgerExport:
     """Write the chain whose ledger lies in ``source`` as a plain LoRA of ``rank``.
 

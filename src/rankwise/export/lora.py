@@ -23,6 +23,7 @@ from peft.utils import SAFETENSORS_WEIGHTS_NAME, ModulesToSaveWrapper
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from rankwise.core.autocast import without_autocast
 from rankwise.core.directories import draft_of
 from rankwise.core.errors import AdapterError, ChainError, ModelError
 from rankwise.core.library_noise import quiet_peft
@@ -93,7 +94,7 @@ def export_lora(
     """
     directory = Path(directory)
     model = _checked(model, adapter_name)
-    with torch.no_grad(), draft_of(directory) as draft:
+    with without_autocast(), torch.no_grad(), draft_of(directory) as draft:
         layers = adapted_layers(model, adapter_name)
         pairs = {name: _factors(name, layer, adapter_name) for name, layer in layers.items()}
         base = _unloaded(model)

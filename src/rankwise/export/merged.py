@@ -11,6 +11,7 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rankwise.core.autocast import without_autocast
 from rankwise.core.directories import draft_of
 from rankwise.core.errors import ModelError
 from rankwise.export.lora import closed_adapter
@@ -19,6 +20,7 @@ from rankwise.methods.adapters.quantised import backend_of
 from rankwise.methods.adapters.stacks import adapted_parameter
 
 
+@without_autocast()
 def export_merged(
     model: nn.Module,
     directory: Path,

@@ -16,6 +16,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from rankwise.core.autocast import without_autocast
 from rankwise.core.errors import ModelError
 from rankwise.core.modules import parameter_uses
 from rankwise.core.undoing import undone
@@ -52,6 +53,7 @@ def temporarily_merged(model: nn.Module) -> Iterator[bool]:
             yield True
 
 
+@without_autocast()
 @torch.no_grad()
 def _merge(layer: BaseTunerLayer, saved: Saved) -> bool:
     """Add the changes of the active adapters; return whether the result is finite."""

@@ -30,6 +30,7 @@ from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
 
+from rankwise.core.autocast import without_autocast
 from rankwise.core.errors import ModelError
 from rankwise.methods.adapters.bridge import base_shape, device_of_base, freeze, weight_of, whole
 from rankwise.methods.adapters.factors import Factor, Kept, ReadFactor, is_keepable
@@ -269,6 +270,7 @@ class FactoredWeight(nn.Module, BaseTunerLayer, ABC):
         new = [name for name in names if name in self.r and name not in self.merged_adapters]
         _check_finite(self._merged_weight(new), new)
 
+    @without_autocast()
     def _merged_weight(self, names: list[str]) -> Tensor:
         merged = self.weight.data
         for name in names:

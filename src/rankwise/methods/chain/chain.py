@@ -7,9 +7,7 @@ fresh sketch and stays frozen, the other starts at zero and trains; then
 
 and the next block begins. COLA (Xia et al. 2024, arXiv 2401.04151) is the same with both factors
 trained. Where the adapter is LoRA-XS or DeLoRA, which is ours, a block is one of these: it begins
-at ΔW = 0 in two fresh sketches, and is folded as the product that it is. The inner solver is
-whoever trains the model: epochs of AdamW or, as in the paper's analysis (Eq. 3-4), one gradient
-step.
+at ΔW = 0 in two fresh sketches. The inner solver is whoever trains the model.
 
 Differences from the released code (hammoudhasan/RACLora, commit 7354fd2): one factor is frozen, as
 in the paper and not as in the script; the scaling has its 1/r; the optimizer forgets a block that
@@ -29,6 +27,7 @@ from peft import PeftConfig
 from torch import nn
 from torch.nn.functional import pad
 
+from rankwise.core.autocast import without_autocast
 from rankwise.core.errors import AdapterError, ChainError, ModelError, SettingsError, TrainingError
 from rankwise.core.interrupts import EndsInTwoSteps, Step, all_or_none, go_back
 from rankwise.functional.compression import compress_above
@@ -82,9 +81,8 @@ class Chain(EndsInTwoSteps):
     and at each fold one matrix product (out, Σr) (Σr, in) a layer. Over a quantised weight nothing
     is folded: finished blocks act beside it.
 
-    An exception amid its making, a fold, a load or its end leaves the model, the chain and the
-    optimizer as they were, Ctrl-C included. As a context manager it restores the base whatever
-    happens.
+    An exception, Ctrl-C too, amid its making, a fold, a load or its end leaves model, chain and
+    optimizer as they were. As a context manager it restores the base whatever happens.
 
     Args:
         model: A PEFT model with a plain LoRA, LoRA-XS or DeLoRA over linear layers or stacks of
@@ -170,6 +168,7 @@ class Chain(EndsInTwoSteps):
         """The ``step`` that each fold was given, in their order."""
         return self._past.fold_steps
 
+    @without_autocast()
     def fold(
         self,
         optimizer: torch.optim.Optimizer | None = None,
@@ -189,7 +188,7 @@ class Chain(EndsInTwoSteps):
             SettingsError: ``moments`` cannot be had of the adapter.
             ChainError: The chain is over, or ``optimizer`` does not train its factors or cannot
                 forget them (:mod:`rankwise.methods.chain.optimizers`).
-            TrainingError: The block is not finite, or what it is folded into. Nothing was folded.
+            TrainingError: The block is not finite, or what it is folded into: nothing was folded.
         """
         check_moments(self.model, self.adapter_name, moments)
         if optimizer is not None:
@@ -212,9 +211,10 @@ class Chain(EndsInTwoSteps):
                 chain is over.
         """
         self._check_open()
-        trained, frozen = (self._parameters(trained=each) for each in (True, False))
-        check_optimizer(optimizer, trained=trained, frozen=frozen)
+        frozen = self._parameters(trained=False)
+        check_optimizer(optimizer, trained=self._parameters(trained=True), frozen=frozen)
 
+    @without_autocast()
     def finish(self, *, final_rank: int | None = None) -> ChainReport:
         """Restore the base bit for bit and leave one plain LoRA of rank Σr and scaling 1 beside it.
 
@@ -238,7 +238,7 @@ class Chain(EndsInTwoSteps):
                 "shape: save() it, make the chain anew in one process, load() and finish() it there"
             )
         factors = {
-            name: bridge.factors(layer, self.adapter_name) for name, layer in self._layers.items()
+            key: bridge.factors(each, self.adapter_name) for key, each in self._layers.items()
         }
         try:
             compressed, errors = compress_above(factors, final_rank)

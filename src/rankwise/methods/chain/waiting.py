@@ -16,6 +16,7 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor
 
+from rankwise.core.autocast import without_autocast
 from rankwise.core.errors import SettingsError, nearest_names
 from rankwise.core.modules import numbers
 from rankwise.methods.adapters.bridge import is_sharded
@@ -56,6 +57,7 @@ def settle(layers: Iterable[OpenedLayer], place: BaseDevice) -> None:
             layer.history.move(adapted_parameter(layer).device)
 
 
+@without_autocast()
 def with_open_block(layers: Mapping[str, OpenedLayer]) -> dict[str, list[Factors]]:
     """Return the blocks of all layers with a copy of the current one behind them.
 
@@ -116,6 +118,7 @@ def fetched(layers: Mapping[str, OpenedLayer]) -> Iterator[tuple[str, Tensor | N
             lane.close()
 
 
+@without_autocast()
 def write_histories(
     layers: Mapping[str, OpenedLayer], blocks: Mapping[str, list[Factors]]
 ) -> Callable[[], str | None]:

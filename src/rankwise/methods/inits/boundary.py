@@ -41,6 +41,7 @@ from rankwise.capture.batches import borrowed, count_samples, named_errors
 from rankwise.capture.bits import Bits, pack_bits, unpack_bits
 from rankwise.capture.gradients import Loss, is_distributed
 from rankwise.capture.losses import ITEMS_IN_BATCH
+from rankwise.core.autocast import without_autocast
 from rankwise.core.errors import ModelError, SettingsError, TrainingError
 from rankwise.core.modules import device_of, replaced
 from rankwise.functional.boundary import boundary_loss, first_not_finite, sign_agreement
@@ -317,7 +318,8 @@ def _set_gradients(loss: Tensor, parameters: list[nn.Parameter]) -> None:
     """Set the gradients of ``parameters`` and of nothing else."""
     gradients: Sequence[Tensor | None] = ()
     if loss.requires_grad:
-        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        with without_autocast():
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     if all(gradient is None for gradient in gradients):
         raise ModelError(
             "no monitored layer depends on the adapter: adapt layers before them, or name others"

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rankwise.capture.batches import check_batch, collect_batches, named_errors
 from rankwise.capture.gradients import Loss, capture_gradients
 from rankwise.capture.losses import summed_loss
+from rankwise.core.autocast import without_autocast
 from rankwise.core.errors import ModelError, TrainingError
 from rankwise.core.modules import (
     check_usable,
@@ -289,6 +290,7 @@ def _what_trains(name: str, layer: BaseTunerLayer, adapter_name: str) -> Trained
     )
 
 
+@without_autocast()
 @torch.no_grad()
 def _strength(layer: BaseTunerLayer, adapter_name: str) -> Tensor:
     B, A = factors(layer, adapter_name)

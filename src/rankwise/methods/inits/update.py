@@ -42,6 +42,7 @@ from rankwise.capture.gradients import (
     shape_of,
 )
 from rankwise.capture.losses import mean_loss, rows_of, summed_loss
+from rankwise.core.autocast import without_autocast
 from rankwise.core.errors import ModelError, SettingsError
 from rankwise.core.seeds import derive_seed
 from rankwise.functional.product import Product
@@ -248,6 +249,7 @@ class _Writer:
         """Whether each gradient is looked at here, together with others of its shape."""
         return all(self._together.waits(device_of_base(each)) for each in self._layers.values())
 
+    @without_autocast()
     def take(self, name: str, gradient: Tensor | Product) -> None:
         """Take the gradient of a layer, or one a matrix of a stack."""
         r = rank(self._layers[name], self._adapter_name)
@@ -257,6 +259,7 @@ class _Writer:
         else:
             self._decompose((name, None), gradient, r)
 
+    @without_autocast()
     def finish(self, unused: list[str]) -> None:
         """Write what is left, and what other processes have made."""
         self._together.finish()
