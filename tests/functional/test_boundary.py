@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankwise.functional import boundary_layer_weights, boundary_loss, sign_agreement
+from rankwise.functional.boundary import unchecked_boundary_loss
 
 from .matrices import random_matrix
 
@@ -135,6 +136,21 @@ def test_half_precision_is_summed_in_float32():
     torch.testing.assert_close(loss, (0.5 - student[0, 0].float()).square())
 
 
+@pytest.mark.parametrize("value", [NAN, torch.inf, -torch.inf])
+@pytest.mark.parametrize("side", [True, False])
+def test_unchecked_it_is_not_finite_where_checked_it_is_refused(value, side):
+    student, sides = torch.tensor([[1.0, value]]), torch.tensor([[True, side]])
+    arguments = {"margin": 0.5, "layer_weights": [0.0]}
+    assert not unchecked_boundary_loss([student], [sides], **arguments).isfinite()
+    with pytest.raises(ValueError, match="layer 0: activations hold NaN or infinite"):
+        boundary_loss([student], [sides], **arguments)
+
+
+def test_a_loss_too_large_for_its_dtype_is_no_error_of_its_values():
+    values = torch.full((1, 1), -1e30)
+    assert boundary_loss([values], [values < 0], margin=0.5, layer_weights=[1.0]) == torch.inf
+
+
 def test_agreement_averages_layers_not_elements():
     student = [torch.tensor([[1.0, 1.0, -1.0, -1.0]]), torch.tensor([[1.0]])]
     reference = [torch.tensor([[1.0, -1.0, 1.0, -2.0]]), torch.tensor([[3.0]])]
@@ -169,6 +185,8 @@ ONES = torch.ones(2, 3)
         ({"masks": [ONES.bool()]}, r"layer 0: the mask must have shape \(2,\).* got \(2, 3\)"),
         ({"masks": [torch.zeros(2).bool()]}, "layer 0: no position counts"),
         ({"student": [torch.full((2, 3), NAN)]}, "layer 0: activations hold NaN or infinite"),
+        ({"student": [torch.full((2, 3), torch.inf)]}, "layer 0: activations hold NaN or infinite"),
+        ({"student": [torch.full((2, 3), -torch.inf)]}, "layer 0: activations hold NaN or infin"),
         ({"reference": [torch.full((2, 3), NAN)]}, "layer 0: activations hold NaN or infinite"),
         ({"margin": -0.5}, "margin must be finite and not negative, got -0.5"),
         ({"margin": NAN}, "margin must be finite and not negative, got nan"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -25,10 +26,20 @@ def pack_bits(values: Tensor) -> Bits:
     )
 
 
-def unpack_bits(bits: Bits) -> Tensor:
-    """Return the boolean tensor that was packed, on the device of its bits."""
-    flat = (bits.data.unsqueeze(1) >> _places(bits.data.device) & 1).flatten()
-    return flat[: math.prod(bits.shape)].view(bits.shape).bool()
+def unpack_bits(packed: Sequence[Bits]) -> list[Tensor]:
+    """Return the boolean tensors that were packed, on the devices of their bits.
+
+    All of one device take the operations of one.
+    """
+    devices = {bits.data.device for bits in packed}
+    if len(devices) > 1:
+        return [unpack_bits([bits])[0] for bits in packed]
+    places = torch.cat([bits.data for bits in packed]).unsqueeze(1) >> _places(*devices)
+    flats = (places & 1).view(torch.bool).flatten().split([8 * len(bits.data) for bits in packed])
+    return [
+        flat[: math.prod(bits.shape)].view(bits.shape)
+        for flat, bits in zip(flats, packed, strict=True)
+    ]
 
 
 def _places(device: torch.device) -> Tensor:

@@ -59,6 +59,33 @@ def boundary_loss(
         >>> boundary_loss([student], [reference], margin=0.5, layer_weights=[1.0])
         tensor(0.1250)
     """
+    loss = unchecked_boundary_loss(
+        student,
+        reference,
+        margin=margin,
+        layer_weights=layer_weights,
+        masks=masks,
+        reduction=reduction,
+    )
+    is_of_signs = not any(target.is_floating_point() for target in reference)
+    if not (is_of_signs and math.isfinite(loss.detach())):
+        _check_values(student, reference, masks)
+    return loss
+
+
+def unchecked_boundary_loss(
+    student: Sequence[Tensor],
+    reference: Sequence[Tensor],
+    *,
+    margin: float,
+    layer_weights: Sequence[float] | Tensor,
+    masks: Masks = None,
+    reduction: Literal["mean", "sum"] = "mean",
+) -> Tensor:
+    """Return :func:`boundary_loss` without waiting for the device to look at values.
+
+    It is not finite where a value of the student that counts is not, or where none counts.
+    """
     if reduction not in ("mean", "sum"):
         raise ArgumentError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
     if not 0 <= margin < math.inf:
@@ -67,9 +94,16 @@ def boundary_loss(
     counted = _counted(student, reference, masks)
     costs = []
     for weight, (values, active, mask) in zip(weights, counted, strict=True):
-        excess = torch.where(active, margin - values, margin + values).relu().square()
-        of_position = excess.mean(dim=-1) if reduction == "mean" else excess.sum(dim=-1)
-        costs.append(weight * _mean(of_position, mask))
+        sides = 2 * active.view(torch.int8) - 1  # τ
+        distance = margin - sides * values
+        if mask is not None:
+            distance = torch.where(mask.unsqueeze(-1), distance, 0)
+        # relu would make 0 of -inf; this makes NaN of it.
+        excess = (distance * (distance > 0)).square()
+        neurons = values.shape[-1]
+        positions = values.numel() // neurons if mask is None else mask.sum()
+        scale = weight / neurons if reduction == "mean" else weight
+        costs.append(excess.sum() / positions * scale)
     total = torch.stack(costs).sum()
     return total / len(costs) if reduction == "mean" else total
 
@@ -85,9 +119,11 @@ def sign_agreement(
         >>> sign_agreement([torch.tensor([[2.0, -1.0]])], [torch.tensor([[True, True]])])
         tensor(0.5000)
     """
+    counted = _counted(student, reference, masks)
+    _check_values(student, reference, masks)
     shares = [
         _mean(((values > 0) == active).to(values.dtype).mean(dim=-1), mask)
-        for values, active, mask in _counted(student, reference, masks)
+        for values, active, mask in counted
     ]
     return torch.stack(shares).mean()
 
@@ -156,30 +192,27 @@ def _counted(
             _check_mask(mask, values, layer)
         if values.numel() == 0:
             raise ArgumentError(f"layer {layer}: {_NOTHING_COUNTS}")
-    _check_values(student, reference, masks)
     return [
-        (_where_it_counts(values, mask).to(working_dtype(values)), target > 0, mask)
+        (values.to(working_dtype(values)), _is_positive(target), mask)
         for values, target, mask in zip(student, reference, masks, strict=True)
     ]
 
 
-def _check_values(
-    student: Sequence[Tensor], reference: Sequence[Tensor], masks: Sequence[Tensor | None]
-) -> None:
+def _is_positive(target: Tensor) -> Tensor:
+    return target if target.dtype is torch.bool else target > 0
+
+
+def _check_values(student: Sequence[Tensor], reference: Sequence[Tensor], masks: Masks) -> None:
     layer = first_not_finite(student, masks)
     if layer is None and any(target.is_floating_point() for target in reference):
         layer = first_not_finite(reference, masks)
     if layer is not None:
         raise ArgumentError(f"layer {layer}: activations hold NaN or infinite values")
-    used = [mask.any().to(student[0].device) for mask in masks if mask is not None]
+    given = [(layer, mask) for layer, mask in enumerate(masks or []) if mask is not None]
+    used = [mask.any().to(student[0].device) for _, mask in given]
     if used and not torch.stack(used).all():
-        layers = [layer for layer, mask in enumerate(masks) if mask is not None and not mask.any()]
-        raise ArgumentError(f"layer {layers[0]}: {_NOTHING_COUNTS}")
-
-
-def _where_it_counts(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the values, zero where they do not count: there they may be anything."""
-    return values if mask is None else torch.where(mask.unsqueeze(-1), values, 0)
+        unused = [layer for layer, mask in given if not mask.any()]
+        raise ArgumentError(f"layer {unused[0]}: {_NOTHING_COUNTS}")
 
 
 def _mean(of_position: Tensor, mask: Tensor | None) -> Tensor:

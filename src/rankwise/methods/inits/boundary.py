@@ -44,7 +44,12 @@ from rankwise.capture.losses import ITEMS_IN_BATCH
 from rankwise.core.autocast import without_autocast
 from rankwise.core.errors import ModelError, SettingsError, TrainingError
 from rankwise.core.modules import device_of, replaced
-from rankwise.functional.boundary import boundary_loss, first_not_finite, sign_agreement
+from rankwise.functional.boundary import (
+    boundary_loss,
+    first_not_finite,
+    sign_agreement,
+    unchecked_boundary_loss,
+)
 from rankwise.methods.adapters.bridge import adapter_parameters, is_sharded
 from rankwise.methods.adapters.fused import fused_lora
 from rankwise.methods.adapters.switching import active_adapter, has_adapter, loaded_adapter
@@ -178,8 +183,12 @@ class BoundaryMatching:
         optimizer = torch.optim.AdamW(groups, lr=self.lr, fused=is_fused)
         losses = []
         for step in watch.through(range(self.steps), "boundary matching steps"):
-            loss = matcher.loss(step % len(matcher.batches))
-            losses.append(_finite(_mean_over_processes(loss.detach())))
+            index = step % len(matcher.batches)
+            loss = matcher.loss(index)
+            losses.append(float(_mean_over_processes(loss.detach())))
+            if not math.isfinite(losses[-1]):
+                matcher.check(index)
+                raise TrainingError(f"the boundary loss is {losses[-1]}: lower lr or margin")
             if losses[-1]:
                 _set_gradients(loss, parameters)
                 optimizer.step()
@@ -203,49 +212,56 @@ class _Matcher:
         self._forward = forward
         self._margin = margin
         self._reduction: Literal["mean", "sum"] = reduction
-        self._signs = [self._reference_signs(number) for number in range(len(batches))]
+        self._signs: list[list[Bits]] = []
+        self._masks: list[list[Tensor | None]] = []
+        for index in range(len(batches)):
+            self._see_reference(index)
 
     def loss(self, index: int) -> Tensor:
-        """Return the loss of Eq. 22 on one batch."""
-        values, masks = self._activations(index)
-        try:
-            return boundary_loss(
-                values,
-                [unpack_bits(bits) for bits in self._signs[index]],
-                margin=self._margin,
-                layer_weights=[call.weight for call in self.monitor.calls],
-                masks=masks,
-                reduction=self._reduction,
-            )
-        except ValueError:
-            self._check_finite(values, masks)  # by name
-            raise
+        """Return the loss of Eq. 22 on one batch, not finite where :meth:`check` says why."""
+        return unchecked_boundary_loss(**self._arguments(index))
+
+    @torch.no_grad()
+    def check(self, index: int) -> None:
+        """Refuse activations that are not finite, by name, and a batch of which nothing counts."""
+        arguments = self._arguments(index)
+        self._check_finite(arguments["student"], arguments["masks"])
+        boundary_loss(**arguments)
 
     @torch.no_grad()
     def agreement(self) -> list[float]:
         """Return, a layer, the share of equal signs of student and reference on the first batch."""
-        values, masks = self._activations(0)
+        values, masks = self._activations(0), self._masks[0]
         self._check_finite(values, masks)
-        layers = zip(values, self._signs[0], masks, strict=True)
+        layers = zip(values, unpack_bits(self._signs[0]), masks, strict=True)
         return [
-            float(sign_agreement([value], [unpack_bits(bits)], masks=[mask]))
-            for value, bits, mask in layers
+            float(sign_agreement([value], [signs], masks=[mask])) for value, signs, mask in layers
         ]
 
-    def _reference_signs(self, index: int) -> list[Bits]:
-        values, masks = self._activations(index)
-        self._check_finite(values, masks)
-        return [pack_bits(value > 0) for value in values]
-
-    def _activations(self, index: int) -> tuple[list[Tensor], list[Tensor | None]]:
-        values = self.monitor.activations(self._forward(index))
+    def _see_reference(self, index: int) -> None:
+        values = self._activations(index)
         masks = [
             None if mask is None else mask.to(value.device)
             for mask, value in zip(
                 self.monitor.masks(self.batches[index], values), values, strict=True
             )
         ]
-        return values, masks
+        self._check_finite(values, masks)
+        self._signs.append([pack_bits(value > 0) for value in values])
+        self._masks.append(masks)
+
+    def _arguments(self, index: int) -> dict[str, Any]:
+        return {
+            "student": self._activations(index),
+            "reference": unpack_bits(self._signs[index]),
+            "margin": self._margin,
+            "layer_weights": [call.weight for call in self.monitor.calls],
+            "masks": self._masks[index],
+            "reduction": self._reduction,
+        }
+
+    def _activations(self, index: int) -> list[Tensor]:
+        return self.monitor.activations(self._forward(index))
 
     def _check_finite(self, values: list[Tensor], masks: list[Tensor | None]) -> None:
         layer = first_not_finite(values, masks)
@@ -338,10 +354,3 @@ def _mean_over_processes(value: Tensor) -> Tensor:
     total = value.clone()
     distributed.all_reduce(total)
     return total / distributed.get_world_size()
-
-
-def _finite(loss: Tensor) -> float:
-    value = float(loss)
-    if not math.isfinite(value):
-        raise TrainingError(f"the boundary loss is {value}: lower lr or margin")
-    return value
