@@ -20,6 +20,7 @@ from rankwise.core.errors import ModelError
 from rankwise.core.undoing import undone
 from rankwise.methods.adapters.bridge import weight_of
 from rankwise.methods.adapters.fused_linear import Factors, fused_linear, is_under_autocast
+from rankwise.methods.adapters.working_copies import WorkingCopies
 
 _HALVES = (torch.bfloat16, torch.float16)
 _CAST = (torch.float32, *_HALVES)  # by autocast
@@ -129,6 +130,9 @@ def lora_forward(layer: lora.Linear, x: Tensor, *args: Any, **kwargs: Any) -> Te
     scalings = [layer.scaling[name] for name, *_ in adapters]
     if len(adapters) == 1:
         _, B, A, _ = adapters[0]
+        copies = layer.__dict__.get("working_copies")
+        if copies is not None:
+            B, A = copies.of(B, dtype), copies.of(A, dtype)
         factors, scaling = (B, None, A), scalings[0]
     else:
         scaled = zip(scalings, adapters, strict=True)
@@ -201,17 +205,25 @@ def unfuse(model: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def fused_lora(layers: Iterable[object]) -> Iterator[None]:
-    """Let those of ``layers`` that are PEFT's plain LoRA linear layers be fused meanwhile."""
-    plain: list[Any] = [layer for layer in layers if type(layer) is lora.Linear]
+def fused_lora(layers: Iterable[object], copies: WorkingCopies | None = None) -> Iterator[None]:
+    """Let those of ``layers`` that are PEFT's plain LoRA linear layers be fused meanwhile.
+
+    Where they are, they compute with the working copies of their factors, if there are any.
+    """
+    linear: list[Any] = [layer for layer in layers if is_lora_linear(layer)]
+    plain = [layer for layer in linear if type(layer) is lora.Linear]
 
     def restore() -> None:
         for layer in plain:
             layer.__class__ = lora.Linear
+        for layer in linear:
+            layer.__dict__.pop("working_copies", None)
 
     with undone(restore):
         for layer in plain:
             layer.__class__ = FusedLoraLinear
+        for layer in linear:
+            layer.working_copies = copies
         yield
 
 

@@ -41,7 +41,6 @@ from rankwise.capture.batches import borrowed, count_samples, named_errors
 from rankwise.capture.bits import Bits, pack_bits, unpack_bits
 from rankwise.capture.gradients import Loss, is_distributed
 from rankwise.capture.losses import ITEMS_IN_BATCH
-from rankwise.core.autocast import without_autocast
 from rankwise.core.errors import ModelError, SettingsError, TrainingError
 from rankwise.core.modules import device_of, replaced
 from rankwise.functional.boundary import (
@@ -53,6 +52,7 @@ from rankwise.functional.boundary import (
 from rankwise.methods.adapters.bridge import adapter_parameters, is_sharded
 from rankwise.methods.adapters.fused import fused_lora
 from rankwise.methods.adapters.switching import active_adapter, has_adapter, loaded_adapter
+from rankwise.methods.adapters.working_copies import WorkingCopies
 from rankwise.methods.inits.monitored import Monitor, find_monitored
 from rankwise.methods.inits.progress import Watch
 from rankwise.methods.inits.report import MonitoredLayer, Outcome
@@ -140,12 +140,13 @@ class BoundaryMatching:
                 model, forward(0), layers=self.layers, last=self.last, power=self.power
             )
             matcher = _Matcher(monitor, forward, used, self.margin, self.reduction)
-        fused = fused_lora(layers.values())
-        with active_adapter(model, adapter_name), fused, replaced(model, parameters) as copies:
-            before = matcher.agreement()
-            losses = self._train(matcher, copies, decays, watch)
-            after = matcher.agreement()
-            trained = [copy.detach() for copy in copies]
+        with active_adapter(model, adapter_name), replaced(model, parameters) as masters:
+            copies = WorkingCopies(masters)
+            with fused_lora(layers.values(), copies):
+                before = matcher.agreement()
+                losses = self._train(matcher, masters, copies, decays=decays, watch=watch)
+                after = matcher.agreement()
+            trained = [master.detach() for master in masters]
         with torch.no_grad():
             for parameter, value in zip(parameters, trained, strict=True):
                 parameter.copy_(value)
@@ -170,6 +171,8 @@ class BoundaryMatching:
         self,
         matcher: _Matcher,
         parameters: list[nn.Parameter],
+        copies: WorkingCopies,
+        *,
         decays: list[float],
         watch: Watch,
     ) -> list[float]:
@@ -183,6 +186,7 @@ class BoundaryMatching:
         optimizer = torch.optim.AdamW(groups, lr=self.lr, fused=is_fused)
         losses = []
         for step in watch.through(range(self.steps), "boundary matching steps"):
+            copies.refresh()
             index = step % len(matcher.batches)
             loss = matcher.loss(index)
             losses.append(float(_mean_over_processes(loss.detach())))
@@ -190,7 +194,7 @@ class BoundaryMatching:
                 matcher.check(index)
                 raise TrainingError(f"the boundary loss is {losses[-1]}: lower lr or margin")
             if losses[-1]:
-                _set_gradients(loss, parameters)
+                _set_gradients(parameters, copies.gradients(loss) if loss.requires_grad else [])
                 optimizer.step()
                 optimizer.zero_grad()  # not to be held beside those of the next step
         return losses
@@ -330,12 +334,7 @@ class _Forward:
             return self._model(**{key: batch[key] for key in batch if key != ITEMS_IN_BATCH})
 
 
-def _set_gradients(loss: Tensor, parameters: list[nn.Parameter]) -> None:
-    """Set the gradients of ``parameters`` and of nothing else."""
-    gradients: Sequence[Tensor | None] = ()
-    if loss.requires_grad:
-        with without_autocast():
-            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+def _set_gradients(parameters: list[nn.Parameter], gradients: list[Tensor | None]) -> None:
     if all(gradient is None for gradient in gradients):
         raise ModelError(
             "no monitored layer depends on the adapter: adapt layers before them, or name others"
