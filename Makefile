@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test test-ci test-all test-cuda test-lowest test-newest peft-tests test-browser fuzz kill-trials check format bench clean docs
+.PHONY: demo test test-ci test-all test-cuda test-pretended-gpu test-lowest test-newest peft-tests test-browser fuzz kill-trials check format bench clean docs
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -26,9 +26,25 @@ CHROMIUM := $(or $(RANKWISE_CHROMIUM),$(shell command -v chromium))
 test-ci test-all: test-%: .venv/.ready  ## whole runs, worker processes, clusters, killed runs and the browser; test-all: the sweeps too
 	$(if $(CHROMIUM),,@echo "no Chromium here: the tests of the page in a browser are left out")
 	$(PYTEST) -m "not cuda$(if $(CHROMIUM),, and not browser)$(if $(filter ci,$*), and not slow)"
+	$(if $(PRETENDS),$(MAKE) test-pretended-gpu,@echo "no g++ here, or CUDA in PyTorch: the tests on a pretended GPU are left out")
 
 test-cuda: .venv/.ready  ## what needs a GPU: where bases wait, and the same numbers there
 	$(BIN)/python -m pytest -m cuda
+
+# A GPU whose operations are the CPU's: a tensor on the wrong device fails there, and autocast is a GPU's.
+PRETENDS = $(if $(wildcard .venv/lib/*/site-packages/torch/lib/libtorch_cuda.so),,$(shell command -v g++))
+PRETENDED_GPU := .venv/pretended-gpu.so
+BESIDE_A_GPU := tests/capture tests/evaluation tests/export tests/functional/test_filtered.py tests/integrations \
+	tests/methods/chain tests/methods/inits tests/methods/test_trainers_on_a_gpu.py \
+	tests/robustness/test_under_autocast.py tests/tasks/own/test_preference.py tests/training
+
+$(PRETENDED_GPU): tests/pretended_gpu/device.cpp tests/pretended_gpu/build.py .venv/.ready
+	$(BIN)/python tests/pretended_gpu/build.py $@
+
+# Quantised bases compute by kernels of their own, which a pretended one lacks.
+test-pretended-gpu: $(PRETENDED_GPU)  ## what needs a GPU, and runs beside one, on one that is pretended: asks for g++
+	$(PYTEST) -p tests.pretended_gpu -m "not browser and not processes and not slow" \
+		--ignore tests/training/test_quantised_own_data.py $(BESIDE_A_GPU)
 
 # Two environments of their own, at the ends of what pyproject.toml allows. What needs no other
 # extras than theirs: mathematics, adapters, inits, chains, exports, and runs by both loops.
