@@ -188,7 +188,7 @@ class Chain(EndsInTwoSteps):
             SettingsError: ``moments`` cannot be had of the adapter.
             ChainError: The chain is over, or ``optimizer`` does not train its factors or cannot
                 forget them (:mod:`rankwise.methods.chain.optimizers`).
-            TrainingError: The block is not finite, or what it is folded into: nothing was folded.
+            TrainingError: The block is not finite, or what it is folded into. Nothing was folded.
         """
         check_moments(self.model, self.adapter_name, moments)
         if optimizer is not None:
@@ -211,8 +211,8 @@ class Chain(EndsInTwoSteps):
                 chain is over.
         """
         self._check_open()
-        frozen = self._parameters(trained=False)
-        check_optimizer(optimizer, trained=self._parameters(trained=True), frozen=frozen)
+        trained, frozen = (self._parameters(trained=each) for each in (True, False))
+        check_optimizer(optimizer, trained=trained, frozen=frozen)
 
     @without_autocast()
     def finish(self, *, final_rank: int | None = None) -> ChainReport:
@@ -238,7 +238,7 @@ class Chain(EndsInTwoSteps):
                 "shape: save() it, make the chain anew in one process, load() and finish() it there"
             )
         factors = {
-            key: bridge.factors(each, self.adapter_name) for key, each in self._layers.items()
+            name: bridge.factors(layer, self.adapter_name) for name, layer in self._layers.items()
         }
         try:
             compressed, errors = compress_above(factors, final_rank)
